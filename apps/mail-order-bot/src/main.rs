@@ -1,0 +1,3 @@
+//! mail-order-bot.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! plba-contracts.
