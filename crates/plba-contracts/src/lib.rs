@@ -1,1 +1,52 @@
-//! plba-contracts.
+//! The promises of plba: what applications, workers and adapters implement, and the plain data that crosses between
+//! them. Here live traits, their contracts in prose, and value types; the machinery that keeps the promises lives in
+//! `plba-runtime`, and no executor, no product and no input or output is known here.
+//!
+//! | concern | module |
+//! |---|---|
+//! | what an application brings | [`application`] |
+//! | the unit of work and supervision | [`worker`], [`stop`] |
+//! | configuration | [`config`], [`secret`] |
+//! | health | [`health`] |
+//! | traces | [`trace`] |
+//! | views, actions and transports of the control plane | [`control`] |
+//! | typed services | [`services`] |
+//! | time as a parameter | [`clock`] |
+
+pub mod application;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod health;
+pub mod secret;
+pub mod section;
+pub mod services;
+pub mod stop;
+pub mod trace;
+pub mod worker;
+
+/// Any error, as it crosses a contract: boxed, sendable, with its chain of sources intact.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Writes an error with all its sources on one line, outermost first, separated by `: `.
+///
+/// A source whose text already ends the line is not repeated, because many errors print their source themselves.
+///
+/// ```
+/// let inner = std::io::Error::other("disk full");
+/// let outer: plba_contracts::BoxError = Box::new(inner);
+/// assert_eq!(plba_contracts::describe(outer.as_ref()), "disk full");
+/// ```
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}

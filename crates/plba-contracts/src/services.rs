@@ -1,0 +1,225 @@
+//! Typed services: how a module offers an object to its workers, views and other services, and how they ask for it.
+//! Building in dependency order, sealing and stopping in reverse is the runtime's `ServiceContainer`.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::BoxError;
+
+/// A boxed, sendable future, as constructors return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Which service: a type (often a trait object), and a name where an application has several of one type.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ServiceKey {
+    type_id: TypeId,
+    type_name: &'static str,
+    name: Option<Arc<str>>,
+}
+
+impl ServiceKey {
+    /// The only service of this type.
+    pub fn of<T: ?Sized + 'static>() -> Self {
+        Self {
+            type_id: TypeId::of::<T>(),
+            type_name: std::any::type_name::<T>(),
+            name: None,
+        }
+    }
+
+    /// The service of this type with this name.
+    pub fn named<T: ?Sized + 'static>(name: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            ..Self::of::<T>()
+        }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(out, "{} named \"{name}\"", self.type_name),
+            None => out.write_str(self.type_name),
+        }
+    }
+}
+
+impl fmt::Debug for ServiceKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// Why a service could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Nobody registered it: register it in a module's `assemble`, or ask for what is registered.
+    #[error("no service {key} is registered, but {asked_by} asks for it; register it in a module's `assemble`")]
+    Missing {
+        /// What was asked for.
+        key: ServiceKey,
+        /// Who asked, the last asker last.
+        asked_by: String,
+    },
+    /// Building it asks, in the end, for itself.
+    #[error("services need each other in a circle: {circle}; let one of them ask later, or split what they share out")]
+    Circle {
+        /// The circle, as `a -> b -> a`.
+        circle: String,
+    },
+    /// Its factory failed.
+    #[error("service {key} could not be built: {source}")]
+    Failed {
+        /// What was being built.
+        key: ServiceKey,
+        /// Why it failed.
+        source: BoxError,
+    },
+}
+
+/// A service as the container holds it: an `Arc<T>` behind `Any`.
+pub type ErasedService = Arc<dyn Any + Send + Sync>;
+
+/// What stands behind a [`Services`] handle: the runtime's container, or a test's.
+#[async_trait]
+pub trait ServiceSource: Send + Sync {
+    /// Gives the service, building it first if need be. `path` names who asks: the services that are being built
+    /// because of each other, outermost first.
+    ///
+    /// The value is the `Arc<T>` of the key's type, erased.
+    ///
+    /// # Cancel safety
+    /// A dropped call may leave the service unbuilt, never half-built.
+    async fn resolve(&self, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError>;
+}
+
+/// The handle by which factories, workers and views ask for services. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    source: Arc<dyn ServiceSource>,
+    path: Arc<[ServiceKey]>,
+}
+
+impl Services {
+    /// A handle on a source, asking on behalf of `path`.
+    pub fn new(source: Arc<dyn ServiceSource>, path: Vec<ServiceKey>) -> Self {
+        Self {
+            source,
+            path: path.into(),
+        }
+    }
+
+    /// The only service of type `T`, which may be a trait object: `services.get::<dyn TaskQueue>()`.
+    ///
+    /// # Errors
+    /// Nobody registered it, its factory failed, or it is being built because of the asker.
+    pub async fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, ServiceError> {
+        self.resolve(ServiceKey::of::<T>()).await
+    }
+
+    /// The service of type `T` registered under `name`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_named<T: ?Sized + Send + Sync + 'static>(&self, name: &str) -> Result<Arc<T>, ServiceError> {
+        self.resolve(ServiceKey::named::<T>(name)).await
+    }
+
+    async fn resolve<T: ?Sized + Send + Sync + 'static>(&self, key: ServiceKey) -> Result<Arc<T>, ServiceError> {
+        let erased = self.source.resolve(&key, &self.path).await?;
+        match erased.downcast_ref::<Arc<T>>() {
+            Some(service) => Ok(Arc::clone(service)),
+            // Only a source that breaks its promise gets here; for the asker that is the same as a missing service.
+            None => Err(ServiceError::Missing {
+                key,
+                asked_by: "a source that holds another type under this key".into(),
+            }),
+        }
+    }
+}
+
+type BuildFn<T> = dyn Fn(Services) -> BoxFuture<'static, Result<T, BoxError>> + Send + Sync;
+
+/// An asynchronous constructor that may ask for services. Input and output belong here, not in `assemble`.
+pub struct Build<T>(Arc<BuildFn<T>>);
+
+impl<T> Build<T> {
+    /// Wraps a constructor. It may be called several times, and each call gives a new value.
+    pub fn new<F, Fut>(build: F) -> Self
+    where
+        F: Fn(Services) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, BoxError>> + Send + 'static,
+    {
+        Self(Arc::new(move |services| Box::pin(build(services))))
+    }
+
+    /// Constructs one value.
+    pub fn call(&self, services: Services) -> BoxFuture<'static, Result<T, BoxError>> {
+        (self.0)(services)
+    }
+}
+
+impl<T> Clone for Build<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+type CloseFn = dyn Fn(ErasedService) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// A service as a module registers it.
+pub struct ServiceDefinition {
+    /// What it is asked for by.
+    pub key: ServiceKey,
+    /// Builds it, once.
+    pub build: Build<ErasedService>,
+    /// What to do with it when the process stops; it is called after everything that asked for the service has stopped.
+    pub close: Option<Arc<CloseFn>>,
+}
+
+impl ServiceDefinition {
+    /// A service built by `build`, asked for by its type.
+    pub fn new<T, F, Fut>(build: F) -> Self
+    where
+        T: ?Sized + Send + Sync + 'static,
+        F: Fn(Services) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Arc<T>, BoxError>> + Send + 'static,
+    {
+        Self {
+            key: ServiceKey::of::<T>(),
+            build: Build::new(move |services| {
+                let building = build(services);
+                async move { Ok(Arc::new(building.await?) as ErasedService) }
+            }),
+            close: None,
+        }
+    }
+
+    /// Asked for by its type and this name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.key.name = Some(name.into());
+        self
+    }
+
+    /// What to do with it at the end. A panic in it is caught and logged.
+    #[must_use]
+    pub fn on_close<T, F, Fut>(mut self, close: F) -> Self
+    where
+        T: ?Sized + Send + Sync + 'static,
+        F: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.close = Some(Arc::new(move |erased| match erased.downcast_ref::<Arc<T>>() {
+            Some(service) => Box::pin(close(Arc::clone(service))),
+            None => Box::pin(async {}),
+        }));
+        self
+    }
+}
