@@ -1,1 +1,24 @@
-//! plba-runtime.
+//! The machinery that keeps the promises of `plba-contracts`: it runs modules and workers, and knows nothing of tasks,
+//! queues, mail or any product. Its files mirror the contracts by name.
+//!
+//! | concern | module |
+//! |---|---|
+//! | one process from start to exit | [`manager`], [`platform`], [`shutdown`] |
+//! | workers | [`worker`] (builders), [`supervisor`] |
+//! | configuration | [`config`] |
+//! | logging | [`logging`] |
+//! | health, traces, control plane, services | [`health`], [`trace`], [`control`], [`services`] |
+//! | time | [`clock`] |
+
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod health;
+pub mod logging;
+pub mod manager;
+pub mod platform;
+pub mod services;
+pub mod shutdown;
+pub mod supervisor;
+pub mod trace;
+pub mod worker;
