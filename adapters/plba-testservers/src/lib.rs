@@ -1,1 +1,37 @@
-//! plba-testservers.
+//! Real servers for tests and for trying things by hand: on loopback, on random ports, in a temporary directory, as an
+//! ordinary user. No containers, no shared instance: each test starts its own and drops it.
+//!
+//! What lives here: one folder per server ([`Dovecot`] now) and, in the root, the skeleton that they share: find the
+//! program (`program`), drop privileges (`account`), make a directory (`directory`), pick ports (`port`), make
+//! certificates (`certificate`), run and end processes (`process`), wait until ready (`wait`).
+//!
+//! What does not: clients, protocols under test, fakes and fault injection (those are `plba-testkit`).
+//!
+//! A server that this machine can't run is *not run*, never passed:
+//!
+//! ```no_run
+//! # async fn test() {
+//! use plba_testservers::{Dovecot, require};
+//!
+//! let Some(dovecot) = require(Dovecot::start().await) else { return };
+//! dovecot.deliver(dovecot.user(), b"Subject: order\r\n\r\n2 x A-1\r\n").expect("a message in the mailbox");
+//! # }
+//! ```
+//!
+//! A server ends with the value that started it: dropping it kills the processes it started, by id, and removes its
+//! directory. When the test process itself dies, a guard process does the same.
+
+mod account;
+mod certificate;
+mod directory;
+mod dovecot;
+mod error;
+mod port;
+mod process;
+mod program;
+mod require;
+mod wait;
+
+pub use dovecot::{Dovecot, StoredMessage};
+pub use error::{NotRun, StartError};
+pub use require::require;

@@ -1,0 +1,287 @@
+//! Dovecot 2.3 with Maildir mailboxes, plain and TLS. Its configuration is in `config`, what lies on disk in `mailbox`,
+//! the first LOGIN in `ready`.
+
+mod config;
+mod mailbox;
+mod ready;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::certificate::Certificates;
+use crate::directory::TemporaryDirectory;
+use crate::process::ServerProcess;
+use crate::{NotRun, StartError, port, program, wait};
+
+pub use mailbox::StoredMessage;
+
+const WHAT: &str = "Dovecot";
+const MISSING: NotRun = NotRun {
+    what: WHAT,
+    install: "apt-get install dovecot-imapd",
+};
+
+/// The mailbox that tests use when any will do. Any other user name works as well, with the same password.
+const USER: &str = "orders";
+const PASSWORD: &str = "secret";
+
+/// How long a start may take. It takes about 0.1 s on an idle machine; builds beside it cost more.
+const START: Duration = Duration::from_secs(20);
+
+/// How often a start is repeated with other ports when somebody took one in between.
+const PORT_TRIES: usize = 5;
+
+/// A running Dovecot on 127.0.0.1. Each start has its own directory, ports and certificate authority.
+///
+/// Dropping it kills its processes and removes its directory. All methods may be called from several tasks.
+#[derive(Debug)]
+pub struct Dovecot {
+    server: Arc<Server>,
+}
+
+#[derive(Debug)]
+struct Server {
+    // Dropped first: processes end before their directory goes.
+    process: Mutex<Option<ServerProcess>>,
+    program: PathBuf,
+    account: Account,
+    certificates: Certificates,
+    imap: u16,
+    imaps: u16,
+    delivered: AtomicU64,
+    directory: TemporaryDirectory,
+}
+
+impl Dovecot {
+    /// Starts a server and waits until a LOGIN succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::NotRun`] when Dovecot isn't installed; [`StartError::Failed`], with the server's log, otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped start ends in the background, and what it started ends with it. Real time is used throughout, so a
+    /// paused tokio clock neither hastens nor fails a start.
+    pub async fn start() -> Result<Dovecot, StartError> {
+        let program = program::find("dovecot").ok_or(MISSING)?;
+        let server = blocking(move || start(&program)).await?;
+        Ok(Dovecot {
+            server: Arc::new(server),
+        })
+    }
+
+    /// The port for plain connections, on 127.0.0.1.
+    pub fn imap_port(&self) -> u16 {
+        self.server.imap
+    }
+
+    /// The port for TLS connections, on 127.0.0.1; the certificate names `localhost` and 127.0.0.1.
+    pub fn imaps_port(&self) -> u16 {
+        self.server.imaps
+    }
+
+    /// The PEM file of the private certificate authority that clients have to trust.
+    pub fn ca_path(&self) -> &Path {
+        &self.server.certificates.authority
+    }
+
+    /// The name of the default mailbox. Other names work too, each with a mailbox of its own.
+    pub fn user(&self) -> &str {
+        USER
+    }
+
+    /// The password of every user.
+    pub fn password(&self) -> &str {
+        PASSWORD
+    }
+
+    /// The user's Maildir on disk. Other folders than the inbox lie inside, named `.Folder` in modified UTF-7.
+    pub fn maildir(&self, user: &str) -> PathBuf {
+        self.server.directory.join("mail").join(user)
+    }
+
+    /// Puts a message into the user's inbox the way a delivery agent does: written to `tmp/`, renamed to `new/`.
+    /// Messages get their UIDs in the order of delivery. The mailbox is made when it isn't there yet.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be written.
+    pub fn deliver(&self, user: &str, raw: &[u8]) -> io::Result<()> {
+        mailbox::deliver(&self.maildir(user), &self.server.account, &self.server.delivered, raw)
+    }
+
+    /// [`deliver`](Self::deliver)s each message, in order.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be written; earlier messages are then already delivered.
+    pub fn deliver_many<M: AsRef<[u8]>>(&self, user: &str, messages: impl IntoIterator<Item = M>) -> io::Result<()> {
+        messages
+            .into_iter()
+            .try_for_each(|raw| self.deliver(user, raw.as_ref()))
+    }
+
+    /// The user's inbox as it lies on disk, in the order of delivery: flags without asking the server.
+    ///
+    /// # Errors
+    ///
+    /// When the mailbox can't be read. A mailbox that doesn't exist is empty.
+    pub fn messages(&self, user: &str) -> io::Result<Vec<StoredMessage>> {
+        mailbox::messages(&self.maildir(user))
+    }
+
+    /// Kills the processes that serve logged-in clients and says how many they were: their connections close without a
+    /// BYE, and the server takes new ones.
+    pub fn kill_sessions(&self) -> usize {
+        self.server
+            .lock()
+            .as_ref()
+            .map_or(0, |process| process.kill_members("imap"))
+    }
+
+    /// Kills the server with all its connections. Mailboxes and ports stay; [`restart`](Self::restart) brings it back.
+    pub async fn stop(&self) {
+        let server = Arc::clone(&self.server);
+        blocking(move || drop(server.lock().take())).await;
+    }
+
+    /// Kills the server and starts it again on the same ports, with the same mailboxes and certificates.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Failed`] when it doesn't come up; the server is then stopped.
+    pub async fn restart(&self) -> Result<(), StartError> {
+        let server = Arc::clone(&self.server);
+        blocking(move || {
+            let mut process = server.lock();
+            // Ended before the next one starts: both want the ports.
+            *process = None;
+            *process = Some(server.run().map_err(|failure| failure.error)?);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends all sessions and makes the user's inbox forget its UIDs: it gets another UIDVALIDITY, and UIDs count from 1
+    /// again. Messages and their flags stay.
+    ///
+    /// # Errors
+    ///
+    /// When the files can't be removed.
+    pub fn reset_uidvalidity(&self, user: &str) -> io::Result<()> {
+        self.kill_sessions();
+        mailbox::forget_uids(&self.maildir(user))
+    }
+}
+
+/// A failed run, and whether other ports would help.
+struct Failure {
+    error: StartError,
+    port_taken: bool,
+}
+
+fn start(program: &Path) -> Result<Server, StartError> {
+    let account = Account::for_servers(WHAT)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let server = prepare(program, account.clone())?;
+        match server.run() {
+            Ok(process) => {
+                *server.lock() = Some(process);
+                return Ok(server);
+            }
+            Err(failure) if failure.port_taken && tries < PORT_TRIES => {}
+            Err(failure) => return Err(failure.error),
+        }
+    }
+}
+
+/// Everything but the process: directory, certificates, ports, configuration.
+fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
+    let failed = |doing: &'static str| move |error: io::Error| StartError::io(WHAT, doing, &error);
+    let directory = TemporaryDirectory::create("dovecot", &account).map_err(failed("make a directory"))?;
+    let certificates = Certificates::create(directory.path(), &account)?;
+    let [imap, imaps] = port::free_ports().map_err(failed("find ports"))?;
+    let text = config::text(directory.path(), &account, &certificates, imap, imaps);
+    std::fs::write(directory.join(config::FILE), text).map_err(failed("write its configuration"))?;
+    Ok(Server {
+        process: Mutex::new(None),
+        program: program.to_owned(),
+        account,
+        certificates,
+        imap,
+        imaps,
+        delivered: AtomicU64::new(0),
+        directory,
+    })
+}
+
+impl Server {
+    fn lock(&self) -> MutexGuard<'_, Option<ServerProcess>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Spawns the process and waits until it serves.
+    fn run(&self) -> Result<ServerProcess, Failure> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("-F")
+            .arg("-c")
+            .arg(self.directory.join(config::FILE))
+            .current_dir(self.directory.path());
+        let log = self.directory.join(config::LOG);
+        let mut process =
+            ServerProcess::spawn(command, &self.account, self.directory.path(), &log).map_err(|error| Failure {
+                error: StartError::io(WHAT, "run it", &error),
+                port_taken: false,
+            })?;
+        let ready = wait::until(START, || match process.exited() {
+            Some(status) => Some(Err(format!("it ended with {status}"))),
+            None => ready::logs_in(self.imap, PASSWORD).then_some(Ok(())),
+        });
+        match ready {
+            Some(Ok(())) => Ok(process),
+            Some(Err(reason)) => Err(self.failure(reason)),
+            None => Err(self.failure(format!("no LOGIN succeeded within {} s", START.as_secs()))),
+        }
+    }
+
+    fn failure(&self, mut reason: String) -> Failure {
+        let log = std::fs::read_to_string(self.directory.join(config::LOG)).unwrap_or_default();
+        let port_taken = log.contains("Address already in use");
+        if let Ok(version) = program::run(WHAT, Command::new(&self.program).arg("--version"))
+            && !version.starts_with("2.3.")
+        {
+            reason = format!(
+                "{reason}; this is version {}, and only 2.3 is known to work",
+                version.trim()
+            );
+        }
+        Failure {
+            error: StartError::Failed {
+                what: WHAT,
+                reason,
+                log,
+            },
+            port_taken,
+        }
+    }
+}
+
+/// Runs blocking work off the executor. tokio doesn't advance a paused clock meanwhile.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
