@@ -3,7 +3,7 @@
 //!
 //! | concern | module |
 //! |---|---|
-//! | one process from start to exit | [`manager`], [`platform`], [`shutdown`] |
+//! | one process from start to exit | [`manager`], [`platform`], [`state`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
 //! | configuration | [`config`] |
 //! | logging | [`logging`] |
@@ -12,13 +12,12 @@
 
 pub mod clock;
 pub mod config;
-pub mod control;
 pub mod health;
 pub mod logging;
-pub mod manager;
+pub mod panic;
 pub mod platform;
 pub mod services;
-pub mod shutdown;
+pub mod state;
 pub mod supervisor;
 pub mod trace;
 pub mod worker;

@@ -1,1 +1,138 @@
-//! shutdown.
+//! The end of a process: the signals that ask for it, the report on how it went, and the exit codes. The order in which
+//! things stop is the manager's.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::supervisor::{StopKind, WorkerStop};
+
+/// What the process exits with. The numbers are a promise to scripts and service managers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// 0: it stopped when asked, and everything in hand was finished.
+    Clean = 0,
+    /// 1: it could not start.
+    StartFailed = 1,
+    /// 2: the configuration or the command line is wrong; nothing was started.
+    Misconfigured = 2,
+    /// 3: it stopped when asked, but some work in hand was interrupted.
+    Forced = 3,
+    /// 4: it stopped when asked, but some worker would not let go and was left behind.
+    Abandoned = 4,
+}
+
+impl ExitReason {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// How a stop went: on the log, in the state directory as `stop-report.json`, and as the exit code.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct StopReport {
+    /// The application.
+    pub application: String,
+    /// What asked for the stop, such as `SIGTERM`.
+    pub cause: String,
+    /// When it was asked for.
+    #[schemars(with = "String")]
+    pub asked: Timestamp,
+    /// From the asking to the end.
+    pub took: Duration,
+    /// What there was to stop within.
+    pub budget: Duration,
+    /// How it ended, and so the exit code.
+    pub outcome: ExitReason,
+    /// Each worker's instances, in the order in which they stopped.
+    pub workers: Vec<WorkerStop>,
+    /// Finished spans that were not exported in time.
+    pub spans_lost: u64,
+}
+
+impl StopReport {
+    /// The worst that happened to any worker.
+    pub fn outcome_of(workers: &[WorkerStop]) -> ExitReason {
+        let any = |kind| workers.iter().any(|stop| stop.how == kind);
+        if any(StopKind::Abandoned) {
+            ExitReason::Abandoned
+        } else if any(StopKind::Forced) {
+            ExitReason::Forced
+        } else {
+            ExitReason::Clean
+        }
+    }
+
+    /// The report for a person: one line when all went well, and one more for each instance that did not drain.
+    pub fn lines(&self) -> Vec<String> {
+        let count = |kind| self.workers.iter().filter(|stop| stop.how == kind).count();
+        let (drained, forced, abandoned) =
+            (count(StopKind::Drained), count(StopKind::Forced), count(StopKind::Abandoned));
+        let word = match self.outcome {
+            ExitReason::Clean => "clean",
+            ExitReason::Forced => "with interrupted work",
+            ExitReason::Abandoned => "with abandoned workers",
+            ExitReason::StartFailed | ExitReason::Misconfigured => "before it was ready",
+        };
+        let mut lines = vec![format!(
+            "stopped {word} after {}: {drained} drained, {forced} forced, {abandoned} abandoned (asked by {}, budget {:.0} s)",
+            seconds(self.took), self.cause, self.budget.as_secs_f64()
+        )];
+        lines.extend(self.workers.iter().filter(|stop| stop.how != StopKind::Drained).map(|stop| {
+            let held = stop.held.as_deref().map_or_else(|| "held nothing".to_owned(), |held| format!("held {held}"));
+            format!("  {}[{}] was {} after {}; {held}", stop.worker, stop.slot, stop.how.word(), seconds(stop.took))
+        }));
+        lines
+    }
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{:.1} s", span.as_secs_f64())
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGTERM or SIGINT, with its name.
+    Stop(&'static str),
+    /// SIGHUP.
+    Reload,
+}
+
+/// The signals a process listens to.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Listens from now on; the signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// The system refuses the handlers.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next thing that is asked for.
+    ///
+    /// # Cancel safety
+    /// Safe: a signal that arrives while nobody waits is answered by the next call.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+}
