@@ -11,4 +11,5 @@ mod tls;
 pub use backoff::{Backoff, BackoffSettings};
 pub use connect::{ConnectError, ConnectSettings, connect, connect_tls};
 pub use deadline::Deadline;
+pub use rustls::ClientConfig;
 pub use tls::{TlsError, TlsSettings};

@@ -1,0 +1,190 @@
+//! Opening a folder: its name on the wire (RFC 3501 section 5.1), SELECT, and what must be true before work begins.
+
+use async_imap::imap_proto::{MailboxDatum, NameAttribute, Response, ResponseCode};
+
+use super::error::ImapError;
+use super::session::ImapSession;
+use super::utf7;
+
+/// A selected folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// The name as it went over the wire.
+    pub wire_name: String,
+    /// UIDs are valid only together with this number (RFC 9051 section 2.3.1.1).
+    pub uid_validity: u32,
+    /// The UID that the next message will get at least, if the server tells.
+    pub uid_next: Option<u32>,
+    /// How many messages there are.
+    pub exists: u32,
+}
+
+/// One line of LIST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The name as people read it.
+    pub name: String,
+    /// What separates the levels of this name, if it has levels.
+    pub separator: Option<String>,
+    /// Whether it can be selected.
+    pub selectable: bool,
+}
+
+impl ImapSession {
+    /// Opens a folder for reading and marking. Levels in `path` are separated by `/`, whatever the server uses; a folder
+    /// that is only found below `INBOX` (as in Courier's and Cyrus' name spaces) is found there.
+    ///
+    /// # Errors
+    /// [`ImapError::NoFolder`] with the folders there are; [`ImapError::ReadOnly`] if `\Seen` could not be kept.
+    pub async fn open_folder(&mut self, path: &str) -> Result<Folder, ImapError> {
+        if path.eq_ignore_ascii_case("INBOX") {
+            return self.select(path, "INBOX".into()).await;
+        }
+        let separator = self.separator().await?;
+        let name = match &separator {
+            Some(separator) => path.replace('/', separator),
+            None => path.to_owned(),
+        };
+        let first = match self.select(path, utf7::encode(&name)).await {
+            Err(error @ ImapError::NoFolder { .. }) => error,
+            other => return other,
+        };
+        let below_inbox = separator.filter(|_| !name.to_ascii_uppercase().starts_with("INBOX"));
+        if let Some(separator) = below_inbox {
+            let name = utf7::encode(&format!("INBOX{separator}{name}"));
+            match self.select(path, name).await {
+                Err(ImapError::NoFolder { .. }) => {}
+                other => return other,
+            }
+        }
+        Err(self.with_alternatives(first).await)
+    }
+
+    /// Lists the folders that match `pattern` (RFC 9051 section 6.3.9), at most `limit` of them.
+    pub async fn list(&mut self, pattern: &str, limit: usize) -> Result<Vec<Listed>, ImapError> {
+        let mut found = Vec::new();
+        let line = format!("LIST \"\" {}", quoted(&utf7::encode(pattern)));
+        self.run("LIST", &line, self.timing().command, |response| {
+            if let Response::MailboxData(MailboxDatum::List(data)) = response
+                && found.len() < limit
+            {
+                found.push(Listed {
+                    name: utf7::decode(&data.name),
+                    separator: data.delimiter.as_deref().map(str::to_owned),
+                    selectable: !data.name_attributes.contains(&NameAttribute::NoSelect),
+                });
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// The separator of the hierarchy: LIST with an empty pattern asks for it (RFC 9051 section 6.3.9).
+    async fn separator(&mut self) -> Result<Option<String>, ImapError> {
+        let root = self.list("", 1).await?;
+        let separator = root.into_iter().next().and_then(|root| root.separator);
+        // imap-proto leaves a quoted backslash escaped.
+        Ok(separator
+            .map(|text| text.trim_start_matches('\\').to_owned())
+            .map(|text| match text.as_str() {
+                "" => "\\".to_owned(),
+                _ => text,
+            }))
+    }
+
+    async fn with_alternatives(&mut self, error: ImapError) -> ImapError {
+        let ImapError::NoFolder { folder, text } = error else {
+            return error;
+        };
+        let listed = self.list("*", 20).await.unwrap_or_default();
+        let names: Vec<String> = listed
+            .into_iter()
+            .filter(|listed| listed.selectable)
+            .map(|listed| listed.name)
+            .collect();
+        ImapError::NoFolder {
+            folder,
+            text: match names.is_empty() {
+                true => text,
+                false => format!("{text}; the server has: {}", names.join(", ")),
+            },
+        }
+    }
+
+    async fn select(&mut self, path: &str, wire_name: String) -> Result<Folder, ImapError> {
+        let mut answer = Answer::default();
+        let line = format!("SELECT {}", quoted(&wire_name));
+        let done = self
+            .run("SELECT", &line, self.timing().command, |response| answer.take(response))
+            .await;
+        match done {
+            Err(ImapError::Refused { text, .. }) => {
+                let folder = path.to_owned();
+                return Err(ImapError::NoFolder { folder, text });
+            }
+            other => other?,
+        }
+        answer.check(path, wire_name)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    exists: u32,
+    uid_validity: Option<u32>,
+    uid_next: Option<u32>,
+    read_only: bool,
+    permanent: Option<Vec<String>>,
+}
+
+impl Answer {
+    fn take(&mut self, response: &Response<'_>) {
+        match response {
+            Response::MailboxData(MailboxDatum::Exists(count)) => self.exists = *count,
+            Response::Data { outcome, .. } | Response::Done { outcome, .. } => match &outcome.code {
+                Some(ResponseCode::UidValidity(value)) => self.uid_validity = Some(*value),
+                Some(ResponseCode::UidNext(value)) => self.uid_next = Some(*value),
+                Some(ResponseCode::ReadOnly) => self.read_only = true,
+                Some(ResponseCode::PermanentFlags(flags)) => {
+                    self.permanent = Some(flags.iter().map(|flag| flag.to_ascii_lowercase()).collect());
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn check(self, path: &str, wire_name: String) -> Result<Folder, ImapError> {
+        let read_only = |reason: &str| ImapError::ReadOnly {
+            folder: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if self.read_only {
+            return Err(read_only("the server opened it READ-ONLY"));
+        }
+        // A server that lists no permanent flags keeps them all (RFC 9051 section 7.1).
+        if self
+            .permanent
+            .is_some_and(|flags| !flags.iter().any(|flag| flag == "\\seen"))
+        {
+            return Err(read_only("\\Seen is not among its permanent flags"));
+        }
+        let Some(uid_validity) = self.uid_validity else {
+            return Err(ImapError::Unsupported {
+                command: "SELECT",
+                text: "it told no UIDVALIDITY, so that no message could be recognised again".into(),
+            });
+        };
+        Ok(Folder {
+            wire_name,
+            uid_validity,
+            uid_next: self.uid_next,
+            exists: self.exists,
+        })
+    }
+}
+
+/// A quoted string (RFC 9051 section 4.3). Encoded names are printable ASCII, so nothing else needs care.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
