@@ -14,7 +14,9 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock whose monotonic time counts from now.
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
@@ -25,7 +27,10 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the injected clock that everything else asks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the injected clock that everything else asks"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

@@ -1,1 +1,535 @@
-//! control.
+//! The control plane: who may call which view or action, the audit of what was called, and the thread of its own on
+//! which transports are served, so that busy workers can't take it down. Wires are adapters; what the platform's own
+//! views tell is put together by the manager.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plba_contracts::clock::Clock;
+use plba_contracts::control::{
+    Caller, CatalogueEntry, ControlError, ControlSurface, ControlTransport, Endpoint, Parameters, Probe, Role,
+    TransportSettings,
+};
+use plba_contracts::secret::Secret;
+use plba_contracts::services::Services;
+use plba_contracts::stop::StopHandle;
+use plba_contracts::{BoxError, describe};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tracing::warn;
+
+use crate::audit::AuditLog;
+
+/// How long a contributed view or action may take before the caller gets an answer without it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long transports may take to finish what is in hand once the control plane stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where the process stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Workers are being started.
+    Starting = 0,
+    /// Every worker was ready once.
+    Ready = 1,
+    /// A stop was asked for.
+    Stopping = 2,
+}
+
+impl Stage {
+    /// One word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+type Verdict = dyn Fn() -> bool + Send + Sync;
+
+/// The control plane without a wire. Cheap to clone; implements what transports serve.
+#[derive(Clone)]
+pub struct ControlPlane {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    stage: AtomicU8,
+    clock: Arc<dyn Clock>,
+    token: Secret,
+    audit: AuditLog,
+    /// Whether the platform can make progress.
+    live: Box<Verdict>,
+    /// Whether every critical part is usable.
+    usable: Box<Verdict>,
+    own: BTreeMap<&'static str, Endpoint>,
+    /// Set once, when the modules have assembled.
+    contributed: OnceLock<Contributed>,
+}
+
+struct Contributed {
+    endpoints: BTreeMap<&'static str, Endpoint>,
+    services: Services,
+    executor: Handle,
+}
+
+/// Two views or actions have the same name.
+#[derive(Debug, thiserror::Error)]
+#[error("the view or action \"{0}\" is registered twice; rename one of them")]
+pub struct DuplicateEndpoint(&'static str);
+
+/// What the control plane is made of.
+pub struct ControlParts {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The admin's token.
+    pub token: Secret,
+    /// Where actions are recorded.
+    pub audit: AuditLog,
+    /// Whether the platform can make progress.
+    pub live: Box<Verdict>,
+    /// Whether every critical part is usable.
+    pub usable: Box<Verdict>,
+    /// The platform's own views and actions; they answer from memory, on the control plane's thread.
+    pub own: Vec<Endpoint>,
+}
+
+impl ControlPlane {
+    /// A control plane with the platform's own endpoints; the process is starting.
+    pub fn new(parts: ControlParts) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                stage: AtomicU8::new(Stage::Starting as u8),
+                clock: parts.clock,
+                token: parts.token,
+                audit: parts.audit,
+                live: parts.live,
+                usable: parts.usable,
+                own: parts
+                    .own
+                    .into_iter()
+                    .map(|endpoint| (endpoint.name, endpoint))
+                    .collect(),
+                contributed: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Adds what modules contribute; their answers run on `executor` with `services`. Called once.
+    ///
+    /// # Errors
+    /// A name is taken, by another module or by the platform.
+    pub fn contribute(
+        &self,
+        endpoints: Vec<Endpoint>,
+        services: Services,
+        executor: Handle,
+    ) -> Result<(), DuplicateEndpoint> {
+        let endpoints = unique(endpoints, |name| self.shared.own.contains_key(name))?;
+        // A second call finds the first one's in place; the manager makes only one.
+        let _ = self.shared.contributed.set(Contributed {
+            endpoints,
+            services,
+            executor,
+        });
+        Ok(())
+    }
+
+    /// Moves on in life; never goes back.
+    pub fn enter(&self, stage: Stage) {
+        self.shared.stage.fetch_max(stage as u8, Ordering::AcqRel);
+    }
+
+    /// Where the process stands.
+    pub fn stage(&self) -> Stage {
+        match self.shared.stage.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Ready,
+            _ => Stage::Stopping,
+        }
+    }
+
+    fn find(&self, name: &str, changes: bool) -> Option<(&Endpoint, Option<&Contributed>)> {
+        let own = self.shared.own.get(name).map(|endpoint| (endpoint, None));
+        let contributed = || {
+            let contributed = self.shared.contributed.get()?;
+            contributed
+                .endpoints
+                .get(name)
+                .map(|endpoint| (endpoint, Some(contributed)))
+        };
+        own.or_else(contributed)
+            .filter(|(endpoint, _)| endpoint.changes == changes)
+    }
+
+    async fn answer(&self, name: &str, changes: bool, caller: &Caller, parameters: Parameters) -> Answer {
+        let Some((endpoint, contributed)) = self.find(name, changes) else {
+            let kind = if changes { "action" } else { "view" };
+            return Err(ControlError::Unknown(format!("{kind} named \"{name}\"")));
+        };
+        if caller.role < endpoint.role {
+            return Err(ControlError::Forbidden { needed: endpoint.role });
+        }
+        let Some(contributed) = contributed else {
+            return endpoint.call(no_services(), parameters).await;
+        };
+        let (endpoint, services) = (endpoint.clone(), contributed.services.clone());
+        let answering = contributed
+            .executor
+            .spawn(async move { endpoint.call(services, parameters).await });
+        let abort = answering.abort_handle();
+        match tokio::time::timeout(ANSWER_TIMEOUT, answering).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(broken)) if broken.is_panic() => Err(ControlError::Failed(
+                crate::panic::panic_message(broken.into_panic().as_ref()).into(),
+            )),
+            Ok(Err(_)) => Err(ControlError::Failed("the process is stopping".into())),
+            Err(_) => {
+                abort.abort();
+                Err(ControlError::TimedOut(ANSWER_TIMEOUT.as_secs()))
+            }
+        }
+    }
+}
+
+type Answer = Result<Value, ControlError>;
+
+fn unique(
+    endpoints: Vec<Endpoint>,
+    taken: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<&'static str, Endpoint>, DuplicateEndpoint> {
+    let mut by_name = BTreeMap::new();
+    for endpoint in endpoints {
+        let name = endpoint.name;
+        if taken(name) || by_name.insert(name, endpoint).is_some() {
+            return Err(DuplicateEndpoint(name));
+        }
+    }
+    Ok(by_name)
+}
+
+/// The platform's own endpoints capture what they need; they are handed an empty container.
+fn no_services() -> Services {
+    struct Nothing;
+
+    #[async_trait]
+    impl plba_contracts::services::ServiceSource for Nothing {
+        async fn resolve(
+            &self,
+            key: &plba_contracts::services::ServiceKey,
+            _: &[plba_contracts::services::ServiceKey],
+        ) -> Result<plba_contracts::services::ErasedService, plba_contracts::services::ServiceError> {
+            let asked_by = "a view of the platform itself".to_owned();
+            Err(plba_contracts::services::ServiceError::Missing {
+                key: key.clone(),
+                asked_by,
+            })
+        }
+    }
+
+    Services::new(Arc::new(Nothing), Vec::new())
+}
+
+#[async_trait]
+impl ControlSurface for ControlPlane {
+    fn live(&self) -> Probe {
+        let passed = (self.shared.live)();
+        Probe {
+            passed,
+            word: if passed { "ok" } else { "stalled" },
+        }
+    }
+
+    fn ready(&self) -> Probe {
+        match self.stage() {
+            Stage::Ready if (self.shared.usable)() => Probe {
+                passed: true,
+                word: "ready",
+            },
+            Stage::Ready => Probe {
+                passed: false,
+                word: "unhealthy",
+            },
+            stage => Probe {
+                passed: false,
+                word: stage.word(),
+            },
+        }
+    }
+
+    fn authenticate(&self, token: &str) -> Option<Caller> {
+        let same = same_bytes(token.as_bytes(), self.shared.token.expose().as_bytes());
+        same.then(|| Caller {
+            name: "control-token".into(),
+            role: Role::Admin,
+        })
+    }
+
+    fn catalogue(&self) -> Vec<CatalogueEntry> {
+        let contributed = self
+            .shared
+            .contributed
+            .get()
+            .into_iter()
+            .flat_map(|some| some.endpoints.values());
+        let entry = |endpoint: &Endpoint| CatalogueEntry {
+            name: endpoint.name.to_owned(),
+            summary: endpoint.summary.to_owned(),
+            changes: endpoint.changes,
+            role: endpoint.role,
+            parameters: endpoint.parameters.clone(),
+            answer: endpoint.answer.as_value().clone(),
+        };
+        self.shared.own.values().chain(contributed).map(entry).collect()
+    }
+
+    async fn call(&self, caller: &Caller, name: &str, changes: bool, parameters: Parameters) -> Answer {
+        let recorded = changes.then(|| parameters.clone());
+        let answer = self.answer(name, changes, caller, parameters).await;
+        if let Some(parameters) = recorded {
+            self.shared.audit.record(
+                self.shared.clock.now(),
+                caller,
+                name,
+                &parameters,
+                answer.as_ref().err(),
+            );
+        }
+        answer
+    }
+}
+
+/// Compares in a time that depends on the lengths only.
+fn same_bytes(given: &[u8], expected: &[u8]) -> bool {
+    let difference = given
+        .iter()
+        .zip(expected)
+        .fold(0, |difference, (a, b)| difference | (a ^ b));
+    given.len() == expected.len() && std::hint::black_box(difference) == 0
+}
+
+/// The transports of a control plane, served on a thread of their own.
+pub struct ControlPlaneService {
+    addresses: Vec<String>,
+    stop: StopHandle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl ControlPlaneService {
+    /// Opens every transport and serves it.
+    ///
+    /// # Errors
+    /// A transport can't listen, or the system gives no thread.
+    pub async fn open(
+        plane: ControlPlane,
+        transports: Vec<Arc<dyn ControlTransport>>,
+        settings: TransportSettings,
+    ) -> Result<Self, BoxError> {
+        let stop = StopHandle::new();
+        let signal = stop.signal();
+        let (opened, waiting) = tokio::sync::oneshot::channel();
+        let serve = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(opened.send(Err(BoxError::from(error)))),
+            };
+            runtime.block_on(async move {
+                let mut addresses = Vec::new();
+                let mut serving = Vec::new();
+                for transport in transports {
+                    let surface = Arc::new(plane.clone()) as Arc<dyn ControlSurface>;
+                    match transport.open(settings.clone(), surface, signal.clone()).await {
+                        Ok(open) => {
+                            addresses.push(open.address);
+                            serving.push(open.serve);
+                        }
+                        Err(error) => return drop(opened.send(Err(error))),
+                    }
+                }
+                if opened.send(Ok(addresses)).is_ok() {
+                    let all = futures_util::future::join_all(serving);
+                    let late = async {
+                        signal.requested().await;
+                        tokio::time::sleep(CLOSE_TIMEOUT).await;
+                    };
+                    tokio::select! { _ = all => {} () = late => {} }
+                    // With no transport there is nothing to serve, but the thread's end means the control plane's.
+                    signal.requested().await;
+                }
+            });
+            runtime.shutdown_timeout(Duration::from_millis(100));
+        };
+        let thread = std::thread::Builder::new().name("control-plane".into()).spawn(serve)?;
+        let addresses = waiting
+            .await
+            .map_err(|_| "the control plane's thread ended before it listened")??;
+        Ok(Self {
+            addresses,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where the transports listen.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Takes no more requests, finishes those in hand, and ends the thread; 3 s at most.
+    pub async fn close(mut self) {
+        self.stop.stop(false);
+        let Some(thread) = self.thread.take() else { return };
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        if tokio::time::timeout(CLOSE_TIMEOUT + Duration::from_secs(1), joined)
+            .await
+            .is_err()
+        {
+            warn!("the control plane did not close in time and was left behind");
+        }
+    }
+}
+
+impl Drop for ControlPlaneService {
+    fn drop(&mut self) {
+        self.stop.stop(true);
+    }
+}
+
+/// Writes an error of a transport with its sources, for the start-up error.
+pub fn transport_failed(error: BoxError) -> String {
+    format!("the control plane can't be served: {}", describe(error.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::services::{Provided, ServiceContainer};
+
+    fn plane() -> ControlPlane {
+        let own = vec![Endpoint::view::<u32, _, _>("one", "Tells one.", |_, _| async { Ok(1) })];
+        let (live, usable): (Box<Verdict>, Box<Verdict>) = (Box::new(|| true), Box::new(|| true));
+        let (clock, audit) = (Arc::new(SystemClock::new()), AuditLog::to_log_only());
+        ControlPlane::new(ControlParts {
+            clock,
+            token: Secret::from("right"),
+            audit,
+            live,
+            usable,
+            own,
+        })
+    }
+
+    fn contribute(plane: &ControlPlane, endpoints: Vec<Endpoint>) -> Result<(), DuplicateEndpoint> {
+        let services = Arc::new(ServiceContainer::new(Vec::new(), Provided::default()).unwrap()).services();
+        plane.contribute(endpoints, services, Handle::current())
+    }
+
+    fn viewer() -> Caller {
+        Caller {
+            name: "test".into(),
+            role: Role::Viewer,
+        }
+    }
+
+    #[test]
+    fn only_the_right_token_is_known() {
+        let plane = plane();
+        assert_eq!(plane.authenticate("right").map(|caller| caller.role), Some(Role::Admin));
+        for wrong in ["", "righ", "right ", "wrong", "RIGHT"] {
+            assert_eq!(plane.authenticate(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_ready_only_between_its_start_and_its_stop() {
+        let plane = plane();
+        assert_eq!(
+            plane.ready(),
+            Probe {
+                passed: false,
+                word: "starting"
+            }
+        );
+        plane.enter(Stage::Ready);
+        assert!(plane.ready().passed);
+        plane.enter(Stage::Stopping);
+        plane.enter(Stage::Ready);
+        assert_eq!(
+            plane.ready(),
+            Probe {
+                passed: false,
+                word: "stopping"
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn an_action_needs_its_role_and_is_not_a_view() {
+        let plane = plane();
+        let action = Endpoint::action::<u32, _, _>("push", "Pushes.", |_, _| async { Ok(2) });
+        contribute(&plane, vec![action]).unwrap();
+        let refused = plane
+            .call(&viewer(), "push", true, Parameters::new())
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, ControlError::Forbidden { needed: Role::Operator }));
+        let unknown = plane
+            .call(&viewer(), "push", false, Parameters::new())
+            .await
+            .unwrap_err();
+        assert!(matches!(unknown, ControlError::Unknown(_)));
+        let operator = Caller {
+            role: Role::Operator,
+            ..viewer()
+        };
+        assert_eq!(
+            plane.call(&operator, "push", true, Parameters::new()).await.unwrap(),
+            json!(2)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_that_hangs_or_panics_is_answered_for() {
+        let plane = plane();
+        let hangs = Endpoint::view::<u32, _, _>("hangs", "Hangs.", |_, _| std::future::pending());
+        let panics = Endpoint::view::<u32, _, _>("panics", "Panics.", |_, _| async { panic!("oh") });
+        contribute(&plane, vec![hangs, panics]).unwrap();
+        let late = plane
+            .call(&viewer(), "hangs", false, Parameters::new())
+            .await
+            .unwrap_err();
+        assert!(matches!(late, ControlError::TimedOut(10)));
+        let broken = plane
+            .call(&viewer(), "panics", false, Parameters::new())
+            .await
+            .unwrap_err();
+        assert_eq!(broken.to_string(), "panic: oh");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_given_once() {
+        let again = Endpoint::view::<u32, _, _>("one", "Tells one.", |_, _| async { Ok(1) });
+        assert!(contribute(&plane(), vec![again]).is_err());
+    }
+
+    #[tokio::test]
+    async fn parameters_are_checked_by_name() {
+        let error = plane()
+            .call(&viewer(), "one", false, Parameters::from_iter([("x".into(), json!(1))]))
+            .await;
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "one takes no parameter \"x\"; it takes: none"
+        );
+    }
+}

@@ -10,12 +10,13 @@
 //! | health, traces, control plane, services | [`health`], [`trace`], [`control`], [`services`] |
 //! | time | [`clock`] |
 
+pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod health;
 pub mod logging;
 pub mod panic;
-pub mod platform;
 pub mod services;
 pub mod state;
 pub mod supervisor;

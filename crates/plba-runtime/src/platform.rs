@@ -1,1 +1,113 @@
-//! platform.
+//! The section `[platform]`: everything about the platform that an operator may set. What each value does is told where
+//! it is used.
+
+use plba_contracts::config::{ConfigSection, Faults, FilePath, Secret, TimeSpan};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::logging::LoggingConfig;
+use crate::trace::TraceConfig;
+
+/// The platform's own settings.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PlatformConfig {
+    /// Where state is kept. One process owns it at a time.
+    pub state_dir: FilePath,
+    /// How long a stop may take in all: finish, then interrupt, then leave behind.
+    pub stop_budget: TimeSpan,
+    /// The control plane: probes, views and actions for operators.
+    pub control: ControlConfig,
+    /// The log.
+    pub logging: LoggingConfig,
+    /// Traces.
+    pub trace: TraceConfig,
+    /// Health.
+    pub health: HealthConfig,
+}
+
+/// The section `[platform.control]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ControlConfig {
+    /// Whether there is a control plane.
+    pub enabled: bool,
+    /// Address and port to listen on; port 0 takes any free one. Anything but a loopback address needs `token_file`.
+    pub listen: String,
+    /// Host names that requests may name, besides the loopback ones.
+    pub hosts: Vec<String>,
+    /// A file that holds the admin's token, at least 32 characters. Without it a random token is made at first start
+    /// and kept in `control.token` in the state directory.
+    pub token_file: Option<FilePath>,
+    /// The admin's token itself, at least 32 characters; better given by the environment than in a file.
+    pub token: Option<Secret>,
+}
+
+/// The section `[platform.health]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HealthConfig {
+    /// How long the workers' executor may be stalled before the process counts as not live.
+    pub stall_limit: TimeSpan,
+}
+
+impl Default for PlatformConfig {
+    fn default() -> Self {
+        Self {
+            state_dir: FilePath::from("var"),
+            stop_budget: TimeSpan::seconds(25),
+            control: ControlConfig::default(),
+            logging: LoggingConfig::default(),
+            trace: TraceConfig::default(),
+            health: HealthConfig::default(),
+        }
+    }
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self { enabled: true, listen: "127.0.0.1:8080".into(), hosts: Vec::new(), token_file: None, token: None }
+    }
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { stall_limit: TimeSpan::seconds(60) }
+    }
+}
+
+impl ConfigSection for PlatformConfig {
+    fn validate(&self, faults: &mut Faults) {
+        let positive = "a span longer than 0 is needed";
+        faults.require(!self.stop_budget.0.is_zero(), "stop_budget", positive);
+        faults.require(!self.health.stall_limit.0.is_zero(), "health.stall_limit", positive);
+        faults.require((0.0..=1.0).contains(&self.trace.sample), "trace.sample", "a share lies between 0 and 1");
+        faults.require(self.trace.keep <= 100_000, "trace.keep", "at most 100,000 spans can be kept in memory");
+        self.control.validate(faults);
+    }
+}
+
+impl ControlConfig {
+    /// Whether only this machine can reach the address.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.listen.rsplit_once(':').map_or(self.listen.as_str(), |(host, _)| host);
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    fn validate(&self, faults: &mut Faults) {
+        let port = self.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let message = "an address with a port is needed, such as \"127.0.0.1:8080\"";
+        faults.require(port.is_some(), "control.listen", message);
+        let credentials = self.token_file.is_some() || self.token.is_some();
+        if self.enabled && port.is_some() && !self.is_loopback() && !credentials {
+            let message = "others than this machine could reach this address, so credentials must be configured: \
+                           set platform.control.token_file, or listen on 127.0.0.1";
+            faults.report("control.listen", message);
+        }
+        let short = self.token.as_ref().is_some_and(|token| token.expose().len() < 32);
+        faults.require(!short, "control.token", "a token has at least 32 characters");
+        let both = self.token_file.is_some() && self.token.is_some();
+        faults.require(!both, "control.token", "either token or token_file is set, not both");
+    }
+}
