@@ -1,0 +1,249 @@
+//! A Maildir on disk: what is in it, reading a message, marking messages as seen. Everything here blocks on the disk, and
+//! everything expects files to vanish or move at any moment, because other programs use the same folder.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::name::Name;
+
+/// A Maildir: a directory with `new`, `cur` and `tmp`. What is in `tmp` is still being written and never looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maildir {
+    root: PathBuf,
+}
+
+/// A message file as a scan found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The part of the file name that never changes: the message's identity.
+    pub key: String,
+    /// Where the file was.
+    pub path: PathBuf,
+    /// Whether the S flag is set.
+    pub seen: bool,
+}
+
+/// What became of a message that was to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The raw message.
+    Here(Bytes),
+    /// The file is larger than the limit; so many bytes.
+    TooLarge(u64),
+    /// The file has been deleted meanwhile.
+    Gone,
+}
+
+/// What became of messages that were to be marked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// The S flag is on these files now.
+    pub seen: Vec<String>,
+    /// There are no such files any more.
+    pub gone: Vec<String>,
+}
+
+/// Why the folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MaildirError {
+    /// There is no Maildir at this path.
+    #[error("{} is no Maildir: it has no directory `{missing}`; create new, cur and tmp in it or correct the path", root.display())]
+    NotAMaildir {
+        /// The path of the configuration.
+        root: PathBuf,
+        /// The directory that is missing.
+        missing: &'static str,
+    },
+    /// The operating system refused.
+    #[error("cannot {what} {}: {source}; check that it exists and its permissions", path.display())]
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirError {
+    let path = path.to_path_buf();
+    move |source| MaildirError::Io { what, path, source }
+}
+
+impl Maildir {
+    /// Uses the Maildir at `root`, which must exist.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, MaildirError> {
+        let root = root.into();
+        for missing in ["new", "cur", "tmp"] {
+            if !root.join(missing).is_dir() {
+                return Err(MaildirError::NotAMaildir { root, missing });
+            }
+        }
+        Ok(Maildir { root })
+    }
+
+    /// Uses the Maildir at `root` and makes what is missing of it.
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self, MaildirError> {
+        let root = root.into();
+        for part in ["new", "cur", "tmp"] {
+            let path = root.join(part);
+            fs::create_dir_all(&path).map_err(failed("create", &path))?;
+        }
+        Ok(Maildir { root })
+    }
+
+    /// The path of the configuration.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of delivered messages that no mail program has seen yet.
+    pub fn new_dir(&self) -> PathBuf {
+        self.root.join("new")
+    }
+
+    /// The directory of messages that a mail program has seen, with their flags.
+    pub fn cur_dir(&self) -> PathBuf {
+        self.root.join("cur")
+    }
+
+    /// All messages in `new` and `cur`, in the order of their keys, which begin with the time of delivery by convention.
+    ///
+    /// A message that is moved from `new` to `cur` meanwhile is found at least once and answered once.
+    pub fn scan(&self) -> Result<Vec<Entry>, MaildirError> {
+        let mut found = BTreeMap::new();
+        // `cur` last: a file moves from `new` to `cur`, never back, so none slips through between the two looks.
+        for directory in [self.new_dir(), self.cur_dir()] {
+            for entry in fs::read_dir(&directory).map_err(failed("list", &directory))? {
+                let entry = entry.map_err(failed("list", &directory))?;
+                // Links and pipes are not messages; following them would read what nobody delivered.
+                if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                    continue;
+                }
+                let file_name = entry.file_name();
+                let file_name = file_name.to_string_lossy();
+                let name = Name::parse(&file_name);
+                if name.unique.is_empty() || name.unique.starts_with('.') {
+                    continue;
+                }
+                let key = name.unique.to_owned();
+                let seen = name.is_seen();
+                let path = entry.path();
+                found.insert(key.clone(), Entry { key, path, seen });
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Reads a message of at most `largest` bytes. A file that another program has renamed is found under its new name.
+    pub fn read(&self, entry: &Entry, largest: u64) -> Result<Content, MaildirError> {
+        match read_file(&entry.path, largest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other.map_err(failed("read", &entry.path)),
+        }
+        let Some(moved) = self.scan()?.into_iter().find(|other| other.key == entry.key) else {
+            return Ok(Content::Gone);
+        };
+        match read_file(&moved.path, largest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Content::Gone),
+            other => other.map_err(failed("read", &moved.path)),
+        }
+    }
+
+    /// When the file of a message was last written; `None` if it is gone.
+    pub fn delivered(&self, entry: &Entry) -> Option<SystemTime> {
+        fs::metadata(&entry.path).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Moves messages into `cur` with the S flag and all flags they had. Marking twice does nothing.
+    pub fn mark_seen<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Result<Marked, MaildirError> {
+        let mut entries = self.by_key()?;
+        let mut marked = Marked::default();
+        let mut renamed = false;
+        for key in keys {
+            // Twice: another program may rename the file between the scan and the move.
+            let mut outcome = self.mark_one(entries.get(key))?;
+            if outcome == Outcome::Moved {
+                entries = self.by_key()?;
+                outcome = self.mark_one(entries.get(key))?;
+            }
+            renamed |= outcome == Outcome::Renamed;
+            match outcome {
+                Outcome::Renamed | Outcome::AlreadySeen => marked.seen.push(key.to_owned()),
+                Outcome::Moved | Outcome::Gone => marked.gone.push(key.to_owned()),
+            }
+        }
+        if renamed {
+            self.sync()?;
+        }
+        Ok(marked)
+    }
+
+    fn by_key(&self) -> Result<BTreeMap<String, Entry>, MaildirError> {
+        Ok(self
+            .scan()?
+            .into_iter()
+            .map(|entry| (entry.key.clone(), entry))
+            .collect())
+    }
+
+    fn mark_one(&self, entry: Option<&Entry>) -> Result<Outcome, MaildirError> {
+        let Some(entry) = entry else {
+            return Ok(Outcome::Gone);
+        };
+        let file_name = entry
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let target = self.cur_dir().join(Name::parse(&file_name).seen());
+        if target == entry.path || target.exists() {
+            return Ok(Outcome::AlreadySeen);
+        }
+        match fs::rename(&entry.path, &target) {
+            Ok(()) => Ok(Outcome::Renamed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Outcome::Moved),
+            Err(error) => Err(failed("mark", &entry.path)(error)),
+        }
+    }
+
+    /// Makes the new names survive a crash of the machine.
+    fn sync(&self) -> Result<(), MaildirError> {
+        for directory in [self.new_dir(), self.cur_dir()] {
+            File::open(&directory)
+                .and_then(|handle| handle.sync_all())
+                .map_err(failed("sync", &directory))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Renamed,
+    AlreadySeen,
+    Moved,
+    Gone,
+}
+
+fn read_file(path: &Path, largest: u64) -> io::Result<Content> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > largest {
+        return Ok(Content::TooLarge(size));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    // A file that grows while it is read was not delivered properly; the limit holds all the same.
+    file.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        size if size > largest => Ok(Content::TooLarge(size)),
+        _ => Ok(Content::Here(bytes.into())),
+    }
+}
