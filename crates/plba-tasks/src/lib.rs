@@ -1,1 +1,20 @@
-//! plba-tasks.
+//! An optional toolkit on top of the platform's `Worker`: sources that publish tasks, queues that keep them, handlers that
+//! carry them out, and the ordinary workers that run all three. The platform itself knows none of this. Backends that
+//! keep tasks outside the process are adapters; the reference implementation, in memory, is here.
+//!
+//! | concern | port | machinery |
+//! |---|---|---|
+//! | a task and its identity | [`task`] | |
+//! | keeping tasks | [`queue`] | [`memory`] |
+//! | carrying tasks out | [`handler`] | [`worker`], [`retry`] |
+//! | where tasks come from | [`source`] | [`intake`], [`source_worker`] |
+//! | what became of what came in | [`ledger`] | [`file_ledger`] |
+//! | choosing a backend by URL | [`backend`] | |
+//! | views and actions | | [`endpoints`] |
+
+pub mod handler;
+pub mod intake;
+pub mod ledger;
+pub mod queue;
+pub mod source;
+pub mod task;

@@ -1,0 +1,280 @@
+//! The intake: the one way by which a source hands work to a queue and learns of its completion, with the ledger kept in
+//! step. Which upstream there is, and how it is told, is the source's business.
+
+use std::sync::Arc;
+
+use plba_contracts::BoxError;
+
+use crate::ledger::{DeliveryEnd, EntryState, Known, LedgerError, SourceLedger};
+use crate::queue::{Completion, ConsumerId, EndError, PublishError, QueueError, TaskQueue};
+use crate::source::SourceError;
+use crate::task::{NewTask, Origin, QueueName, Task, TaskId};
+
+/// The kind of the follow-up task that tells a source's own worker that something is done.
+pub const COMPLETED: &str = "source.completed";
+
+/// How many bytes a source's key may have.
+pub const MAXIMUM_KEY: usize = 1_000;
+
+/// The queue in which the completions for a source wait: whichever process handled a task, the source's own worker tells
+/// upstream.
+pub fn completion_queue(source: &str) -> QueueName {
+    QueueName::from(format!("completed/{source}"))
+}
+
+/// The follow-up by which a task worker tells the source of a task that it is done.
+pub fn completion_task(origin: &Origin) -> NewTask {
+    NewTask::new(
+        completion_queue(&origin.source),
+        COMPLETED,
+        origin.key.as_bytes().to_vec(),
+    )
+    .with_id(origin.task_id())
+}
+
+/// Something that a source has found upstream.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The source's key for it; names the same thing for ever. At most [`MAXIMUM_KEY`] bytes.
+    pub key: Arc<str>,
+    /// The task to publish for it; its id and origin are set by the intake.
+    pub task: NewTask,
+}
+
+/// What became of arrivals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Published now.
+    pub published: usize,
+    /// Known already: done, dead, or in this process's queue.
+    pub skipped: usize,
+}
+
+/// A source's way to its queue and ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    source: Arc<str>,
+    queue: Arc<dyn TaskQueue>,
+    ledger: Arc<dyn SourceLedger>,
+    consumer: ConsumerId,
+    completions: QueueName,
+}
+
+impl Intake {
+    /// The intake of the source with this name. `consumer` takes the completions.
+    pub fn new(
+        source: impl Into<Arc<str>>,
+        queue: Arc<dyn TaskQueue>,
+        ledger: Arc<dyn SourceLedger>,
+        consumer: ConsumerId,
+    ) -> Self {
+        let source = source.into();
+        Self {
+            completions: completion_queue(&source),
+            source,
+            queue,
+            ledger,
+            consumer,
+        }
+    }
+
+    /// The source's name.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Publishes arrivals and records their intake; waits while the queue is full. Keys that are done, settled, dead or
+    /// already published by this process are skipped.
+    ///
+    /// When it returns `Ok`, the source may move its cursor past all of them.
+    ///
+    /// # Errors
+    /// Nothing is lost: publish the same arrivals again.
+    ///
+    /// # Cancel safety
+    /// Safe, as after an error.
+    pub async fn publish(&self, arrivals: Vec<Arrival>) -> Result<Published, IntakeError> {
+        if let Some(long) = arrivals.iter().find(|arrival| arrival.key.len() > MAXIMUM_KEY) {
+            let bytes = long.key.len();
+            return Err(IntakeError::Key { bytes });
+        }
+        let keys: Vec<_> = arrivals.iter().map(|arrival| Arc::clone(&arrival.key)).collect();
+        let known = self.ledger.known(&self.source, &keys).await?;
+        let mut outcome = Published::default();
+        let (mut tasks, mut fresh) = (Vec::with_capacity(arrivals.len()), Vec::with_capacity(arrivals.len()));
+        for (arrival, known) in arrivals.into_iter().zip(known) {
+            if known.is_some_and(|known| known.state != EntryState::Open || known.published) {
+                outcome.skipped += 1;
+                continue;
+            }
+            let origin = Origin::new(Arc::clone(&self.source), Arc::clone(&arrival.key));
+            let mut task = arrival.task.with_id(origin.task_id());
+            task.origin = Some(origin);
+            tasks.push(task);
+            fresh.push(arrival.key);
+        }
+        if !tasks.is_empty() {
+            outcome.published = tasks.len();
+            self.queue.publish(tasks).await?;
+            self.ledger.record_intake(&self.source, &fresh).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Keys that were taken in but are neither done nor in this process's queue, at most `limit`: fetch and publish them
+    /// again. There are some after a restart, and after a dead letter was retried; ask now and then. A key that is gone
+    /// upstream is given up by [`lost`](Self::lost).
+    ///
+    /// # Errors
+    /// The ledger can't be read.
+    pub async fn pending(&self, limit: usize) -> Result<Vec<Arc<str>>, IntakeError> {
+        Ok(self.ledger.pending(&self.source, limit).await?)
+    }
+
+    /// Keys that are done but of which upstream has yet to be told, at most `limit`. Ask after a start or a reconnect;
+    /// later ones come as [`completions`](Self::completions).
+    ///
+    /// # Errors
+    /// The ledger can't be read.
+    pub async fn unsettled(&self, limit: usize) -> Result<Vec<Arc<str>>, IntakeError> {
+        Ok(self.ledger.unsettled(&self.source, limit).await?)
+    }
+
+    /// Waits for completions and gives up to `max` of their keys, recorded as done in the ledger: tell upstream, then
+    /// [`settle`](Self::settle). Should that fail, they are found again by [`unsettled`](Self::unsettled).
+    ///
+    /// # Errors
+    /// The queue or the ledger can't be used; nothing is lost.
+    ///
+    /// # Cancel safety
+    /// Safe: what was received is either still in the queue or unsettled in the ledger. After dropping a call that may
+    /// have received something, ask [`unsettled`](Self::unsettled) as well.
+    pub async fn completions(&self, max: usize) -> Result<Vec<Arc<str>>, IntakeError> {
+        let deliveries = self.queue.consume(&self.completions, &self.consumer, max).await?;
+        let key = |task: &Task| -> Arc<str> { String::from_utf8_lossy(&task.payload).into() };
+        let keys: Vec<_> = deliveries.iter().map(|delivery| key(&delivery.task)).collect();
+        // The handler may have run in a process whose ledger is another one; where it is the same, this is a no-op.
+        let done = |key: &Arc<str>| {
+            (
+                Origin::new(Arc::clone(&self.source), Arc::clone(key)),
+                DeliveryEnd::Done,
+            )
+        };
+        self.ledger.record_ends(keys.iter().map(done).collect()).await?;
+        let completion = |token| Completion {
+            token,
+            then: Vec::new(),
+        };
+        let acked = deliveries.into_iter().map(|delivery| completion(delivery.token));
+        // A lost lease means that the completion comes once more, which `settle` bears.
+        self.queue.ack(acked.collect()).await?;
+        Ok(keys)
+    }
+
+    /// Upstream has been told that these are done.
+    ///
+    /// # Errors
+    /// It could not be recorded; upstream will be told again.
+    pub async fn settle(&self, keys: &[Arc<str>]) -> Result<(), IntakeError> {
+        Ok(self.ledger.settle(&self.source, keys).await?)
+    }
+
+    /// The cursor covers these settled keys: the source will never come upon them again.
+    ///
+    /// # Errors
+    /// It could not be recorded; they are kept.
+    pub async fn forget(&self, keys: &[Arc<str>]) -> Result<(), IntakeError> {
+        Ok(self.ledger.forget(&self.source, keys).await?)
+    }
+
+    /// What is known of each key, in order.
+    ///
+    /// # Errors
+    /// The ledger can't be read.
+    pub async fn known(&self, keys: &[Arc<str>]) -> Result<Vec<Option<Known>>, IntakeError> {
+        Ok(self.ledger.known(&self.source, keys).await?)
+    }
+
+    /// Where the source has got to, in its own words.
+    ///
+    /// # Errors
+    /// The ledger can't be read.
+    pub async fn cursor(&self) -> Result<Option<String>, IntakeError> {
+        Ok(self.ledger.cursor(&self.source).await?)
+    }
+
+    /// The source has got here; at most 64 KiB.
+    ///
+    /// # Errors
+    /// It could not be recorded.
+    pub async fn set_cursor(&self, cursor: &str) -> Result<(), IntakeError> {
+        Ok(self.ledger.set_cursor(&self.source, cursor).await?)
+    }
+
+    /// A pending key is gone upstream (somebody deleted the message), so that it can't be published again: its entry is
+    /// settled, because upstream need not be told anything.
+    ///
+    /// # Errors
+    /// It could not be recorded.
+    pub async fn lost(&self, keys: &[Arc<str>]) -> Result<(), IntakeError> {
+        let done = |key: &Arc<str>| {
+            (
+                Origin::new(Arc::clone(&self.source), Arc::clone(key)),
+                DeliveryEnd::Done,
+            )
+        };
+        self.ledger.record_ends(keys.iter().map(done).collect()).await?;
+        self.settle(keys).await
+    }
+
+    /// The id under which the task of a key is published.
+    pub fn task_id(&self, key: &str) -> TaskId {
+        Origin::new(Arc::clone(&self.source), key).task_id()
+    }
+}
+
+/// Why the intake could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The queue refused tasks, or could not be reached.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The queue could not be reached.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The ledger could not be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A key is too long.
+    #[error("a key of {bytes} bytes is too long for the ledger, at most {MAXIMUM_KEY} are possible; use a digest")]
+    Key {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl IntakeError {
+    /// Whether trying again, later, may succeed.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Publish(PublishError::Refused { .. }) | Self::Key { .. })
+    }
+}
+
+impl From<IntakeError> for SourceError {
+    fn from(error: IntakeError) -> Self {
+        if error.is_transient() {
+            Self::transient(error)
+        } else {
+            Self::fatal(error)
+        }
+    }
+}
+
+impl From<EndError> for IntakeError {
+    fn from(error: EndError) -> Self {
+        match error {
+            EndError::Queue(error) => Self::Queue(error),
+            error => Self::Queue(QueueError::new(BoxError::from(error))),
+        }
+    }
+}
