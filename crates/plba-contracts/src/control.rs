@@ -44,10 +44,20 @@ pub struct Parameter {
     pub name: &'static str,
     /// What it is for.
     pub help: &'static str,
-    /// Whether a call without it is refused.
-    pub required: bool,
-    /// Whether the command line takes it without `--name`: all bare words, as a list.
-    pub positional: bool,
+    /// How the command line takes it.
+    pub kind: ParameterKind,
+}
+
+/// How the command line takes a parameter; what the API gets for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParameterKind {
+    /// `--name value`: a string.
+    Value,
+    /// `--name`: true.
+    Flag,
+    /// All bare words: a list of strings.
+    Words,
 }
 
 /// Why a call was refused or failed.
@@ -175,7 +185,7 @@ impl Endpoint {
     /// Answers. Checks the parameters' names, not the caller: that is done before.
     ///
     /// # Errors
-    /// An unknown or missing parameter, or what the answer itself fails with.
+    /// An unknown parameter, or what the answer itself fails with.
     pub async fn call(&self, services: Services, parameters: Parameters) -> Result<Value, ControlError> {
         let known = |name: &str| self.parameters.iter().any(|parameter| parameter.name == name);
         if let Some(name) = parameters.keys().find(|name| !known(name)) {
@@ -188,13 +198,6 @@ impl Endpoint {
             return Err(ControlError::Invalid(format!(
                 "{} takes no parameter \"{name}\"; it takes: {names}",
                 self.name
-            )));
-        }
-        let missing = |parameter: &&Parameter| parameter.required && !parameters.contains_key(parameter.name);
-        if let Some(parameter) = self.parameters.iter().find(missing) {
-            return Err(ControlError::Invalid(format!(
-                "{} needs {}: {}",
-                self.name, parameter.name, parameter.help
             )));
         }
         (self.ask)(services, parameters).await
