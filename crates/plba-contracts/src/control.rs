@@ -151,27 +151,27 @@ impl Endpoint {
         }
     }
 
-    /// Adds an optional parameter, `--name value` on the command line.
+    /// Adds a parameter, `--name value` on the command line. All parameters may be left out; an answer that can't do
+    /// without one says so by [`ControlError::Invalid`].
     #[must_use]
-    pub fn parameter(mut self, name: &'static str, help: &'static str) -> Self {
-        self.parameters.push(Parameter {
-            name,
-            help,
-            required: false,
-            positional: false,
-        });
-        self
+    pub fn parameter(self, name: &'static str, help: &'static str) -> Self {
+        self.takes(name, help, ParameterKind::Value)
     }
 
-    /// Adds a required parameter that takes the bare words of the command line, as a list.
+    /// Adds a parameter that is true when given, `--name` on the command line.
     #[must_use]
-    pub fn words(mut self, name: &'static str, help: &'static str) -> Self {
-        self.parameters.push(Parameter {
-            name,
-            help,
-            required: true,
-            positional: true,
-        });
+    pub fn flag(self, name: &'static str, help: &'static str) -> Self {
+        self.takes(name, help, ParameterKind::Flag)
+    }
+
+    /// Adds a parameter that takes the bare words of the command line, as a list.
+    #[must_use]
+    pub fn words(self, name: &'static str, help: &'static str) -> Self {
+        self.takes(name, help, ParameterKind::Words)
+    }
+
+    fn takes(mut self, name: &'static str, help: &'static str, kind: ParameterKind) -> Self {
+        self.parameters.push(Parameter { name, help, kind });
         self
     }
 
