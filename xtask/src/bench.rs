@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         results.extend(measure(name, &manifest, &file)?);
     }
     if request.json {
-        results.iter().for_each(|result| println!("{result}"));
+        results.iter().for_each(|result| println!("{}", object(result)));
     } else {
         print!("{}", table(&results));
     }
@@ -129,6 +129,12 @@ fn parse(text: &str) -> Result<Vec<Value>, String> {
     }
 }
 
+/// A result on one line, in the order of the columns.
+fn object(result: &Value) -> String {
+    let fields = COLUMNS.map(|column| format!("{}:{}", Value::from(column), result[column]));
+    format!("{{{}}}", fields.join(","))
+}
+
 fn table(results: &[Value]) -> String {
     let mut rows = vec![COLUMNS.map(|column| column.replace('_', " "))];
     rows.extend(results.iter().map(|result| COLUMNS.map(|column| cell(&result[column]))));
@@ -196,6 +202,7 @@ name  value   unit  peer       peer value  ratio
 task  210.46  ns    bare loop  100         2.10
 ";
         assert_eq!(table(&results), expected);
+        assert_eq!(object(&results[0]), LINE);
     }
 
     #[test]
