@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plba_testservers::{Dovecot, require};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
@@ -170,6 +172,28 @@ async fn a_client_that_does_not_know_the_authority_refuses_the_server() {
     };
     let refused = connect_tls(&server, RootCertStore::empty()).await;
     assert!(refused.is_err_and(|error| error.to_string().contains("certificate")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_clock_neither_hastens_nor_fails_a_start() {
+    let Some(server) = require(Dovecot::start().await) else {
+        return;
+    };
+    let before = tokio::time::Instant::now();
+    server.restart().await.unwrap();
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn the_default_mailbox_and_the_password_are_there_from_the_start() {
+    let Some(server) = require(Dovecot::start().await) else {
+        return;
+    };
+    assert!(server.maildir(server.user()).join("new").is_dir());
+    assert_eq!(server.messages(server.user()).unwrap(), []);
+    let password = server.password_path();
+    assert_eq!(fs::read_to_string(&password).unwrap().trim_end(), server.password());
+    assert_eq!(password.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[tokio::test]

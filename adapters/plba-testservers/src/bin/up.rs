@@ -57,11 +57,15 @@ fn deliver(dovecot: &Dovecot, directory: &Path) -> io::Result<usize> {
 fn describe(dovecot: &Dovecot, delivered: usize) {
     let (user, password) = (dovecot.user(), dovecot.password());
     let (plain, tls) = (dovecot.imap_port(), dovecot.imaps_port());
-    println!("Dovecot       imap://127.0.0.1:{plain}  imaps://127.0.0.1:{tls}  user {user}  password {password}");
-    println!("authority     {}", dovecot.ca_path().display());
-    println!(
-        "inbox         {}  ({delivered} messages delivered)",
-        dovecot.maildir(user).display()
+    let source = format!(
+        "imaps://{user}@localhost:{tls}/INBOX?mode=poll&password_file={}&ca={}",
+        dovecot.password_path().display(),
+        dovecot.ca_path().display()
     );
-    println!("stop          Ctrl-C");
+    println!("Dovecot is up: imaps on port {tls}, imap on port {plain}, user {user}, password {password}");
+    println!("In its inbox: {delivered} messages; a file put into this directory is another one");
+    println!("  {}", dovecot.maildir(user).join("new").display());
+    println!("To work on it:");
+    println!("  cargo run --bin mail-order-bot -- --set 'mail_order_bot.source={source}'");
+    println!("Ctrl-C stops it and removes everything");
 }

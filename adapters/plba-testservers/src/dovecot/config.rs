@@ -6,6 +6,7 @@ use crate::account::Account;
 use crate::certificate::Certificates;
 
 pub(super) const FILE: &str = "dovecot.conf";
+pub(super) const PASSWORD_FILE: &str = "password";
 pub(super) const LOG: &str = "dovecot.log";
 
 /// The whole configuration file. `chroot =` because only root may; `auth_failure_delay` and the connection limit

@@ -37,9 +37,22 @@ impl StoredMessage {
     }
 }
 
+/// Makes the Maildir, or what is missing of it.
+pub(super) fn create(maildir: &Path, account: &Account) -> io::Result<()> {
+    let mail = maildir.parent().unwrap_or(maildir);
+    for directory in [mail.to_owned(), maildir.to_owned()].into_iter().chain(parts(maildir)) {
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => account.own(&directory)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn deliver(maildir: &Path, account: &Account, counter: &AtomicU64, raw: &[u8]) -> io::Result<()> {
     let number = FIRST + counter.fetch_add(1, Ordering::Relaxed);
-    make_maildir(maildir, account)?;
+    create(maildir, account)?;
     let name = format!("{number}.P{}.localhost", process::id());
     let written = maildir.join("tmp").join(&name);
     fs::write(&written, raw)?;
@@ -71,18 +84,6 @@ pub(super) fn forget_uids(maildir: &Path) -> io::Result<()> {
         let name = name.to_string_lossy();
         if name == "dovecot-uidlist" || name.starts_with("dovecot.index") {
             fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn make_maildir(maildir: &Path, account: &Account) -> io::Result<()> {
-    let mail = maildir.parent().unwrap_or(maildir);
-    for directory in [mail.to_owned(), maildir.to_owned()].into_iter().chain(parts(maildir)) {
-        match DirBuilder::new().mode(0o700).create(&directory) {
-            Ok(()) => account.own(&directory)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
         }
     }
     Ok(())

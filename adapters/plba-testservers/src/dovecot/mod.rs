@@ -5,7 +5,9 @@ mod config;
 mod mailbox;
 mod ready;
 
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicU64;
@@ -101,13 +103,18 @@ impl Dovecot {
         PASSWORD
     }
 
+    /// A file, readable by its owner only, whose first line is the password.
+    pub fn password_path(&self) -> PathBuf {
+        self.server.directory.join(config::PASSWORD_FILE)
+    }
+
     /// The user's Maildir on disk. Other folders than the inbox lie inside, named `.Folder` in modified UTF-7.
     pub fn maildir(&self, user: &str) -> PathBuf {
         self.server.directory.join("mail").join(user)
     }
 
     /// Puts a message into the user's inbox the way a delivery agent does: written to `tmp/`, renamed to `new/`.
-    /// Messages get their UIDs in the order of delivery. The mailbox is made when it isn't there yet.
+    /// Messages get their UIDs in the order of delivery. A mailbox other than the default one is made when it isn't there yet.
     ///
     /// # Errors
     ///
@@ -210,7 +217,9 @@ fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
     let certificates = Certificates::create(directory.path(), &account)?;
     let [imap, imaps] = port::free_ports().map_err(failed("find ports"))?;
     let text = config::text(directory.path(), &account, &certificates, imap, imaps);
-    std::fs::write(directory.join(config::FILE), text).map_err(failed("write its configuration"))?;
+    fs::write(directory.join(config::FILE), text).map_err(failed("write its configuration"))?;
+    write_password(&directory.join(config::PASSWORD_FILE)).map_err(failed("write the password's file"))?;
+    mailbox::create(&directory.join("mail").join(USER), &account).map_err(failed("make a mailbox"))?;
     Ok(Server {
         process: Mutex::new(None),
         program: program.to_owned(),
@@ -221,6 +230,11 @@ fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
         delivered: AtomicU64::new(0),
         directory,
     })
+}
+
+fn write_password(file: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    file.write_all(format!("{PASSWORD}\n").as_bytes())
 }
 
 impl Server {
@@ -254,7 +268,7 @@ impl Server {
     }
 
     fn failure(&self, mut reason: String) -> Failure {
-        let log = std::fs::read_to_string(self.directory.join(config::LOG)).unwrap_or_default();
+        let log = fs::read_to_string(self.directory.join(config::LOG)).unwrap_or_default();
         let port_taken = log.contains("Address already in use");
         if let Ok(version) = program::run(WHAT, Command::new(&self.program).arg("--version"))
             && !version.starts_with("2.3.")
