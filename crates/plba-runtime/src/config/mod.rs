@@ -1,1 +1,41 @@
-//! config.
+//! Configuration: layers of sources merged into one snapshot of typed sections, with the origin of every value, all
+//! faults at once, and reload as a transaction. What sections look like is the modules' business
+//! (`plba_contracts::section`); watching files and probation are not here.
+//!
+//! Layers, lowest first: built-in defaults, files in the order given (a directory stands for its `*.toml`, `*.yaml`,
+//! `*.yml` and `*.json` in name order), providers, environment (`PLBA__TABLE__KEY`), command line (`--set table.key=…`).
+//! Tables are merged key by key, everything else is replaced. Values from environment and command line are TOML values,
+//! else text; where a key wants text, anything but a quoted TOML string is taken as it is.
+
+mod annotate;
+mod assignments;
+mod check;
+mod default_file;
+mod explain;
+mod files;
+mod json_file;
+mod layers;
+mod manager;
+mod mask;
+mod report;
+mod schema;
+mod show;
+mod snapshot;
+mod sources;
+mod syntax;
+mod toml_file;
+mod tree;
+mod words;
+mod yaml_file;
+
+#[cfg(test)]
+mod tests;
+
+pub use assignments::ENVIRONMENT_PREFIX;
+pub use explain::{ExplainError, Explanation, LayerValue};
+pub use files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
+pub use layers::ConfigurationSources;
+pub use manager::{ConfigurationManager, PROVIDER_LIMIT, ReloadOutcome};
+pub use report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt};
+pub use show::{Shown, ShownTable, ShownValue};
+pub use snapshot::{Configuration, SectionError};

@@ -1,0 +1,101 @@
+//! Writes the default configuration file: every key with its description; what has no default is commented out.
+
+use std::fmt::Write;
+
+use plba_contracts::section::SectionDefinition;
+use serde_json::Value;
+
+use super::schema::SchemaView;
+use super::show::inline;
+use super::tree::dotted;
+
+/// How deep tables are written out; recursive types would never end.
+const MAXIMUM_DEPTH: usize = 8;
+
+/// The file as TOML.
+pub(super) fn toml(definitions: &[SectionDefinition], schema: &Value) -> String {
+    let mut file = String::from("# Every key with its default. Keys that are commented out have none.\n");
+    let root = SchemaView::new(schema);
+    for definition in definitions {
+        let defaults = definition.defaults();
+        let mut path = vec![definition.table.clone()];
+        table(&mut file, &root.child(&definition.table), &defaults, &mut path, false);
+    }
+    file
+}
+
+fn table(file: &mut String, view: &SchemaView<'_>, defaults: &Value, path: &mut Vec<String>, unset: bool) {
+    let mark = if unset { "# " } else { "" };
+    file.push('\n');
+    describe(file, view);
+    push_line(file, &format!("{mark}[{}]", dotted(path)));
+    let mut keys = view.keys();
+    keys.extend(
+        defaults
+            .as_object()
+            .into_iter()
+            .flat_map(|entries| entries.keys().cloned()),
+    );
+    let mut tables = Vec::new();
+    for key in keys {
+        let entry = view.child(&key);
+        let default = defaults.get(&key).filter(|value| !value.is_null());
+        let is_table = match default {
+            Some(value) => value
+                .as_object()
+                .is_some_and(|entries| !entries.is_empty() || !entry.keys().is_empty()),
+            None => !entry.keys().is_empty() && !entry.types().contains("string"),
+        };
+        if is_table && path.len() < MAXIMUM_DEPTH {
+            tables.push((key, entry, default));
+            continue;
+        }
+        describe(file, &entry);
+        let name = dotted(std::slice::from_ref(&key));
+        // The default of a secret is masked, and a mask is no password.
+        match default.filter(|_| !entry.is_secret()) {
+            Some(value) => push_line(file, &format!("{mark}{name} = {}", inline(value))),
+            None => push_line(file, &format!("# {name} = {}", example(&entry))),
+        }
+    }
+    for (key, entry, default) in tables {
+        path.push(key);
+        table(
+            file,
+            &entry,
+            default.unwrap_or(&Value::Null),
+            path,
+            unset || default.is_none(),
+        );
+        path.pop();
+    }
+}
+
+fn push_line(file: &mut String, line: &str) {
+    // Writing to a string can't fail.
+    let _ = writeln!(file, "{line}");
+}
+
+fn describe(file: &mut String, view: &SchemaView<'_>) {
+    for line in view.description().into_iter().flat_map(str::lines) {
+        push_line(file, format!("# {line}").trim_end());
+    }
+}
+
+/// A value of the right type, to be replaced.
+fn example(view: &SchemaView<'_>) -> String {
+    if let Some(choice) = view.choices().first() {
+        return inline(choice);
+    }
+    let types = view.types();
+    let is = |name: &str| types.contains(name);
+    let example = match () {
+        () if is("string") => "\"…\"",
+        () if is("integer") => "0",
+        () if is("number") => "0.0",
+        () if is("boolean") => "false",
+        () if is("array") => "[]",
+        () => "{}",
+    };
+    example.to_owned()
+}

@@ -1,0 +1,259 @@
+//! Loads the configuration, holds the current snapshot, and replaces it as a transaction. When to reload is decided by
+//! whoever listens to signals; keeping the last good one on disk and probation are not here.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use plba_contracts::BoxError;
+use plba_contracts::section::SectionDefinition;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::annotate::annotate;
+use super::check::Check;
+use super::layers::{ConfigurationSources, Layers, Provided};
+use super::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence};
+use super::schema::{self, SchemaView};
+use super::snapshot::Configuration;
+use super::sources::{Place, Sources};
+use super::tree::Node;
+
+/// How long one provider may take to give its layer.
+pub const PROVIDER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Looks at a new configuration before it is published: the running one, then the new one.
+type Subscriber = Arc<dyn Fn(&Configuration, &Configuration) -> Result<(), BoxError> + Send + Sync>;
+
+/// Owns the configuration of a process.
+///
+/// Needs a tokio runtime with time: sources are read on its blocking threads, so that a hanging file system can't stop
+/// other work.
+pub struct ConfigurationManager {
+    reader: Arc<Reader>,
+    current: watch::Sender<Arc<Configuration>>,
+    subscribers: Mutex<Vec<(String, Subscriber)>>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+/// What a reload has published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReloadOutcome {
+    /// The number of the new snapshot.
+    pub generation: u64,
+    /// The tables whose values have changed, in the order of their declaration.
+    pub changed: Vec<String>,
+}
+
+impl ConfigurationManager {
+    /// Reads and checks the first configuration. To check one without starting anything, load it and drop it.
+    ///
+    /// # Errors
+    /// All faults of all sources and sections at once.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing behind.
+    pub async fn load(
+        definitions: Vec<SectionDefinition>,
+        sources: ConfigurationSources,
+    ) -> Result<Self, ConfigReport> {
+        let reader = Arc::new(Reader {
+            schema: Arc::new(schema::whole(&definitions)),
+            definitions: definitions.into(),
+            sources,
+        });
+        let first = reader.read(1).await.map_err(|faults| ConfigReport {
+            faults,
+            consequence: Consequence::NothingStarted,
+        })?;
+        Ok(Self {
+            reader,
+            current: watch::Sender::new(Arc::new(first)),
+            subscribers: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The current snapshot.
+    pub fn current(&self) -> Arc<Configuration> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// The files and directories that are read, for whoever watches them.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.reader.sources.files
+    }
+
+    /// Sees every snapshot that is published from now on.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Configuration>> {
+        self.current.subscribe()
+    }
+
+    /// Asks `subscriber` before a reload publishes: it gets the running and the new configuration, in this order.
+    ///
+    /// - **`Err`** or **panic**: a veto; the running configuration stays, and the report says who vetoed and why.
+    /// - **`Ok`**: no objection. Another may still veto, so act on the published snapshot, not here.
+    ///
+    /// Called on a blocking thread; its name stands in reports.
+    pub fn on_reload(
+        &self,
+        name: impl Into<String>,
+        subscriber: impl Fn(&Configuration, &Configuration) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) {
+        self.lock_subscribers().push((name.into(), Arc::new(subscriber)));
+    }
+
+    /// Reads everything again and, if nothing is wrong and nobody objects, publishes the next snapshot. Reloads that
+    /// are asked for at the same time follow one another.
+    ///
+    /// # Errors
+    /// All faults at once; the running configuration stays as it was.
+    ///
+    /// # Cancel safety
+    /// A dropped call has published either all or nothing.
+    pub async fn reload(&self) -> Result<ReloadOutcome, ConfigReport> {
+        let _one = self.reloading.lock().await;
+        let running = self.current();
+        let refused = |faults| ConfigReport {
+            faults,
+            consequence: Consequence::StaysRunning {
+                generation: running.generation,
+            },
+        };
+        let next = Arc::new(self.reader.read(running.generation + 1).await.map_err(refused)?);
+        let vetoes = self.ask(&running, &next).await;
+        if !vetoes.is_empty() {
+            return Err(refused(vetoes));
+        }
+        let tables = self.reader.definitions.iter().map(|definition| &definition.table);
+        let changed = tables
+            .filter(|table| next.differs_in(&running, table))
+            .cloned()
+            .collect();
+        let generation = next.generation;
+        self.current.send_replace(next);
+        Ok(ReloadOutcome { generation, changed })
+    }
+
+    async fn ask(&self, running: &Arc<Configuration>, next: &Arc<Configuration>) -> Vec<ConfigFault> {
+        let subscribers = self.lock_subscribers().clone();
+        let (running, next) = (Arc::clone(running), Arc::clone(next));
+        let asked = tokio::task::spawn_blocking(move || {
+            let veto = |(name, subscriber): &(String, Subscriber)| {
+                let asked = catch_unwind(AssertUnwindSafe(|| subscriber(&running, &next)));
+                match asked {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(bare(ConfigFaultKind::Vetoed, format!("refused by {name}: {error}"))),
+                    Err(_) => Some(bare(
+                        ConfigFaultKind::Vetoed,
+                        format!("refused by {name}, which panicked"),
+                    )),
+                }
+            };
+            subscribers.iter().filter_map(veto).collect()
+        });
+        asked
+            .await
+            .unwrap_or_else(|error| vec![bare(ConfigFaultKind::Vetoed, error.to_string())])
+    }
+
+    fn lock_subscribers(&self) -> std::sync::MutexGuard<'_, Vec<(String, Subscriber)>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ConfigurationManager {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ConfigurationManager")
+            .field("sources", &self.reader.sources)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads snapshots; knows nothing of the current one.
+struct Reader {
+    definitions: Arc<[SectionDefinition]>,
+    schema: Arc<Value>,
+    sources: ConfigurationSources,
+}
+
+impl Reader {
+    async fn read(self: &Arc<Self>, generation: u64) -> Result<Configuration, Vec<ConfigFault>> {
+        let mut provided = Vec::new();
+        for provider in &self.sources.providers {
+            let values = match tokio::time::timeout(PROVIDER_LIMIT, provider.load()).await {
+                Ok(values) => values.map_err(|error| format!("can't be read: {error}")),
+                Err(_) => Err(format!("no answer within {} s", PROVIDER_LIMIT.as_secs())),
+            };
+            let name = provider.name().to_owned();
+            provided.push(Provided { name, values });
+        }
+        let reader = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || reader.assemble(provided, generation));
+        // A section's own validation may panic; that must not take a running process down.
+        let panicked = |_| {
+            vec![bare(
+                ConfigFaultKind::Invalid,
+                "a section's validation panicked".to_owned(),
+            )]
+        };
+        read.await.map_err(panicked)?
+    }
+
+    fn assemble(&self, provided: Vec<Provided>, generation: u64) -> Result<Configuration, Vec<ConfigFault>> {
+        let view = SchemaView::new(&self.schema);
+        let layers = Layers::read(&self.sources, provided, &view);
+        let merged = layers.merged();
+        let check = Check {
+            tree: &merged,
+            definitions: &self.definitions,
+            view: view.clone(),
+            sources: &layers.sources,
+            first_file: layers.first_file,
+            partial: !layers.faults.is_empty(),
+        };
+        let mut faults = layers.faults.clone();
+        let sections = check.run().map_err(|found| faults.extend(found)).ok();
+        let Some(sections) = sections.filter(|_| faults.is_empty()) else {
+            return Err(faults);
+        };
+        let defaults = self.defaults(&view);
+        let mut effective = defaults.clone();
+        effective.overlay(&merged);
+        Ok(Configuration {
+            generation,
+            sections,
+            definitions: Arc::clone(&self.definitions),
+            schema: Arc::clone(&self.schema),
+            sources: layers.sources,
+            defaults,
+            layers: layers.trees,
+            effective,
+        })
+    }
+
+    fn defaults(&self, view: &SchemaView<'_>) -> Node {
+        let tables = self.definitions.iter();
+        let tables = tables
+            .map(|definition| (definition.table.clone(), definition.defaults()))
+            .collect();
+        let mut defaults = Node::from_value(Value::Object(tables), Place::DEFAULT);
+        annotate(&mut defaults, view, &mut Sources::default());
+        defaults
+    }
+}
+
+fn bare(kind: ConfigFaultKind, message: String) -> ConfigFault {
+    ConfigFault {
+        kind,
+        key: String::new(),
+        origin: None,
+        message,
+        remedy: None,
+        excerpt: None,
+    }
+}

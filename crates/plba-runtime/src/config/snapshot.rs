@@ -1,0 +1,140 @@
+//! One configuration as it was read: immutable, numbered, with typed sections and the origin of every value. How it is
+//! printed and explained lives beside; how it is read and replaced in `manager`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use plba_contracts::config::Origin;
+use plba_contracts::section::{ConfigSection, ErasedSection, SectionDefinition};
+use serde_json::Value;
+
+use super::check::Sections;
+use super::default_file;
+use super::explain::{self, ExplainError, Explanation};
+use super::schema::SchemaView;
+use super::show::Shown;
+use super::sources::Sources;
+use super::tree::{Node, dotted};
+
+/// A snapshot of the configuration.
+///
+/// `Debug` shows the generation only.
+pub struct Configuration {
+    pub(super) generation: u64,
+    pub(super) sections: Sections,
+    pub(super) definitions: Arc<[SectionDefinition]>,
+    pub(super) schema: Arc<Value>,
+    pub(super) sources: Sources,
+    /// The built-in defaults.
+    pub(super) defaults: Node,
+    /// The layers above the defaults, lowest first.
+    pub(super) layers: Vec<Node>,
+    /// All layers and the defaults, merged.
+    pub(super) effective: Node,
+}
+
+impl Configuration {
+    /// Counts the configurations of this process: 1 at start, one more with each reload.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The section of a table with its type erased, for handing to the module that declared it.
+    pub fn section(&self, table: &str) -> Option<ErasedSection> {
+        self.sections.get(table).cloned()
+    }
+
+    /// The section of a table.
+    ///
+    /// # Errors
+    /// No such table was declared, or it was declared as another type.
+    pub fn typed<T: ConfigSection>(&self, table: &str) -> Result<Arc<T>, SectionError> {
+        let section = self.section(table).ok_or_else(|| SectionError::Undeclared {
+            table: table.to_owned(),
+        })?;
+        section.downcast::<T>().map_err(|_| SectionError::OtherType {
+            table: table.to_owned(),
+            asked: std::any::type_name::<T>(),
+        })
+    }
+
+    /// Every value's key and origin, in the order of keys. Lists count as one value.
+    pub fn origins(&self) -> Vec<(String, Origin)> {
+        let mut origins = Vec::new();
+        self.collect_origins(&self.effective, &mut Vec::new(), &mut origins);
+        origins
+    }
+
+    fn collect_origins(&self, node: &Node, path: &mut Vec<String>, origins: &mut Vec<(String, Origin)>) {
+        match node.entries() {
+            Some(entries) => {
+                for (key, entry) in entries {
+                    path.push(key.clone());
+                    self.collect_origins(entry, path, origins);
+                    path.pop();
+                }
+            }
+            None => origins.push((dotted(path), self.sources.origin(node.place))),
+        }
+    }
+
+    /// The effective values with their origins, secrets masked: `Display` is TOML-like text, serialised it is JSON.
+    pub fn show(&self) -> Shown {
+        Shown::of(self)
+    }
+
+    /// Explains one key, such as `mail_order_bot.workers`: its value in every layer and which of them wins.
+    ///
+    /// # Errors
+    /// No such key; the error suggests the nearest one.
+    pub fn explain(&self, key: &str) -> Result<Explanation, ExplainError> {
+        explain::explain(self, key)
+    }
+
+    /// The JSON schema of the whole configuration.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    /// A configuration file in TOML with every key, its description and its default.
+    pub fn default_toml(&self) -> String {
+        default_file::toml(&self.definitions, &self.schema)
+    }
+
+    /// Whether the table has another value than in `other`; origins don't count.
+    pub fn differs_in(&self, other: &Self, table: &str) -> bool {
+        let value = |configuration: &Self| configuration.effective.child(table).map(Node::value);
+        value(self) != value(other)
+    }
+
+    pub(super) fn view(&self) -> SchemaView<'_> {
+        SchemaView::new(&self.schema)
+    }
+}
+
+impl fmt::Debug for Configuration {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Configuration")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A section can't be handed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SectionError {
+    /// Nobody declared the table.
+    #[error("no module has declared the table `{table}`; declare it before the configuration is loaded")]
+    Undeclared {
+        /// The table.
+        table: String,
+    },
+    /// The table was declared as another type.
+    #[error("the table `{table}` was not declared as {asked}; ask for the declared type")]
+    OtherType {
+        /// The table.
+        table: String,
+        /// The type that was asked for.
+        asked: &'static str,
+    },
+}
