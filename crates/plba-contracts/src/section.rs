@@ -426,11 +426,11 @@ mod tests {
         let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,
-            ["replies.from", "rules.1.priority", "workers", "replies.form", "sorce"],
+            ["workers", "replies.from", "rules.1.priority", "replies.form", "sorce"],
             "{found:?}"
         );
-        assert_eq!(found[3].1, "known: copies from");
-        assert!(found[2].1.contains("invalid type: string \"four\""), "{found:?}");
+        assert_eq!(found[3].1, "known: from copies");
+        assert!(found[0].1.contains("invalid type: string \"four\""), "{found:?}");
     }
 
     #[test]
