@@ -181,7 +181,12 @@ impl Target {
             (Method::POST, format!("/api/v1/actions/{name}"), Bytes::from(body))
         } else {
             let query = to_query(parameters).map_err(ControlError::Invalid)?;
-            (Method::GET, format!("/api/v1/views/{name}?{query}"), Bytes::new())
+            let separator = if query.is_empty() { "" } else { "?" };
+            (
+                Method::GET,
+                format!("/api/v1/views/{name}{separator}{query}"),
+                Bytes::new(),
+            )
         };
         Request::builder()
             .method(method)

@@ -18,6 +18,7 @@ use hyper::body::{Body as _, Bytes};
 use plba_contracts::control::{Caller, ControlError, ControlSurface, Parameters, Probe, Role};
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinError};
 use tokio::time::timeout;
 
 use crate::failure::Refusal;
@@ -137,6 +138,8 @@ impl Route {
 }
 
 type Name = Result<Path<String>, PathRejection>;
+/// What the surface answered, or how the task that asked it ended.
+type Answered = Result<Result<Value, ControlError>, JoinError>;
 
 impl Answer {
     fn method_router(self) -> MethodRouter<Arc<Api>> {
@@ -178,8 +181,10 @@ impl Api {
                 parameters::from_query(uri, entry).map_err(Refusal::invalid)?
             }
         };
-        let answer = self.surface.call(caller, name, false, parameters).await;
-        self.answer(caller, name, answer)
+        // Ends with the request: nobody needs the answer to a question that nobody asks any more.
+        let asking = tokio::spawn(self.call(caller, name, false, parameters));
+        let _ends_with_the_request = AbortOnDrop(asking.abort_handle());
+        self.answer(caller, name, asking.await)
     }
 
     async fn action(&self, caller: Caller, name: String, request: Request) -> Result<Response, Refusal> {
@@ -189,22 +194,32 @@ impl Api {
         let permit = Arc::clone(&self.actions)
             .try_acquire_owned()
             .map_err(|_| Refusal::busy())?;
-        // A task of its own: a caller who hangs up must not leave an action half done or its audit unwritten.
-        let (surface, asker, action) = (Arc::clone(&self.surface), caller.clone(), name.clone());
+        // Goes on when the request ends: a caller who hangs up must not leave an action half done or its audit unwritten.
+        let acting = self.call(&caller, &name, true, parameters);
         let acting = tokio::spawn(async move {
             let _permit = permit;
-            surface.call(&asker, &action, true, parameters).await
+            acting.await
         });
-        let answer = acting
-            .await
-            .unwrap_or_else(|ended| Err(ControlError::Failed(ended.into())));
-        self.answer(&caller, &name, answer)
+        self.answer(&caller, &name, acting.await)
     }
 
-    fn answer(&self, caller: &Caller, name: &str, answer: Result<Value, ControlError>) -> Result<Response, Refusal> {
+    /// The call on its own, to be run in a task, so that a panic in it is an answer too.
+    fn call(
+        &self,
+        caller: &Caller,
+        name: &str,
+        changes: bool,
+        parameters: Parameters,
+    ) -> impl Future<Output = Result<Value, ControlError>> + Send + 'static {
+        let (surface, caller, name) = (Arc::clone(&self.surface), caller.clone(), name.to_owned());
+        async move { surface.call(&caller, &name, changes, parameters).await }
+    }
+
+    fn answer(&self, caller: &Caller, name: &str, answer: Answered) -> Result<Response, Refusal> {
         let error = match answer {
-            Ok(value) => return Ok(Json(value).into_response()),
-            Err(error) => error,
+            Ok(Ok(value)) => return Ok(Json(value).into_response()),
+            Ok(Err(error)) => error,
+            Err(ended) => ControlError::Failed(ended.into()),
         };
         let id = format!(
             "{:08x}-{}",
@@ -251,14 +266,20 @@ fn probe(probe: &Probe) -> Response {
     (status, probe.word).into_response()
 }
 
+/// Ends a task together with what waits for it.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The name in a path: dotted, lower-case words. Nothing else is ever looked up.
 fn checked(name: Name, kind: &str) -> Result<String, Refusal> {
-    let legal = |name: &String| {
-        let fits = (1..=128).contains(&name.len());
-        fits && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte))
-    };
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    let word = |word: &str| !word.is_empty() && word.bytes().all(letter);
+    let legal = |name: &String| name.len() <= 128 && name.split('.').all(word);
     let name = name.ok().map(|Path(name)| name).filter(legal);
     name.ok_or_else(|| Refusal::unknown(&format!("{kind} of such a name; see /api/v1/{kind}s")))
 }

@@ -96,7 +96,7 @@ mod tests {
         let mut ours = Stall::new(ours, Duration::from_secs(30));
         let reading = async {
             for _ in 0..5 {
-                tokio::time::sleep(Duration::from_secs(20)).await;
+                sleep(Duration::from_secs(20)).await;
                 theirs.read_u8().await.unwrap();
             }
         };

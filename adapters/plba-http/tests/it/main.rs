@@ -1,0 +1,9 @@
+//! The transport and the client on real sockets: who passes, what is refused, how it ends. Malformed requests are written
+//! by hand; a surface that answers from memory stands behind.
+
+mod calls;
+mod client;
+mod ending;
+mod gate;
+mod limits;
+mod support;
