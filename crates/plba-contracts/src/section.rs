@@ -426,7 +426,7 @@ mod tests {
         let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,
-            ["workers", "replies.from", "rules.1.priority", "replies.form", "sorce"],
+            ["workers", "rules.1.priority", "replies.from", "replies.form", "sorce"],
             "{found:?}"
         );
         assert_eq!(found[3].1, "known: from copies");

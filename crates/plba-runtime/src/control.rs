@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,7 +52,28 @@ impl Stage {
     }
 }
 
-type Verdict = dyn Fn() -> bool + Send + Sync;
+/// Where the process stands, shared by those who move it on and those who tell. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle(Arc<AtomicU8>);
+
+impl Lifecycle {
+    /// Moves on in life; never goes back.
+    pub fn enter(&self, stage: Stage) {
+        self.0.fetch_max(stage as u8, Ordering::AcqRel);
+    }
+
+    /// Where the process stands.
+    pub fn stage(&self) -> Stage {
+        match self.0.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Ready,
+            _ => Stage::Stopping,
+        }
+    }
+}
+
+/// A question that is answered yes or no from memory.
+pub type Verdict = dyn Fn() -> bool + Send + Sync;
 
 /// The control plane without a wire. Cheap to clone; implements what transports serve.
 #[derive(Clone)]
@@ -61,7 +82,7 @@ pub struct ControlPlane {
 }
 
 struct Shared {
-    stage: AtomicU8,
+    lifecycle: Lifecycle,
     clock: Arc<dyn Clock>,
     token: Secret,
     audit: AuditLog,
@@ -70,14 +91,15 @@ struct Shared {
     /// Whether every critical part is usable.
     usable: Box<Verdict>,
     own: BTreeMap<&'static str, Endpoint>,
-    /// Set once, when the modules have assembled.
-    contributed: OnceLock<Contributed>,
+    /// What modules contribute; replaced when a reload assembles them anew.
+    contributed: RwLock<Arc<Contributed>>,
 }
 
+#[derive(Default)]
 struct Contributed {
     endpoints: BTreeMap<&'static str, Endpoint>,
-    services: Services,
-    executor: Handle,
+    /// What they are answered with, and where.
+    means: Option<(Services, Handle)>,
 }
 
 /// Two views or actions have the same name.
@@ -87,6 +109,8 @@ pub struct DuplicateEndpoint(&'static str);
 
 /// What the control plane is made of.
 pub struct ControlParts {
+    /// Where the process stands.
+    pub lifecycle: Lifecycle,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The admin's token.
@@ -102,11 +126,11 @@ pub struct ControlParts {
 }
 
 impl ControlPlane {
-    /// A control plane with the platform's own endpoints; the process is starting.
+    /// A control plane with the platform's own endpoints.
     pub fn new(parts: ControlParts) -> Self {
         Self {
             shared: Arc::new(Shared {
-                stage: AtomicU8::new(Stage::Starting as u8),
+                lifecycle: parts.lifecycle,
                 clock: parts.clock,
                 token: parts.token,
                 audit: parts.audit,
@@ -117,12 +141,13 @@ impl ControlPlane {
                     .into_iter()
                     .map(|endpoint| (endpoint.name, endpoint))
                     .collect(),
-                contributed: OnceLock::new(),
+                contributed: RwLock::default(),
             }),
         }
     }
 
-    /// Adds what modules contribute; their answers run on `executor` with `services`. Called once.
+    /// Takes what modules contribute, in place of what they contributed before; their answers run on `executor` with
+    /// `services`.
     ///
     /// # Errors
     /// A name is taken, by another module or by the platform.
@@ -142,59 +167,45 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Moves on in life; never goes back.
-    pub fn enter(&self, stage: Stage) {
-        self.shared.stage.fetch_max(stage as u8, Ordering::AcqRel);
-    }
-
-    /// Where the process stands.
-    pub fn stage(&self) -> Stage {
-        match self.shared.stage.load(Ordering::Acquire) {
-            0 => Stage::Starting,
-            1 => Stage::Ready,
-            _ => Stage::Stopping,
-        }
-    }
-
-    fn find(&self, name: &str, changes: bool) -> Option<(&Endpoint, Option<&Contributed>)> {
-        let own = self.shared.own.get(name).map(|endpoint| (endpoint, None));
-        let contributed = || {
-            let contributed = self.shared.contributed.get()?;
-            contributed
-                .endpoints
-                .get(name)
-                .map(|endpoint| (endpoint, Some(contributed)))
-        };
-        own.or_else(contributed)
-            .filter(|(endpoint, _)| endpoint.changes == changes)
+    fn contributed(&self) -> Arc<Contributed> {
+        Arc::clone(&self.shared.contributed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn answer(&self, name: &str, changes: bool, caller: &Caller, parameters: Parameters) -> Answer {
-        let Some((endpoint, contributed)) = self.find(name, changes) else {
+        let contributed = self.contributed();
+        let own = self.shared.own.get(name);
+        let endpoint = own
+            .or_else(|| contributed.endpoints.get(name))
+            .filter(|endpoint| endpoint.changes == changes);
+        let Some(endpoint) = endpoint else {
             let kind = if changes { "action" } else { "view" };
             return Err(ControlError::Unknown(format!("{kind} named \"{name}\"")));
         };
         if caller.role < endpoint.role {
             return Err(ControlError::Forbidden { needed: endpoint.role });
         }
-        let Some(contributed) = contributed else {
-            return endpoint.call(no_services(), parameters).await;
-        };
-        let (endpoint, services) = (endpoint.clone(), contributed.services.clone());
-        let answering = contributed
-            .executor
-            .spawn(async move { endpoint.call(services, parameters).await });
-        let abort = answering.abort_handle();
-        match tokio::time::timeout(ANSWER_TIMEOUT, answering).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(broken)) if broken.is_panic() => Err(ControlError::Failed(
-                crate::panic::panic_message(broken.into_panic().as_ref()).into(),
-            )),
-            Ok(Err(_)) => Err(ControlError::Failed("the process is stopping".into())),
-            Err(_) => {
-                abort.abort();
-                Err(ControlError::TimedOut(ANSWER_TIMEOUT.as_secs()))
+        match &contributed.means {
+            Some((services, executor)) if own.is_none() => {
+                answer_elsewhere(endpoint.clone(), services.clone(), executor, parameters).await
             }
+            _ => endpoint.call(no_services(), parameters).await,
+        }
+    }
+}
+
+/// Answers on the workers' executor, under the deadline.
+async fn answer_elsewhere(endpoint: Endpoint, services: Services, executor: &Handle, parameters: Parameters) -> Answer {
+    let answering = executor.spawn(async move { endpoint.call(services, parameters).await });
+    let abort = answering.abort_handle();
+    match tokio::time::timeout(ANSWER_TIMEOUT, answering).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(broken)) if broken.is_panic() => Err(ControlError::Failed(
+            crate::panic::panic_message(broken.into_panic().as_ref()).into(),
+        )),
+        Ok(Err(_)) => Err(ControlError::Failed("the process is stopping".into())),
+        Err(_) => {
+            abort.abort();
+            Err(ControlError::TimedOut(ANSWER_TIMEOUT.as_secs()))
         }
     }
 }
@@ -248,7 +259,7 @@ impl ControlSurface for ControlPlane {
     }
 
     fn ready(&self) -> Probe {
-        match self.stage() {
+        match self.shared.lifecycle.stage() {
             Stage::Ready if (self.shared.usable)() => Probe {
                 passed: true,
                 word: "ready",
@@ -287,7 +298,12 @@ impl ControlSurface for ControlPlane {
             parameters: endpoint.parameters.clone(),
             answer: endpoint.answer.as_value().clone(),
         };
-        self.shared.own.values().chain(contributed).map(entry).collect()
+        self.shared
+            .own
+            .values()
+            .chain(contributed.endpoints.values())
+            .map(entry)
+            .collect()
     }
 
     async fn call(&self, caller: &Caller, name: &str, changes: bool, parameters: Parameters) -> Answer {
@@ -460,10 +476,10 @@ mod tests {
                 word: "starting"
             }
         );
-        plane.enter(Stage::Ready);
+        plane.shared.lifecycle.enter(Stage::Ready);
         assert!(plane.ready().passed);
-        plane.enter(Stage::Stopping);
-        plane.enter(Stage::Ready);
+        plane.shared.lifecycle.enter(Stage::Stopping);
+        plane.shared.lifecycle.enter(Stage::Ready);
         assert_eq!(
             plane.ready(),
             Probe {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -62,7 +63,20 @@ impl HealthReport {
     }
 }
 
-type WorkerHealth = dyn Fn() -> Vec<HealthEntry> + Send + Sync;
+/// How a worker is, as its supervisor says.
+pub struct WorkerHealth {
+    /// The worker's name.
+    pub name: String,
+    /// How it is.
+    pub health: Health,
+    /// What its being unhealthy means for the whole.
+    pub criticality: Criticality,
+}
+
+/// How often the workers are looked at when nobody asks, so that `since` is right to within this.
+const LOOK: Duration = Duration::from_secs(1);
+
+type AskWorkers = dyn Fn() -> Vec<WorkerHealth> + Send + Sync;
 
 /// Collects health. Cheap to clone.
 #[derive(Clone)]
@@ -72,7 +86,8 @@ pub struct HealthRegistry {
 
 struct Shared {
     clock: Arc<dyn Clock>,
-    workers: Box<WorkerHealth>,
+    ask_workers: Box<AskWorkers>,
+    workers: Mutex<BTreeMap<String, HealthEntry>>,
     contributors: Mutex<BTreeMap<String, HealthEntry>>,
     checks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -117,6 +132,13 @@ impl HealthRegistry {
             let check = tokio::spawn(watched.run(Arc::clone(&self.shared)));
             lock(&self.shared.checks).push(check);
         }
+        let shared = Arc::clone(&self.shared);
+        lock(&self.shared.checks).push(tokio::spawn(async move {
+            loop {
+                shared.look_at_workers();
+                tokio::time::sleep(LOOK).await;
+            }
+        }));
         Ok(())
     }
 
@@ -129,13 +151,43 @@ impl HealthRegistry {
 
     /// How the whole is, from memory.
     pub fn report(&self) -> HealthReport {
-        let mut parts = (self.shared.workers)();
+        let mut parts = self.shared.look_at_workers();
         parts.extend(lock(&self.shared.contributors).values().cloned());
         HealthReport::of(parts)
     }
 }
 
 impl Shared {
+    /// Asks how the workers are, and remembers since when they have been so.
+    fn look_at_workers(&self) -> Vec<HealthEntry> {
+        let now = self.clock.now();
+        let asked = (self.ask_workers)();
+        let mut workers = lock(&self.workers);
+        let entry = |worker: WorkerHealth| {
+            let before = workers
+                .get(&worker.name)
+                .filter(|before| before.health.word() == worker.health.word());
+            let since = before.map_or(now, |before| before.since);
+            let WorkerHealth {
+                name,
+                health,
+                criticality,
+            } = worker;
+            (
+                name.clone(),
+                HealthEntry {
+                    name,
+                    kind: "worker",
+                    health,
+                    criticality,
+                    since,
+                },
+            )
+        };
+        *workers = asked.into_iter().map(entry).collect();
+        workers.values().cloned().collect()
+    }
+
     fn record(&self, contribution: &HealthContribution, health: Health) {
         let mut contributors = lock(&self.contributors);
         let before = contributors.get(&contribution.name);
@@ -196,7 +248,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
 
     use async_trait::async_trait;
 

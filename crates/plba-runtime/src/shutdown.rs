@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::supervisor::{StopKind, WorkerStop};
+use crate::supervisor::{StopOutcome, WorkerStop};
 
 /// What the process exits with. The numbers are a promise to scripts and service managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -43,9 +43,13 @@ pub struct StopReport {
     /// When it was asked for.
     #[schemars(with = "String")]
     pub asked: Timestamp,
-    /// From the asking to the end.
+    /// From the asking to the end, in seconds.
+    #[serde(serialize_with = "as_seconds")]
+    #[schemars(with = "f64")]
     pub took: Duration,
-    /// What there was to stop within.
+    /// What there was to stop within, in seconds.
+    #[serde(serialize_with = "as_seconds")]
+    #[schemars(with = "f64")]
     pub budget: Duration,
     /// How it ended, and so the exit code.
     pub outcome: ExitReason,
@@ -59,9 +63,9 @@ impl StopReport {
     /// The worst that happened to any worker.
     pub fn outcome_of(workers: &[WorkerStop]) -> ExitReason {
         let any = |kind| workers.iter().any(|stop| stop.how == kind);
-        if any(StopKind::Abandoned) {
+        if any(StopOutcome::Abandoned) {
             ExitReason::Abandoned
-        } else if any(StopKind::Forced) {
+        } else if any(StopOutcome::Forced) {
             ExitReason::Forced
         } else {
             ExitReason::Clean
@@ -72,7 +76,7 @@ impl StopReport {
     pub fn lines(&self) -> Vec<String> {
         let count = |kind| self.workers.iter().filter(|stop| stop.how == kind).count();
         let (drained, forced, abandoned) =
-            (count(StopKind::Drained), count(StopKind::Forced), count(StopKind::Abandoned));
+            (count(StopOutcome::Drained), count(StopOutcome::Forced), count(StopOutcome::Abandoned));
         let word = match self.outcome {
             ExitReason::Clean => "clean",
             ExitReason::Forced => "with interrupted work",
@@ -83,12 +87,20 @@ impl StopReport {
             "stopped {word} after {}: {drained} drained, {forced} forced, {abandoned} abandoned (asked by {}, budget {:.0} s)",
             seconds(self.took), self.cause, self.budget.as_secs_f64()
         )];
-        lines.extend(self.workers.iter().filter(|stop| stop.how != StopKind::Drained).map(|stop| {
+        lines.extend(self.workers.iter().filter(|stop| stop.how != StopOutcome::Drained).map(|stop| {
             let held = stop.held.as_deref().map_or_else(|| "held nothing".to_owned(), |held| format!("held {held}"));
-            format!("  {}[{}] was {} after {}; {held}", stop.worker, stop.slot, stop.how.word(), seconds(stop.took))
+            format!("  {}[{}] was {} after {}; {held}", stop.worker, stop.slot, match stop.how {
+                StopOutcome::Drained => "drained",
+                StopOutcome::Forced => "forced",
+                StopOutcome::Abandoned => "abandoned",
+            }, seconds(stop.took))
         }));
         lines
     }
+}
+
+fn as_seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
 }
 
 fn seconds(span: Duration) -> String {

@@ -1,0 +1,131 @@
+//! From modules to parts: every module declares, the configuration is loaded and validated whole, every module
+//! assembles. Nothing is built or started here, so `check` does exactly this and no more.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use plba_contracts::application::{ApplicationModule, Assembly, Declaration, Parts, table_of};
+use plba_contracts::config::SectionDefinition;
+use plba_contracts::describe;
+
+use crate::config::{ConfigReport, Configuration, ConfigurationManager, ConfigurationSources};
+use crate::panic::panic_message;
+use crate::platform::PlatformConfig;
+
+/// What a program brings to the platform.
+#[derive(Clone)]
+pub struct Launch {
+    /// The application's name.
+    pub application: String,
+    /// Its modules, in the order in which they assemble.
+    pub modules: Vec<Arc<dyn ApplicationModule>>,
+    /// Where configuration comes from.
+    pub sources: ConfigurationSources,
+}
+
+/// A validated plan of the process: nothing runs yet.
+pub struct Blueprint {
+    /// The configuration, as loaded and validated.
+    pub configuration: ConfigurationManager,
+    /// The platform's own section.
+    pub platform: Arc<PlatformConfig>,
+    /// What each module has registered, in their order.
+    pub modules: Vec<AssembledModule>,
+}
+
+/// A module and what it has registered.
+pub struct AssembledModule {
+    /// The module.
+    pub module: Arc<dyn ApplicationModule>,
+    /// Its table in the configuration.
+    pub table: String,
+    /// What it has registered.
+    pub parts: Parts,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum BlueprintError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Misconfigured(Box<ConfigReport>),
+    /// A module can't be put together.
+    #[error("module \"{module}\" can't be assembled: {reason}")]
+    Assembly {
+        /// The module.
+        module: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A module's name can't be used.
+    #[error("{0}")]
+    Name(String),
+}
+
+impl Blueprint {
+    /// Draws the plan.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or a module can't be put together.
+    pub async fn draw(launch: &Launch) -> Result<Self, BlueprintError> {
+        let sections = declare(&launch.modules)?;
+        let loaded = ConfigurationManager::load(sections, launch.sources.clone()).await;
+        let configuration = loaded.map_err(|report| BlueprintError::Misconfigured(Box::new(report)))?;
+        let current = configuration.current();
+        let platform = platform_of(&current)?;
+        let modules = launch.modules.iter().map(|module| assemble(module, &current)).collect::<Result<_, _>>()?;
+        Ok(Self { configuration, platform, modules })
+    }
+}
+
+/// The sections that the platform and these modules declare.
+///
+/// # Errors
+/// A module's name can't be used, or is taken.
+pub fn declare(modules: &[Arc<dyn ApplicationModule>]) -> Result<Vec<SectionDefinition>, BlueprintError> {
+    let mut tables = BTreeSet::from(["platform".to_owned()]);
+    let mut sections = vec![SectionDefinition::new::<PlatformConfig>("platform")];
+    for module in modules {
+        let name = module.name();
+        let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        if name.is_empty() || !name.bytes().all(sound) {
+            let message = format!("module name {name:?} can't be used; use lower-case letters, digits and `-`");
+            return Err(BlueprintError::Name(message));
+        }
+        if !tables.insert(table_of(name)) {
+            let message = format!("there are two modules for the table [{}]; rename one of them", table_of(name));
+            return Err(BlueprintError::Name(message));
+        }
+        let mut declaration = Declaration::new(name);
+        module.declare(&mut declaration);
+        sections.extend(declaration.into_sections());
+    }
+    Ok(sections)
+}
+
+/// Lets one module register its parts from this configuration.
+///
+/// # Errors
+/// The module refuses, or panics.
+pub fn assemble(
+    module: &Arc<dyn ApplicationModule>,
+    configuration: &Configuration,
+) -> Result<AssembledModule, BlueprintError> {
+    let table = table_of(module.name());
+    let mut assembly = Assembly::new(module.name(), configuration.section(&table));
+    let failed = |reason| BlueprintError::Assembly { module: module.name().to_owned(), reason };
+    catch_unwind(AssertUnwindSafe(|| module.assemble(&mut assembly)))
+        .map_err(|panic| failed(panic_message(panic.as_ref())))?
+        .map_err(|error| failed(describe(error.as_ref())))?;
+    Ok(AssembledModule { module: Arc::clone(module), table, parts: assembly.into_parts() })
+}
+
+/// The platform's own section of a configuration.
+///
+/// # Errors
+/// The configuration was loaded without it.
+pub fn platform_of(configuration: &Configuration) -> Result<Arc<PlatformConfig>, BlueprintError> {
+    let section = configuration.section("platform").and_then(|section| section.downcast::<PlatformConfig>().ok());
+    section.ok_or_else(|| BlueprintError::Name("the configuration was loaded without its section [platform]".into()))
+}

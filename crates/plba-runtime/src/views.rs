@@ -1,0 +1,167 @@
+//! The platform's own views and actions: status, workers, health, traces, configuration. All answer from memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use plba_contracts::clock::Clock;
+use plba_contracts::control::{ControlError, Endpoint, Parameters};
+use plba_contracts::health::Health;
+use plba_contracts::trace::FinishedSpan;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::ConfigurationManager;
+use crate::control::{Lifecycle, Verdict};
+use crate::health::{HealthRegistry, HealthReport, WorkerHealth};
+use crate::supervisor::{WorkerSupervisor, WorkerView};
+use crate::trace::TraceService;
+
+/// The most spans or events that one answer gives.
+const MOST: usize = 1_000;
+
+/// What the views tell of.
+pub struct Facts {
+    /// The application's name.
+    pub application: String,
+    /// When the process started.
+    pub started: Timestamp,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Where the process stands.
+    pub lifecycle: Lifecycle,
+    /// The configuration.
+    pub configuration: Arc<ConfigurationManager>,
+    /// The workers.
+    pub supervisor: WorkerSupervisor,
+    /// Health.
+    pub health: HealthRegistry,
+    /// Traces.
+    pub traces: TraceService,
+}
+
+/// The process at a glance.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Status {
+    /// The application.
+    pub application: String,
+    /// `starting`, `ready` or `stopping`.
+    pub stage: &'static str,
+    /// How the whole is.
+    #[serde(flatten)]
+    pub health: Health,
+    /// The process.
+    pub pid: u32,
+    /// When it started.
+    #[schemars(with = "String")]
+    pub started: Timestamp,
+    /// Seconds since then.
+    pub uptime: u64,
+    /// Where state is kept.
+    pub state_dir: PathBuf,
+    /// Which configuration runs, counted from 1.
+    pub configuration_generation: u64,
+    /// Workers by state.
+    pub workers: std::collections::BTreeMap<&'static str, u32>,
+    /// Spans finished so far.
+    pub spans_finished: u64,
+    /// Spans that no transport got.
+    pub spans_lost: u64,
+}
+
+/// The platform's own endpoints.
+pub fn own(facts: Facts) -> Vec<Endpoint> {
+    let facts = Arc::new(facts);
+    vec![
+        view(&facts, "status", "Tells how the process is, at a glance.", |facts, _| Ok(facts.status())),
+        view(&facts, "workers", "Lists the workers and what each does.", |facts, _| Ok(facts.workers())),
+        view(&facts, "health", "Tells how every part is, the worst first.", |facts, _| Ok(facts.health())),
+        view(&facts, "traces", "Lists the latest finished spans.", |facts, parameters| facts.traces(&parameters))
+            .parameter("trace", "only spans of this journey (32 hexadecimal digits)")
+            .parameter("limit", "how many at most, up to 1000; 100 when left out"),
+        view(&facts, "config", "Shows the running configuration with origins; secrets are masked.", |facts, _| {
+            serde_json::to_value(facts.configuration.current().show()).map_err(|error| ControlError::Failed(error.into()))
+        }),
+    ]
+}
+
+fn view<T: Serialize + JsonSchema>(
+    facts: &Arc<Facts>,
+    name: &'static str,
+    summary: &'static str,
+    tell: fn(&Facts, Parameters) -> Result<T, ControlError>,
+) -> Endpoint {
+    let facts = Arc::clone(facts);
+    Endpoint::view(name, summary, move |_, parameters| std::future::ready(tell(&facts, parameters)))
+}
+
+impl Facts {
+    fn status(&self) -> Status {
+        let (spans_finished, spans_lost) = self.traces.counts();
+        let mut workers = std::collections::BTreeMap::new();
+        for worker in self.supervisor.snapshot() {
+            *workers.entry(worker.state.word()).or_default() += 1;
+        }
+        let now = self.clock.now();
+        Status {
+            application: self.application.clone(),
+            stage: self.lifecycle.stage().word(),
+            health: self.health.report().health,
+            pid: std::process::id(),
+            started: self.started,
+            uptime: u64::try_from(now.duration_since(self.started).as_secs()).unwrap_or(0),
+            state_dir: self.state_dir.clone(),
+            configuration_generation: self.configuration.current().generation(),
+            workers,
+            spans_finished,
+            spans_lost,
+        }
+    }
+
+    fn workers(&self) -> Vec<WorkerView> {
+        self.supervisor.snapshot()
+    }
+
+    fn health(&self) -> HealthReport {
+        self.health.report()
+    }
+
+    fn traces(&self, parameters: &Parameters) -> Result<Vec<FinishedSpan>, ControlError> {
+        let limit = limit(parameters, 100)?;
+        Ok(self.traces.recent(parameters.get("trace").and_then(Value::as_str), limit))
+    }
+}
+
+/// The parameter `limit`, a number or its text, within bounds.
+fn limit(parameters: &Parameters, default: usize) -> Result<usize, ControlError> {
+    let Some(given) = parameters.get("limit") else { return Ok(default) };
+    let number = given.as_u64().or_else(|| given.as_str()?.parse().ok());
+    let number = number.and_then(|number| usize::try_from(number).ok()).filter(|number| (1..=MOST).contains(number));
+    number.ok_or_else(|| ControlError::Invalid(format!("limit takes a number from 1 to {MOST}, not {given}")))
+}
+
+/// How the workers are, for the health registry.
+pub fn worker_health(supervisor: WorkerSupervisor) -> impl Fn() -> Vec<WorkerHealth> + Send + Sync + 'static {
+    move || {
+        let told = |view: WorkerView| WorkerHealth { name: view.name, health: view.health, criticality: view.criticality };
+        supervisor.snapshot().into_iter().map(told).collect()
+    }
+}
+
+/// Whether the platform can make progress: the workers' executor moves, and no worker that liveness depends on is hung.
+pub fn live(supervisor: WorkerSupervisor, stall_limit: Duration) -> Box<Verdict> {
+    Box::new(move || {
+        let stalled = supervisor.executor_stalled_for().is_some_and(|stalled| stalled > stall_limit);
+        let hung = || supervisor.snapshot().iter().any(|worker| worker.liveness && worker.is_hung());
+        !stalled && !hung()
+    })
+}
+
+/// Whether every critical part is usable.
+pub fn usable(health: HealthRegistry) -> Box<Verdict> {
+    Box::new(move || health.report().health.is_usable())
+}

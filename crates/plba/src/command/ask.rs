@@ -1,0 +1,216 @@
+//! Asking views and actions: of the process that owns the state directory, over its control plane; or, when none runs,
+//! in this process, with just the services that the answer needs.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use plba_contracts::clock::Clock;
+use plba_contracts::control::{Endpoint, ParameterKind, Parameters};
+use plba_contracts::services::ServiceDefinition;
+use plba_contracts::trace::TraceFactory;
+use plba_runtime::blueprint::{Blueprint, Launch};
+use plba_runtime::clock::SystemClock;
+use plba_runtime::config::ConfigurationSources;
+use plba_runtime::platform::PlatformConfig;
+use plba_runtime::services::{Provided, ServiceContainer};
+use plba_runtime::state::{Owner, StateDirectory};
+use plba_runtime::token;
+use plba_runtime::trace::{TraceConfig, TraceService};
+use serde_json::{Value, json};
+
+use super::{Failure, block_on, draw, print};
+use crate::app::App;
+use crate::wiring;
+
+/// Asks a view of the platform itself, which only a running process can answer.
+pub(super) fn running(launch: &Launch, view: &str, json: bool) -> Result<(), Failure> {
+    ask_running(launch, view, Parameters::new(), json)
+}
+
+/// Asks for finished spans.
+pub(super) fn traces(launch: &Launch, trace: Option<String>, limit: Option<u32>, json: bool) -> Result<(), Failure> {
+    let trace = trace.map(|trace| ("trace".to_owned(), json!(trace)));
+    let limit = limit.map(|limit| ("limit".to_owned(), json!(limit.to_string())));
+    ask_running(launch, "traces", trace.into_iter().chain(limit).collect(), json)
+}
+
+fn ask_running(launch: &Launch, view: &str, parameters: Parameters, json: bool) -> Result<(), Failure> {
+    let platform = draw(launch)?.platform;
+    let directory = platform.state_dir.as_path();
+    let Some(owner) = StateDirectory::owner(directory) else {
+        let name = &launch.application;
+        let message = format!("{name} does not run in the state directory {}; start it with `{name}`", directory.display());
+        return Err(Failure::new(message));
+    };
+    print::answer(&remote(&platform, &owner, view, false, parameters)?, json);
+    Ok(())
+}
+
+/// Asks a view or an action that a module contributes: `dead retry 7` asks `dead.retry`.
+pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Result<(), Failure> {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let Common { launch, words, json } = common(launch, words, json)?;
+    let blueprint = draw(&launch)?;
+    let endpoints: Vec<&Endpoint> = blueprint.modules.iter().flat_map(|module| &module.parts.endpoints).collect();
+    let (endpoint, rest) = find(&endpoints, &words).ok_or_else(|| unknown(&launch.application, &words, &endpoints))?;
+    let endpoint = endpoint.clone();
+    if rest.iter().any(|word| word == "--help" || word == "-h") {
+        print::text(&help(&launch.application, &endpoint));
+        return Ok(());
+    }
+    let parameters = parameters(&launch.application, &endpoint, rest)?;
+    let platform = Arc::clone(&blueprint.platform);
+    let value = match StateDirectory::owner(platform.state_dir.as_path()) {
+        Some(owner) => remote(&platform, &owner, endpoint.name, endpoint.changes, parameters)?,
+        None => local(&launch, blueprint, &endpoint, parameters)?,
+    };
+    print::answer(&value, json);
+    Ok(())
+}
+
+/// Lists what modules contribute, below the help on the platform's own commands.
+pub(super) fn list_contributed(app: &App) {
+    let sources = ConfigurationSources::default();
+    let launch = Launch { application: app.name.clone(), modules: app.modules.clone(), sources };
+    let Ok(blueprint) = draw(&launch) else { return };
+    let endpoints: Vec<&Endpoint> = blueprint.modules.iter().flat_map(|module| &module.parts.endpoints).collect();
+    if !endpoints.is_empty() {
+        print::text(&format!("\nCommands of {}:\n{}", app.name, listing(&endpoints)));
+    }
+}
+
+/// The options that every command takes, wherever they stand.
+struct Common {
+    launch: Launch,
+    words: Vec<String>,
+    json: bool,
+}
+
+fn common(launch: &Launch, words: Vec<String>, json: bool) -> Result<Common, Failure> {
+    let mut common = Common {
+        launch: launch.clone(), words: Vec::new(), json };
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let (option, value) = match word.split_once('=') {
+            Some((option, value)) if word.starts_with("--") => (option.to_owned(), Some(value.to_owned())),
+            _ => (word.clone(), None),
+        };
+        let mut value = || value.clone().or_else(|| words.next()).ok_or_else(|| Failure::usage(format!("{option} needs a value")));
+        match option.as_str() {
+            "--json" => common.json = true,
+            "--config" => common.launch.sources.files.push(value()?.into()),
+            "--set" => common.launch.sources.overrides.push(value()?),
+            _ => common.words.push(word),
+        }
+    }
+    Ok(common)
+}
+
+/// The endpoint with the longest name that the words begin with, and the words that are left.
+fn find<'a, 'w>(endpoints: &[&'a Endpoint], words: &'w [String]) -> Option<(&'a Endpoint, &'w [String])> {
+    let matches = |endpoint: &&&'a Endpoint| {
+        let mut name = endpoint.name.split('.');
+        name.clone().count() <= words.len() && words.iter().zip(name.by_ref()).all(|(word, part)| word == part)
+    };
+    let endpoint = endpoints.iter().filter(matches).max_by_key(|endpoint| endpoint.name.split('.').count())?;
+    Some((endpoint, &words[endpoint.name.split('.').count()..]))
+}
+
+fn unknown(application: &str, words: &[String], endpoints: &[&Endpoint]) -> Failure {
+    let asked = words.join(" ");
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let below: Vec<&Endpoint> =
+        endpoints.iter().copied().filter(|endpoint| endpoint.name.split('.').next() == Some(first)).collect();
+    if below.is_empty() {
+        return Failure::usage(format!("there is no command `{asked}`; see `{application} --help`"));
+    }
+    Failure::usage(format!("there is no command `{asked}`; there are:\n{}", listing(&below)))
+}
+
+fn listing(endpoints: &[&Endpoint]) -> String {
+    let spoken = |endpoint: &Endpoint| endpoint.name.replace('.', " ");
+    let width = endpoints.iter().map(|endpoint| spoken(endpoint).len()).max().unwrap_or(0);
+    let line = |endpoint: &&Endpoint| format!("  {:width$}  {}\n", spoken(endpoint), endpoint.summary);
+    endpoints.iter().map(line).collect()
+}
+
+fn help(application: &str, endpoint: &Endpoint) -> String {
+    let spoken = endpoint.name.replace('.', " ");
+    let mut usage = format!("Usage: {application} {spoken}");
+    let mut lines = String::new();
+    for parameter in &endpoint.parameters {
+        let shown = match parameter.kind {
+            ParameterKind::Value => format!("--{} VALUE", parameter.name),
+            ParameterKind::Flag => format!("--{}", parameter.name),
+            ParameterKind::Words => format!("{}…", parameter.name.to_uppercase()),
+        };
+        usage.push_str(&format!(" [{shown}]"));
+        lines.push_str(&format!("  {shown:24}  {}\n", parameter.help));
+    }
+    format!("{}\n\n{usage} [--json]\n\n{lines}", endpoint.summary)
+}
+
+fn parameters(application: &str, endpoint: &Endpoint, words: &[String]) -> Result<Parameters, Failure> {
+    let refused = |why: String| {
+        Failure::usage(format!("{why}; see `{application} {} --help`", endpoint.name.replace('.', " ")))
+    };
+    let mut given = Parameters::new();
+    let mut bare = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let Some(option) = word.strip_prefix("--") else {
+            bare.push(json!(word));
+            continue;
+        };
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value.to_owned())));
+        let known = endpoint.parameters.iter().find(|parameter| parameter.name == name);
+        let value = match known.map(|parameter| parameter.kind) {
+            Some(ParameterKind::Flag) if value.is_none() => json!(true),
+            Some(ParameterKind::Value) => {
+                json!(value.or_else(|| words.next().cloned()).ok_or_else(|| refused(format!("--{name} needs a value")))?)
+            }
+            _ => return Err(refused(format!("there is no option --{name}"))),
+        };
+        given.insert(name.to_owned(), value);
+    }
+    if !bare.is_empty() {
+        let takes = endpoint.parameters.iter().find(|parameter| parameter.kind == ParameterKind::Words);
+        let takes = takes.ok_or_else(|| refused(format!("{} is too much", bare[0])))?;
+        given.insert(takes.name.to_owned(), Value::Array(bare));
+    }
+    Ok(given)
+}
+
+fn remote(
+    platform: &PlatformConfig,
+    owner: &Owner,
+    name: &str,
+    changes: bool,
+    parameters: Parameters,
+) -> Result<Value, Failure> {
+    let address = owner.control.as_deref().ok_or_else(|| {
+        let message = "runs without a control plane, so it can't be asked; enable platform.control";
+        Failure::new(format!("process {} {message}", owner.pid))
+    })?;
+    let client = wiring::client().ok_or_else(|| Failure::new("this program was built without a control plane client"))?;
+    let token = token::existing(&platform.control, platform.state_dir.as_path()).map_err(Failure::new)?;
+    block_on(client.call(address, &token, name, changes, parameters))?.map_err(Failure::new)
+}
+
+/// Answers without a running process. The state directory is owned meanwhile, so that none starts in between.
+fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters: Parameters) -> Result<Value, Failure> {
+    let clock = Arc::new(SystemClock::new());
+    let directory: &Path = blueprint.platform.state_dir.as_path();
+    let _owned = StateDirectory::lock(directory, &launch.application, clock.now()).map_err(Failure::new)?;
+    let (traces, _export) = TraceService::new(&TraceConfig::default(), clock.clone(), 0, Vec::new());
+    let provided = Provided::default().with::<dyn Clock>(clock).with::<dyn TraceFactory>(Arc::new(traces));
+    let definitions: Vec<ServiceDefinition> =
+        blueprint.modules.into_iter().flat_map(|module| module.parts.services).collect();
+    let container = Arc::new(ServiceContainer::new(definitions, provided).map_err(Failure::new)?);
+    block_on(async {
+        let answer = endpoint.call(container.services(), parameters).await;
+        container.close_all().await;
+        answer.map_err(Failure::new)
+    })?
+}

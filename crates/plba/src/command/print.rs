@@ -1,0 +1,135 @@
+//! Answers for people and for programs: tables and trees from the same JSON values. What is told is decided elsewhere.
+
+use std::io::Write;
+
+use serde_json::{Map, Value};
+
+/// The widest a cell may be; longer text is cut.
+const WIDEST: usize = 60;
+
+/// Prints an answer: as JSON, or as people read it.
+pub(crate) fn answer(value: &Value, json: bool) {
+    if json {
+        text(&serde_json::to_string_pretty(value).unwrap_or_default());
+    } else {
+        text(&readable(value));
+    }
+}
+
+/// Prints text, ending the line. A reader that has gone away is no error of ours.
+pub(crate) fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+}
+
+/// Prints an error, with the application's name before it.
+pub(crate) fn error(name: &str, message: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{name}: {}", message.trim_end());
+}
+
+fn readable(value: &Value) -> String {
+    match value {
+        Value::Array(rows) if rows.is_empty() => "none\n".to_owned(),
+        Value::Array(rows) if rows.iter().all(Value::is_object) => table(rows),
+        Value::Object(fields) => record(fields),
+        other => format!("{}\n", cell(other)),
+    }
+}
+
+/// Plain fields first, a line each; then tables, each under its name.
+fn record(fields: &Map<String, Value>) -> String {
+    let is_table = |value: &Value| value.as_array().is_some_and(|rows| rows.iter().any(Value::is_object));
+    let plain = fields.iter().filter(|(_, value)| !is_table(value));
+    let width = plain.clone().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in plain {
+        let shown = match value {
+            Value::String(whole) => whole.clone(),
+            other => cell(other),
+        };
+        text.push_str(&format!("{name:width$}  {shown}\n"));
+    }
+    for (name, value) in fields.iter().filter(|(_, value)| is_table(value)) {
+        text.push_str(&format!("\n{name}\n{}", readable(value)));
+    }
+    text
+}
+
+fn table(rows: &[Value]) -> String {
+    let mut columns: Vec<&str> = Vec::new();
+    for row in rows.iter().filter_map(Value::as_object) {
+        for name in row.keys() {
+            if !columns.contains(&name.as_str()) {
+                columns.push(name);
+            }
+        }
+    }
+    // A column that says nothing in any row only takes room.
+    columns.retain(|name| rows.iter().any(|row| row.get(*name).is_some_and(|value| !cell(value).is_empty())));
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| columns.iter().map(|name| row.get(*name).map(cell).unwrap_or_default()).collect())
+        .collect();
+    let widths: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let widest = cells.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
+            widest.max(name.chars().count())
+        })
+        .collect();
+    let line = |row: Vec<&str>| {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut text = line(columns.clone());
+    for row in &cells {
+        text.push_str(&line(row.iter().map(String::as_str).collect()));
+    }
+    text
+}
+
+/// One value on one line, within the widest width.
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().any(Value::is_object) => format!("{} entries", items.len()),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            let told = fields.iter().filter(|(_, value)| !value.is_null());
+            told.map(|(name, value)| format!("{name} {}", cell(value))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    // Control characters would let a mail's subject move the reader's cursor.
+    let clean: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    match clean.char_indices().nth(WIDEST) {
+        Some((end, _)) => format!("{}…", &clean[..end]),
+        None => clean,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_become_a_table_and_empty_columns_are_left_out() {
+        let rows = json!([{ "id": 1, "note": null, "status": "accepted" }, { "id": 20, "note": null, "status": "x\u{1b}[2J" }]);
+        assert_eq!(readable(&rows), "id  status\n1   accepted\n20  x [2J\n");
+    }
+
+    #[test]
+    fn a_record_shows_its_tables_last() {
+        let record = json!({ "stage": "ready", "parts": [{ "name": "a" }], "pid": 7 });
+        assert_eq!(readable(&record), "stage  ready\npid    7\n\nparts\nname\na\n");
+    }
+
+    #[test]
+    fn nothing_is_said_in_a_word() {
+        assert_eq!(readable(&json!([])), "none\n");
+    }
+}

@@ -1,0 +1,22 @@
+//! The default wiring: which adapters a feature switches in. The one place where their names meet the platform.
+
+use std::sync::Arc;
+
+use plba_contracts::control::{ControlClient, ControlTransport};
+
+/// The transports that carry the control plane.
+pub(crate) fn transports() -> Vec<Arc<dyn ControlTransport>> {
+    vec![
+        #[cfg(feature = "http")]
+        Arc::new(plba_http::HttpTransport::default()),
+    ]
+}
+
+/// How the command line reaches a process that runs.
+pub(crate) fn client() -> Option<Arc<dyn ControlClient>> {
+    let clients: Vec<Arc<dyn ControlClient>> = vec![
+        #[cfg(feature = "http")]
+        Arc::new(plba_http::HttpClient::default()),
+    ];
+    clients.into_iter().next()
+}
