@@ -6,4 +6,5 @@ mod client;
 mod ending;
 mod gate;
 mod limits;
+#[expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod support;
