@@ -2,6 +2,7 @@
 //! in which the platform calls it, and what it does with the parts, live in the runtime.
 
 use std::any::Any;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::BoxError;
@@ -91,6 +92,7 @@ pub fn table_of(module: &str) -> String {
 pub struct Assembly {
     module: String,
     section: Option<ErasedSection>,
+    state_dir: PathBuf,
     parts: Parts,
 }
 

@@ -74,7 +74,8 @@ impl Blueprint {
         let configuration = loaded.map_err(|report| BlueprintError::Misconfigured(Box::new(report)))?;
         let current = configuration.current();
         let platform = platform_of(&current)?;
-        let modules = launch.modules.iter().map(|module| assemble(module, &current)).collect::<Result<_, _>>()?;
+        let assembled = launch.modules.iter().map(|module| assemble(module, &current, &platform));
+        let modules = assembled.collect::<Result<_, _>>()?;
         Ok(Self { configuration, platform, modules })
     }
 }
@@ -111,9 +112,10 @@ pub fn declare(modules: &[Arc<dyn ApplicationModule>]) -> Result<Vec<SectionDefi
 pub fn assemble(
     module: &Arc<dyn ApplicationModule>,
     configuration: &Configuration,
+    platform: &PlatformConfig,
 ) -> Result<AssembledModule, BlueprintError> {
     let table = table_of(module.name());
-    let mut assembly = Assembly::new(module.name(), configuration.section(&table));
+    let mut assembly = Assembly::new(module.name(), configuration.section(&table), platform.state_dir.as_path());
     let failed = |reason| BlueprintError::Assembly { module: module.name().to_owned(), reason };
     catch_unwind(AssertUnwindSafe(|| module.assemble(&mut assembly)))
         .map_err(|panic| failed(panic_message(panic.as_ref())))?
