@@ -113,12 +113,19 @@ pub struct Parts {
 
 impl Assembly {
     /// The assembly of the module with this name, with its section as validated.
-    pub fn new(module: &str, section: Option<ErasedSection>) -> Self {
+    pub fn new(module: &str, section: Option<ErasedSection>, state_dir: &Path) -> Self {
+        let (module, state_dir) = (module.to_owned(), state_dir.to_owned());
         Self {
-            module: module.to_owned(),
+            module,
             section,
+            state_dir,
             parts: Parts::default(),
         }
+    }
+
+    /// The state directory, which this process owns while anything that was registered here runs.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// The name of the module that assembles.
