@@ -1,0 +1,329 @@
+//! The desk: the one entry point that turns a raw message into a recorded outcome. It reads, recognises what it has
+//! seen, checks, stores and prepares the reply. Blocking and deterministic; what happens around it (tasks, retries,
+//! sending) is the composition root's.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::checking::Checker;
+use crate::domain::customer::ProfileError;
+use crate::domain::{Catalogue, CustomerProfile, Order, OrderId, OrderStatus, Profiles, UnknownSenders};
+use crate::reading::{self, Extracted, IncomingMail, ReadError, ReadingLimits};
+use crate::reply::compose::{ComposeError, ComposedReply, order_reply, unrecognised_reply};
+use crate::reply::{ReplyOptions, ReplyOptionsError, ReplySettings, etiquette};
+use crate::store::{
+    KnownMessage, MessageKey, NewMessage, NewOrder, OrderStore, OutboxId, Recorded, ReplyPlan, StoreError,
+};
+
+/// How orders are handled. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DeskOptions {
+    /// How much of a message is read.
+    pub limits: ReadingLimits,
+    /// How orders are answered.
+    pub replies: ReplyOptions,
+    /// What is known about customers. Default none.
+    pub profiles: Vec<CustomerProfile>,
+    /// What happens to orders from other addresses. Default `accept_as_guest`.
+    pub unknown_senders: UnknownSenders,
+    /// How many days back an order with the same customer and lines is named as a possible duplicate; 0 switches that
+    /// off. Default 7.
+    pub duplicate_window_days: u32,
+}
+
+impl Default for DeskOptions {
+    fn default() -> Self {
+        Self {
+            limits: ReadingLimits::default(),
+            replies: ReplyOptions::default(),
+            profiles: Vec::new(),
+            unknown_senders: UnknownSenders::default(),
+            duplicate_window_days: 7,
+        }
+    }
+}
+
+/// Faulty [`DeskOptions`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeskError {
+    /// A profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The reply options.
+    #[error(transparent)]
+    Replies(#[from] ReplyOptionsError),
+}
+
+/// [`DeskOptions`], checked. Made once, without I/O, when configuration is validated.
+#[derive(Debug, Clone)]
+pub struct DeskSettings {
+    limits: ReadingLimits,
+    replies: ReplySettings,
+    profiles: Profiles,
+    unknown_senders: UnknownSenders,
+    duplicate_window: SignedDuration,
+}
+
+impl DeskOptions {
+    /// Checks all options.
+    ///
+    /// # Errors
+    /// Every fault, not only the first.
+    pub fn validate(&self) -> Result<DeskSettings, Vec<DeskError>> {
+        let mut faults = Vec::new();
+        let replies = self.replies.validate().map_err(|fault| faults.push(fault.into())).ok();
+        let profiles = Profiles::new(self.profiles.clone())
+            .map_err(|errors| faults.extend(errors.into_iter().map(DeskError::from)))
+            .ok();
+        match (replies, profiles) {
+            (Some(replies), Some(profiles)) => Ok(DeskSettings {
+                limits: self.limits.clone(),
+                replies,
+                profiles,
+                unknown_senders: self.unknown_senders,
+                duplicate_window: SignedDuration::from_hours(24 * i64::from(self.duplicate_window_days)),
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Processed {
+    /// A new order is stored.
+    Stored {
+        /// Its number.
+        order_id: OrderId,
+        /// Its outcome.
+        status: OrderStatus,
+        /// The reply in the outbox; `None` when it must not be answered.
+        outbox_id: Option<OutboxId>,
+        /// A recent order of the same customer for the same.
+        possible_duplicate_of: Option<OrderId>,
+    },
+    /// The message was processed before; nothing was changed.
+    Duplicate {
+        /// The order it became; `None` when it was not an order.
+        order_id: Option<OrderId>,
+        /// Its reply, if that still waits in the outbox: relay it again, the hand-over is idempotent.
+        pending_reply: Option<OutboxId>,
+    },
+    /// The message is not an order; that is recorded.
+    NotAnOrder {
+        /// Why not.
+        reason: NotAnOrder,
+        /// The reply in the outbox, where the options want one.
+        outbox_id: Option<OutboxId>,
+    },
+}
+
+/// Why a message is not an order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnOrder {
+    /// It has no sender that could be a customer.
+    #[error("it names no sender")]
+    NoSender,
+    /// It comes from the bot's own address.
+    #[error("it comes from our own address")]
+    OwnMail,
+    /// It is machine mail that can't be an order.
+    #[error("it is {0}")]
+    Automatic(&'static str),
+    /// No order lines were found.
+    #[error("there are no order lines in it")]
+    NoLines,
+}
+
+/// A message that could not be processed. Nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The message can't be read, now or later: reject it, so that it is kept as a dead letter.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// The store failed; [`ProcessError::is_transient`] says whether to try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ProcessError {
+    /// Whether the same message may be processed later: the database was locked or the disk full.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => false,
+            Self::Store(error) => error.is_transient(),
+        }
+    }
+}
+
+/// Turns messages into orders. Cheap to clone, shared by all workers.
+#[derive(Debug, Clone)]
+pub struct OrderDesk {
+    catalogue: Arc<Catalogue>,
+    settings: Arc<DeskSettings>,
+    store: OrderStore,
+}
+
+impl OrderDesk {
+    /// A desk that sells what `catalogue` has and stores into `store`.
+    #[must_use]
+    pub fn new(catalogue: Arc<Catalogue>, settings: Arc<DeskSettings>, store: OrderStore) -> Self {
+        Self {
+            catalogue,
+            settings,
+            store,
+        }
+    }
+
+    /// The store it writes to.
+    #[must_use]
+    pub fn store(&self) -> &OrderStore {
+        &self.store
+    }
+
+    /// Processes one raw RFC 5322 message, taken in at `received`. When this returned `Ok`, the outcome is durable; may
+    /// be called again with the same message any number of times, from any number of threads.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; nothing was recorded.
+    pub fn process(&self, raw: &[u8], received: Timestamp) -> Result<Processed, ProcessError> {
+        let mail = reading::read(raw, &self.settings.limits)?;
+        let key = MessageKey {
+            message_id: mail.message_id.clone(),
+            body_hash: mail.body_hash.clone(),
+        };
+        // Saves a repeated delivery the search for lines; the transaction checks again.
+        if let Some(known) = self.store.known(&key)? {
+            return Ok(duplicate(known));
+        }
+        let sender = mail.from.as_ref().map(|from| from.address.clone()).unwrap_or_default();
+        let message = NewMessage {
+            key,
+            sender,
+            subject: mail.subject.clone(),
+            received_at: received,
+        };
+        match self.read_order(&mail)? {
+            Ok(order) => self.record_order(&mail, &message, order),
+            Err(reason) => self.record_not_an_order(&mail, &message, reason),
+        }
+    }
+
+    fn read_order(&self, mail: &IncomingMail) -> Result<Result<NewOrder, NotAnOrder>, ReadError> {
+        let Some(from) = &mail.from else {
+            return Ok(Err(NotAnOrder::NoSender));
+        };
+        if self.settings.replies.is_own(&from.address) {
+            return Ok(Err(NotAnOrder::OwnMail));
+        }
+        if let Some(automation) = mail.automation.filter(|automation| !automation.may_order()) {
+            return Ok(Err(NotAnOrder::Automatic(automation.describe())));
+        }
+        let stranger = CustomerProfile::default();
+        let profile = self.settings.profiles.find(&from.address);
+        let known = |reference: &str| self.catalogue.find(reference).is_some();
+        let found = reading::extract(mail, profile.unwrap_or(&stranger), &known, &self.settings.limits)?;
+        if found == Extracted::default() {
+            return Ok(Err(NotAnOrder::NoLines));
+        }
+        let checker = Checker {
+            catalogue: &self.catalogue,
+            decimal: profile.unwrap_or(&stranger).decimal,
+            may_order: profile.is_some() || self.settings.unknown_senders == UnknownSenders::AcceptAsGuest,
+        };
+        let checked = checker.check(&found.lines, !found.notes.is_empty());
+        Ok(Ok(NewOrder {
+            customer: self.settings.profiles.customer(&from.address, from.name.as_deref()),
+            status: checked.status,
+            lines: checked.lines,
+            total: checked.total,
+            currency: self.catalogue.currency().to_owned(),
+            notes: found.notes,
+            duplicate_window: self.settings.duplicate_window,
+        }))
+    }
+
+    fn record_order(
+        &self,
+        mail: &IncomingMail,
+        message: &NewMessage,
+        order: NewOrder,
+    ) -> Result<Processed, ProcessError> {
+        let id = OutboxId::for_message(&message.key);
+        let plan = |order: &Order, recent| {
+            self.plan(mail, recent, |settings| {
+                order_reply(order, mail, &id, settings, message.received_at)
+            })
+        };
+        let correspondent = etiquette::correspondent(mail).unwrap_or_default();
+        match self.store.record_order(message, order, correspondent, plan)? {
+            Recorded::New {
+                record: order,
+                outbox_id,
+            } => Ok(Processed::Stored {
+                order_id: order.id,
+                status: order.status,
+                outbox_id,
+                possible_duplicate_of: order.possible_duplicate_of,
+            }),
+            Recorded::Known(known) => Ok(duplicate(known)),
+        }
+    }
+
+    fn record_not_an_order(
+        &self,
+        mail: &IncomingMail,
+        message: &NewMessage,
+        reason: NotAnOrder,
+    ) -> Result<Processed, ProcessError> {
+        let id = OutboxId::for_message(&message.key);
+        let answer = self.settings.replies.answer_unrecognised && reason == NotAnOrder::NoLines;
+        let plan = |recent| {
+            if !answer {
+                return ReplyPlan::Withhold("messages that are no orders are not answered".to_owned());
+            }
+            self.plan(mail, recent, |settings| {
+                unrecognised_reply(mail, &id, settings, message.received_at)
+            })
+        };
+        let correspondent = etiquette::correspondent(mail).unwrap_or_default();
+        match self
+            .store
+            .record_not_an_order(message, &reason.to_string(), correspondent, plan)?
+        {
+            Recorded::New { outbox_id, .. } => Ok(Processed::NotAnOrder { reason, outbox_id }),
+            Recorded::Known(known) => Ok(duplicate(known)),
+        }
+    }
+
+    /// An answer where it is allowed and possible. A reply that can't be made must not cost the order.
+    fn plan(
+        &self,
+        mail: &IncomingMail,
+        recent: u64,
+        compose: impl FnOnce(&ReplySettings) -> Result<ComposedReply, ComposeError>,
+    ) -> ReplyPlan {
+        if let Some(refusal) = etiquette::refusal(mail, &self.settings.replies, recent) {
+            return ReplyPlan::Withhold(refusal);
+        }
+        match compose(&self.settings.replies) {
+            Ok(reply) => ReplyPlan::Send {
+                recipient: reply.recipient,
+                message: reply.message,
+            },
+            Err(error) => ReplyPlan::Withhold(error.to_string()),
+        }
+    }
+}
+
+fn duplicate(known: KnownMessage) -> Processed {
+    Processed::Duplicate {
+        order_id: known.order_id,
+        pending_reply: known.pending_reply,
+    }
+}

@@ -1,0 +1,117 @@
+//! CSV attachments: finding out their separator, then rows.
+
+use super::draft::{DraftLine, Value};
+use super::table::{MAX_COLUMNS, Row, TableReader};
+
+const SEPARATORS: [u8; 4] = *b";,\t|";
+
+/// The lines of a CSV file; `None` when no separator makes it an order table.
+pub(super) fn lines(text: &str, reader: &TableReader<'_>, cells: usize) -> Option<Vec<DraftLine>> {
+    // Excel writes, and believes, a first line `sep=;`.
+    let first = text.lines().next().unwrap_or_default();
+    let named = first
+        .strip_prefix("sep=")
+        .and_then(|rest| rest.bytes().next())
+        .filter(u8::is_ascii);
+    let (text, skipped) = match named {
+        Some(_) => (text.split_once('\n').map_or("", |(_, rest)| rest), 1),
+        None => (text, 0),
+    };
+    let own = reader
+        .profile
+        .delimiter
+        .and_then(|delimiter| u8::try_from(delimiter).ok());
+    match own.or(named) {
+        Some(separator) => reader.lines(&rows(text, separator, skipped, cells)),
+        None => SEPARATORS.into_iter().find_map(|separator| {
+            // The separator is the one under which the headings (or the first row) make sense.
+            let mapped = reader.lines(&rows(text, separator, skipped, cells));
+            mapped.filter(|lines| !lines.is_empty())
+        }),
+    }
+}
+
+fn rows(text: &str, separator: u8, skipped: u64, cells: usize) -> Vec<Row> {
+    let mut reader = ::csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let mut left = cells;
+    let mut rows = Vec::new();
+    // The text is UTF-8 and rows may differ in length, so there is no record that can't be read.
+    for record in reader.records().map_while(Result::ok) {
+        if left < record.len() {
+            break;
+        }
+        left -= record.len();
+        let line = record.position().map_or(0, ::csv::Position::line) + skipped;
+        let cells: Vec<Value> = record.iter().take(MAX_COLUMNS).map(Value::text).collect();
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            rows.push(Row {
+                number: u32::try_from(line).unwrap_or(u32::MAX),
+                cells,
+            });
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::CustomerProfile;
+
+    fn read(text: &str, profile: &CustomerProfile) -> Option<Vec<(String, String, Option<String>)>> {
+        let reader = TableReader {
+            profile,
+            known: &|_| false,
+            place: "o.csv".to_owned(),
+            positional: true,
+        };
+        let triple = |line: DraftLine| (line.article, line.quantity.text, line.price.map(|price| price.text));
+        lines(text, &reader, 1000).map(|lines| lines.into_iter().map(triple).collect())
+    }
+
+    #[test]
+    fn the_separator_is_found_out() {
+        let expected = Some(vec![("ART-001".to_owned(), "2".to_owned(), Some("12,50".to_owned()))]);
+        for text in [
+            "Article;Quantity;Price\r\nART-001;2;12,50\r\n",
+            "Article,Quantity,Price\nART-001,2,\"12,50\"\n",
+            "Article\tQuantity\tPrice\nART-001\t2\t12,50",
+            "sep=|\nArticle|Quantity|Price\nART-001|2|12,50",
+            "Order of Monday;;\n;;\nArtikel-Nr.;Menge;Preis\nART-001;2;12,50\nTotal;;25,00\n",
+            "ART-001;2;12,50\n",
+            "Remark, with comma;Article;Qty;Price\n\"a;b\";ART-001;2;12,50\n",
+        ] {
+            assert_eq!(read(text, &CustomerProfile::default()), expected, "{text:?}");
+        }
+        assert_eq!(
+            read("just some text\nwithout a table", &CustomerProfile::default()),
+            None
+        );
+        assert_eq!(read("", &CustomerProfile::default()), None);
+    }
+
+    #[test]
+    fn the_profile_decides_the_separator() {
+        let profile = CustomerProfile {
+            delimiter: Some('#'),
+            ..CustomerProfile::default()
+        };
+        assert_eq!(
+            read("Article#Qty\nART-001#2", &profile).map(|lines| lines.len()),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn a_quote_that_never_ends_is_one_cell() {
+        let text = format!("Article;Qty\nART-001;\"2{}", "\nART-002;1".repeat(1000));
+        assert_eq!(
+            read(&text, &CustomerProfile::default()).map(|lines| lines.len()),
+            Some(1)
+        );
+    }
+}

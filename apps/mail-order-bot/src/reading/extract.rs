@@ -1,0 +1,205 @@
+//! From a message's leaves to its order lines: which leaf is looked at, and what is said about those that fail.
+
+use super::draft::DraftLine;
+use super::mail::IncomingMail;
+use super::mime::Leaf;
+use super::table::TableReader;
+use super::workbook::{Container, WorkbookProblem, is_workbook, sniff};
+use super::{ReadingLimits, charset, csv, html, text, xlsx};
+use crate::domain::{AttachmentKind, CustomerProfile};
+
+/// What a message holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extracted {
+    /// The order lines in the order of the message.
+    pub lines: Vec<DraftLine>,
+    /// What could not be read although it looks like a part of an order; for the customer.
+    pub notes: Vec<String>,
+}
+
+struct Extraction<'a> {
+    profile: &'a CustomerProfile,
+    known: &'a dyn Fn(&str) -> bool,
+    limits: &'a ReadingLimits,
+    found: Extracted,
+}
+
+/// What an attachment turned out to be.
+enum Attachment {
+    Lines(Vec<DraftLine>),
+    Problem(String),
+    /// Nothing that orders come in: a picture, a PDF, a letter.
+    Unrelated,
+}
+
+pub(super) fn extract(
+    mail: &IncomingMail,
+    profile: &CustomerProfile,
+    known: &dyn Fn(&str) -> bool,
+    limits: &ReadingLimits,
+) -> Extracted {
+    let mut extraction = Extraction {
+        profile,
+        known,
+        limits,
+        found: Extracted::default(),
+    };
+    if profile.attachment != AttachmentKind::None {
+        extraction.attachments(&mail.leaves);
+    }
+    let only_attachments = matches!(profile.attachment, AttachmentKind::Csv | AttachmentKind::Xlsx);
+    if extraction.found.lines.is_empty() && !only_attachments {
+        extraction.bodies(&mail.leaves);
+    }
+    let mut found = extraction.found;
+    if found.lines.len() > limits.lines {
+        found.notes.push(format!(
+            "The order has more than {} lines; please split it.",
+            limits.lines
+        ));
+        found.lines.clear();
+    }
+    found
+}
+
+impl Extraction<'_> {
+    fn attachments(&mut self, leaves: &[Leaf]) {
+        for leaf in leaves.iter().filter(|leaf| !is_body(leaf)) {
+            match self.attachment(leaf) {
+                Attachment::Lines(lines) => self.found.lines.extend(lines),
+                Attachment::Problem(problem) => {
+                    self.found
+                        .notes
+                        .push(format!("We could not use the attachment {}: {problem}.", label(leaf)));
+                }
+                Attachment::Unrelated => {}
+            }
+            if self.found.lines.len() > self.limits.lines {
+                return;
+            }
+        }
+    }
+
+    fn attachment(&self, leaf: &Leaf) -> Attachment {
+        let extension = extension(leaf);
+        let named_table = matches!(extension.as_str(), "csv" | "tsv" | "xlsx" | "xlsm" | "xls" | "ods");
+        let wanted = self.profile.attachment;
+        match sniff(&leaf.bytes) {
+            Container::Zip if is_workbook(&leaf.bytes) || matches!(extension.as_str(), "xlsx" | "xlsm") => {
+                if wanted == AttachmentKind::Csv {
+                    Attachment::Unrelated
+                } else {
+                    self.workbook(leaf)
+                }
+            }
+            Container::Ole if named_table => Attachment::Problem(WorkbookProblem::OldOrEncrypted.to_string()),
+            Container::Other if wanted != AttachmentKind::Xlsx && is_text(&leaf.bytes) => self.csv(leaf, named_table),
+            _ if named_table => Attachment::Problem("it is not what its name says".to_owned()),
+            _ => Attachment::Unrelated,
+        }
+    }
+
+    fn workbook(&self, leaf: &Leaf) -> Attachment {
+        match xlsx::lines(&leaf.bytes, &self.table(label(leaf), true), self.limits) {
+            Ok(lines) if lines.is_empty() => Attachment::Problem(NO_COLUMNS.to_owned()),
+            Ok(lines) => Attachment::Lines(lines),
+            Err(problem) => Attachment::Problem(problem.to_string()),
+        }
+    }
+
+    fn csv(&self, leaf: &Leaf, named_table: bool) -> Attachment {
+        let declared_table = matches!(leaf.content_type.as_str(), "text/csv" | "text/tab-separated-values");
+        if leaf.content_type == "text/html" || leaf.content_type.starts_with("message/") {
+            return Attachment::Unrelated;
+        }
+        let expected = named_table || declared_table;
+        if leaf.bytes.len() > self.limits.text_bytes {
+            return if expected {
+                Attachment::Problem("it is too large".to_owned())
+            } else {
+                Attachment::Unrelated
+            };
+        }
+        let text = charset::decode(&leaf.bytes, leaf.charset.as_deref());
+        match csv::lines(&text, &self.table(label(leaf), expected), self.limits.cells) {
+            Some(lines) if !lines.is_empty() => Attachment::Lines(lines),
+            _ if expected => Attachment::Problem(NO_COLUMNS.to_owned()),
+            _ => Attachment::Unrelated,
+        }
+    }
+
+    fn bodies(&mut self, leaves: &[Leaf]) {
+        let bodies = || {
+            leaves
+                .iter()
+                .filter(|leaf| is_body(leaf) && leaf.bytes.len() <= self.limits.text_bytes)
+        };
+        let decoded = |leaf: &Leaf| charset::decode(&leaf.bytes, leaf.charset.as_deref());
+        let pages: Vec<html::HtmlContent> = bodies()
+            .filter(|leaf| leaf.content_type == "text/html")
+            .map(|leaf| html::read(&decoded(leaf), self.limits.cells))
+            .collect();
+        let reader = self.table("table".to_owned(), false);
+        let tables = pages.iter().flat_map(|page| &page.tables);
+        let mut lines: Vec<DraftLine> = tables.filter_map(|rows| reader.lines(rows)).flatten().collect();
+        if lines.is_empty() {
+            let plain = bodies().filter(|leaf| leaf.content_type != "text/html");
+            lines = plain
+                .flat_map(|leaf| text::lines(&decoded(leaf), self.known, self.limits.lines))
+                .collect();
+        }
+        if lines.is_empty() {
+            lines = pages
+                .iter()
+                .flat_map(|page| text::lines(&page.text, self.known, self.limits.lines))
+                .collect();
+        }
+        if pages.iter().any(|page| page.truncated) && !lines.is_empty() {
+            self.found
+                .notes
+                .push("The table in your mail is too large; we read only its beginning.".to_owned());
+        }
+        self.found.lines = lines;
+    }
+
+    fn table(&self, place: String, positional: bool) -> TableReader<'_> {
+        TableReader {
+            profile: self.profile,
+            known: self.known,
+            place,
+            positional,
+        }
+    }
+}
+
+const NO_COLUMNS: &str = "we found no columns for article and quantity with order lines below them";
+
+/// A text that the reader of the mail sees as its body.
+fn is_body(leaf: &Leaf) -> bool {
+    !leaf.attachment && leaf.file_name.is_none() && matches!(leaf.content_type.as_str(), "text/plain" | "text/html")
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    let utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    utf_16 || !bytes.iter().take(8192).any(|byte| *byte == 0)
+}
+
+fn extension(leaf: &Leaf) -> String {
+    let name = leaf.file_name.as_deref().unwrap_or_default();
+    name.rsplit_once('.')
+        .map(|(_, extension)| extension.trim().to_ascii_lowercase())
+        .unwrap_or_default()
+}
+
+/// The attachment's name for people: never a path, never long.
+fn label(leaf: &Leaf) -> String {
+    let name = leaf.file_name.as_deref().unwrap_or_default();
+    let base: String = name
+        .rsplit(['/', '\\'])
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(80)
+        .collect();
+    if base.is_empty() { "attachment".to_owned() } else { base }
+}

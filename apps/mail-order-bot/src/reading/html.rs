@@ -1,0 +1,224 @@
+//! The HTML body: its tables as rows, and its text outside of tables as lines. A tokenizer, no tree: linear in the
+//! input, bounded in cells and nesting. Tables inside `<blockquote>` are somebody else's mail and left out.
+
+use html5gum::{DefaultEmitter, HtmlString, StartTag, Token, Tokenizer};
+
+use super::draft::Value;
+use super::table::{MAX_COLUMNS, Row};
+
+/// Deepest nesting of tables; mails that are laid out with tables reach about ten.
+const MAX_TABLE_DEPTH: usize = 64;
+
+/// What an HTML body holds.
+#[derive(Debug, Default)]
+pub(super) struct HtmlContent {
+    /// The tables in the order in which they end, inner ones first.
+    pub(super) tables: Vec<Vec<Row>>,
+    /// The text outside of tables.
+    pub(super) text: String,
+    /// Whether a limit cut something off.
+    pub(super) truncated: bool,
+}
+
+#[derive(Default)]
+struct OpenTable {
+    rows: Vec<Row>,
+    cells: Vec<Value>,
+    cell: Option<String>,
+    /// Columns that the open cell spans beyond its first.
+    extra_columns: usize,
+}
+
+struct HtmlReader {
+    content: HtmlContent,
+    open: Vec<OpenTable>,
+    /// Tables opened beyond the depth limit, which are passed over.
+    too_deep: usize,
+    quotes: usize,
+    silent: usize,
+    cells_left: usize,
+}
+
+/// Reads at most `cells` cells.
+pub(super) fn read(html: &str, cells: usize) -> HtmlContent {
+    let mut emitter = DefaultEmitter::default();
+    emitter.naively_switch_states(true);
+    let mut reader = HtmlReader {
+        content: HtmlContent::default(),
+        open: Vec::new(),
+        too_deep: 0,
+        quotes: 0,
+        silent: 0,
+        cells_left: cells,
+    };
+    for token in Tokenizer::new_with_emitter(html, emitter) {
+        let Ok(token) = token;
+        match token {
+            Token::StartTag(tag) => reader.start(&tag),
+            Token::EndTag(tag) => reader.end(&tag.name),
+            Token::String(text) => reader.text(&String::from_utf8_lossy(&text)),
+            _ => {}
+        }
+    }
+    while !reader.open.is_empty() {
+        reader.close_table();
+    }
+    reader.content
+}
+
+impl HtmlReader {
+    fn start(&mut self, tag: &StartTag<()>) {
+        match tag.name.as_slice() {
+            b"table" if self.open.len() < MAX_TABLE_DEPTH => self.open.push(OpenTable::default()),
+            b"table" => {
+                self.too_deep += 1;
+                self.content.truncated = true;
+            }
+            b"tr" => self.close_row(),
+            b"td" | b"th" => self.open_cell(tag),
+            b"blockquote" => self.quotes += 1,
+            b"style" | b"script" | b"title" | b"template" if !tag.self_closing => self.silent += 1,
+            b"br" | b"p" | b"div" | b"li" | b"h1" | b"h2" | b"h3" => self.line_break(),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, name: &HtmlString) {
+        match name.as_slice() {
+            b"table" if self.too_deep > 0 => self.too_deep -= 1,
+            b"table" => self.close_table(),
+            b"tr" => self.close_row(),
+            b"td" | b"th" => self.close_cell(),
+            b"blockquote" => self.quotes = self.quotes.saturating_sub(1),
+            b"style" | b"script" | b"title" | b"template" => self.silent = self.silent.saturating_sub(1),
+            b"p" | b"div" | b"li" | b"h1" | b"h2" | b"h3" => self.line_break(),
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.silent > 0 || self.quotes > 0 || self.too_deep > 0 {
+            return;
+        }
+        match self.open.last_mut() {
+            Some(OpenTable { cell: Some(cell), .. }) => {
+                if cell.len() < 4 * super::text::MAX_LINE_CHARS {
+                    cell.push_str(text);
+                }
+            }
+            Some(_) => {}
+            None => {
+                let mut pieces = text.split(['\n', '\r']);
+                self.content.text.push_str(pieces.next().unwrap_or_default());
+                for piece in pieces {
+                    self.content.text.push(' ');
+                    self.content.text.push_str(piece.trim_start());
+                }
+            }
+        }
+    }
+
+    fn line_break(&mut self) {
+        match self.open.last_mut() {
+            Some(OpenTable { cell: Some(cell), .. }) => cell.push(' '),
+            Some(_) => {}
+            None => self.content.text.push('\n'),
+        }
+    }
+
+    fn open_cell(&mut self, tag: &StartTag<()>) {
+        self.close_cell();
+        let span = tag.attributes.get(b"colspan".as_slice());
+        let span = span
+            .and_then(|value| String::from_utf8_lossy(value).trim().parse::<usize>().ok())
+            .unwrap_or(1);
+        if self.cells_left == 0 {
+            self.content.truncated = true;
+            return;
+        }
+        if let (Some(table), 0) = (self.open.last_mut(), self.too_deep) {
+            self.cells_left -= 1;
+            table.cell = Some(String::new());
+            table.extra_columns = span.clamp(1, MAX_COLUMNS) - 1;
+        }
+    }
+
+    fn close_cell(&mut self) {
+        let Some(table) = self.open.last_mut() else { return };
+        let Some(text) = table.cell.take() else { return };
+        if table.cells.len() < MAX_COLUMNS {
+            let text: Vec<&str> = text.split_whitespace().collect();
+            table.cells.push(Value::text(&text.join(" ")));
+            let width = (table.cells.len() + table.extra_columns).min(MAX_COLUMNS);
+            table.cells.resize(width, Value::default());
+        }
+    }
+
+    fn close_row(&mut self) {
+        self.close_cell();
+        if let Some(table) = self.open.last_mut()
+            && !table.cells.is_empty()
+        {
+            let number = u32::try_from(table.rows.len() + 1).unwrap_or(u32::MAX);
+            table.rows.push(Row {
+                number,
+                cells: std::mem::take(&mut table.cells),
+            });
+        }
+    }
+
+    fn close_table(&mut self) {
+        self.close_row();
+        if let Some(table) = self.open.pop()
+            && self.quotes == 0
+            && !table.rows.is_empty()
+        {
+            self.content.tables.push(table.rows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(rows: &[Row]) -> Vec<Vec<&str>> {
+        rows.iter()
+            .map(|row| row.cells.iter().map(|cell| cell.text.as_str()).collect())
+            .collect()
+    }
+
+    #[test]
+    fn tables_are_read_however_they_are_closed() {
+        let html =
+            "<p>Hello</p><table><tr><th>Article<th>Qty</tr><tr><td>A&amp;B&nbsp;1</td><td><b>2</b> <br>pcs</table>bye";
+        let content = read(html, 100);
+        assert_eq!(
+            texts(&content.tables[0]),
+            [vec!["Article", "Qty"], vec!["A&B 1", "2 pcs"]]
+        );
+        assert!(content.text.contains("Hello") && content.text.contains("bye"));
+    }
+
+    #[test]
+    fn inner_tables_are_tables_and_quoted_ones_are_not() {
+        let html = "<table><tr><td>layout<table><tr><td colspan=2>x<td>y</table></table>\
+                    <blockquote><table><tr><td>old</table></blockquote><style>td{}</style>";
+        let content = read(html, 100);
+        assert_eq!(content.tables.len(), 2);
+        assert_eq!(texts(&content.tables[0]), [vec!["x", "", "y"]]);
+        assert!(!content.text.contains("td{}"));
+    }
+
+    #[test]
+    fn cells_and_nesting_are_bounded() {
+        let content = read(&format!("<table><tr>{}", "<td>1".repeat(1000)), 10);
+        assert!(content.truncated);
+        assert_eq!(content.tables[0][0].cells.len(), 10);
+        let content = read(&"<table><tr><td>".repeat(100_000), 1_000_000);
+        assert!(content.truncated);
+        assert!(content.tables.len() <= MAX_TABLE_DEPTH);
+        let content = read(&"<div>".repeat(500_000), 10);
+        assert!(content.tables.is_empty());
+    }
+}

@@ -1,0 +1,222 @@
+//! Replies are parsed back with mail-parser and judged as their reader would.
+
+use jiff::Timestamp;
+use mail_parser::MessageParser;
+
+use super::compose::order_reply;
+use super::*;
+use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, OrderStatus, Quantity, RejectReason};
+use crate::reading::{self, IncomingMail, ReadingLimits};
+use crate::store::{MessageKey, OutboxId};
+
+fn now() -> Timestamp {
+    "2026-11-22T10:00:00Z".parse().unwrap()
+}
+
+fn mail(headers: &str) -> IncomingMail {
+    let raw = format!("{headers}\r\n\r\n2 x ART-001\r\n");
+    reading::read(raw.as_bytes(), &ReadingLimits::default()).unwrap()
+}
+
+fn line(position: u32, article: &str, status: LineStatus) -> OrderLine {
+    OrderLine {
+        position,
+        article: article.to_owned(),
+        name: Some("Green <tea>, 2 boxes".to_owned()),
+        quantity: Some(Quantity::from_thousandths(2000)),
+        quantity_given: "2".to_owned(),
+        unit: Some("pcs".to_owned()),
+        price_given: None,
+        place: format!("text line {position}"),
+        status,
+    }
+}
+
+fn order() -> Order {
+    let accepted = LineStatus::Accepted {
+        unit_price: Money::from_minor(450),
+        amount: Money::from_minor(900),
+    };
+    let rejected = LineStatus::Rejected {
+        reason: RejectReason::UnknownArticle,
+    };
+    Order {
+        id: OrderId(12),
+        status: OrderStatus::PartlyAccepted,
+        customer: Customer {
+            id: "c1".to_owned(),
+            name: "Jane".to_owned(),
+            address: "jane@example.com".to_owned(),
+        },
+        message_id: "1@example.com".to_owned(),
+        subject: "Order".to_owned(),
+        received_at: now(),
+        total: Money::from_minor(900),
+        currency: "EUR".to_owned(),
+        possible_duplicate_of: Some(OrderId(11)),
+        notes: vec!["We could not use the attachment a.xlsx: it is too large.".to_owned()],
+        reply_withheld: None,
+        lines: vec![line(1, "ART-001", accepted), line(2, "ART-999", rejected)],
+    }
+}
+
+fn id() -> OutboxId {
+    OutboxId::for_message(&MessageKey {
+        message_id: "1@example.com".to_owned(),
+        body_hash: "x".to_owned(),
+    })
+}
+
+fn reply_to(mail: &IncomingMail) -> Vec<u8> {
+    order_reply(
+        &order(),
+        mail,
+        &id(),
+        &ReplyOptions::default().validate().unwrap(),
+        now(),
+    )
+    .unwrap()
+    .message
+}
+
+#[test]
+fn the_reply_says_everything_and_belongs_to_its_thread() {
+    let bytes = reply_to(&mail(
+        "From: Jane <jane@example.com>\r\nSubject: Order\r\nMessage-ID: <1@example.com>",
+    ));
+    let parsed = MessageParser::default().parse(&bytes).unwrap();
+    assert_eq!(parsed.subject(), Some("Re: Order"));
+    assert_eq!(parsed.in_reply_to().as_text(), Some("1@example.com"));
+    assert_eq!(parsed.references().as_text(), Some("1@example.com"));
+    assert_eq!(
+        parsed.message_id(),
+        Some(format!("reply-{}@mail-order-bot.example", id()).as_str())
+    );
+    assert_eq!(parsed.header_raw("Auto-Submitted").map(str::trim), Some("auto-replied"));
+    assert_eq!(
+        parsed.header_raw("X-Auto-Response-Suppress").map(str::trim),
+        Some("All")
+    );
+    assert_eq!(
+        parsed.to().unwrap().first().unwrap().address(),
+        Some("jane@example.com")
+    );
+    let text = parsed.body_text(0).unwrap();
+    for expected in [
+        "Hello Jane,",
+        "number is 12",
+        "4.50 EUR = 9.00 EUR",
+        "no article",
+        "order 11",
+        "a.xlsx",
+        "Total",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    let html = parsed.body_html(0).unwrap();
+    assert!(html.contains("Green &lt;tea&gt;") && !html.contains("<tea>"));
+    assert_eq!(
+        bytes,
+        reply_to(&mail(
+            "From: jane@example.com\r\nSubject: Order\r\nMessage-ID: <1@example.com>"
+        ))
+    );
+}
+
+#[test]
+fn nothing_in_a_mail_can_add_a_header_to_the_reply() {
+    let hostile = mail(
+        "From: =?utf-8?q?x=0D=0ABcc:_a@b.c?= <jane@example.com>\r\n\
+         Subject: =?utf-8?q?Order=0D=0ABcc=3A_evil@example.com=0D=0A=0D=0Abody?=\r\n\
+         Message-ID: <1@example.com\r\n\tX-Evil:1>\r\nReferences: <a@b>\r\n <c@d>",
+    );
+    let bytes = reply_to(&hostile);
+    let head = String::from_utf8(bytes).unwrap();
+    let head = head.split("\r\n\r\n").next().unwrap();
+    let names: Vec<&str> = head
+        .split("\r\n")
+        .filter(|line| !line.starts_with([' ', '\t']))
+        .collect();
+    let allowed = [
+        "From",
+        "To",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "Auto-Submitted",
+        "X-Auto-Response-Suppress",
+        "In-Reply-To",
+        "References",
+        "MIME-Version",
+        "Content-Type",
+    ];
+    for field in names {
+        assert!(
+            allowed.contains(&field.split(':').next().unwrap()),
+            "{field:?} in\n{head}"
+        );
+    }
+}
+
+#[test]
+fn our_own_answer_is_not_an_order_when_it_comes_back() {
+    let bytes = reply_to(&mail(
+        "From: jane@example.com\r\nSubject: Order\r\nMessage-ID: <1@example.com>",
+    ));
+    let limits = ReadingLimits::default();
+    let back = reading::read(&bytes, &limits).unwrap();
+    assert_eq!(back.automation, Some(reading::Automation::AutoReply));
+    let parsed = MessageParser::default().parse(&bytes).unwrap();
+    for (content_type, body) in [("text/plain", parsed.body_text(0)), ("text/html", parsed.body_html(0))] {
+        // As a human's mail that quotes the answer without any quotation marks.
+        let raw = format!(
+            "From: jane@example.com\r\nContent-Type: {content_type}\r\n\r\n{}",
+            body.unwrap()
+        );
+        let quoting = reading::read(raw.as_bytes(), &limits).unwrap();
+        let known = |reference: &str| reference.starts_with("ART-001");
+        let found = reading::extract(&quoting, &crate::domain::CustomerProfile::default(), &known, &limits).unwrap();
+        assert_eq!(found, reading::Extracted::default(), "{content_type}");
+    }
+}
+
+#[test]
+fn etiquette_forbids_answering_machines_and_ourselves() {
+    let settings = ReplyOptions {
+        own_addresses: vec!["Shop@Example.com".to_owned()],
+        ..ReplyOptions::default()
+    };
+    let settings = settings.validate().unwrap();
+    let refused = |headers: &str, recent| etiquette::refusal(&mail(headers), &settings, recent).is_some();
+    let table = [
+        ("From: jane@example.com", 0, false),
+        ("From: jane@example.com", 19, false),
+        ("From: jane@example.com", 20, true),
+        ("From: jane@example.com\r\nAuto-Submitted: auto-generated", 0, true),
+        ("From: jane@example.com\r\nReturn-Path: <>", 0, true),
+        ("From: jane@example.com\r\nList-Id: <l.example.com>", 0, true),
+        ("From: jane@example.com\r\nReply-To: shop@example.com", 0, true),
+        ("From: orders@mail-order-bot.example", 0, true),
+        ("From: MAILER-DAEMON@example.com", 0, true),
+        ("From: no-reply@example.com", 0, true),
+        ("Subject: x", 0, true),
+    ];
+    for (headers, recent, expected) in table {
+        assert_eq!(refused(headers, recent), expected, "{headers:?}, {recent} recent");
+    }
+}
+
+#[test]
+fn faulty_options_are_named() {
+    let options = ReplyOptions {
+        from: "nobody".to_owned(),
+        ..ReplyOptions::default()
+    };
+    assert!(
+        options
+            .validate()
+            .unwrap_err()
+            .to_string()
+            .contains("replies.from \"nobody\"")
+    );
+}

@@ -1,0 +1,6 @@
+//! Sample data.
+
+/// The sample catalogue.
+pub const CATALOGUE_CSV: &str = include_str!("catalogue.csv");
+
+pub mod workbook;
