@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
-use crate::support::{VIEWER, serve, soon};
+use crate::support::{Answer, TOKEN, VIEWER, serve, soon};
 
 const JSON: &str = "Content-Type: application/json; charset=utf-8\r\n";
 
@@ -58,7 +59,7 @@ async fn views_take_a_query_and_actions_a_json_object() {
 #[tokio::test]
 async fn the_catalogue_is_told_in_two_halves() {
     let server = serve().await;
-    let names = |answer: crate::support::Answer| -> Vec<String> {
+    let names = |answer: Answer| -> Vec<String> {
         let entries = answer.json();
         entries
             .as_array()
@@ -145,20 +146,27 @@ async fn an_action_goes_on_when_its_caller_hangs_up() {
     let mut stream = server.connect().await;
     let request = format!(
         "POST /api/v1/actions/gated HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n{JSON}Content-Length: 2\r\n\r\n{{}}",
-        crate::support::TOKEN
+        TOKEN
     );
-    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
-        .await
-        .unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     soon(server.surface.begun.notified()).await;
     drop(stream);
     // A whole request after it: by then the server has seen the end of the other connection.
     assert_eq!(server.ask("GET /api/v1/status", "", "").await.status, 200);
     server.surface.gate.notify_one();
-    soon(async {
-        while !server.surface.ended.load(Ordering::SeqCst) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    soon(server.surface.left.notified()).await;
+    assert!(server.surface.ended.load(Ordering::SeqCst), "it was dropped on the way");
+}
+
+#[tokio::test]
+async fn a_view_ends_when_its_caller_hangs_up() {
+    let server = serve().await;
+    let mut stream = server.connect().await;
+    let request =
+        format!("GET /api/v1/views/gated HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    soon(server.surface.begun.notified()).await;
+    drop(stream);
+    soon(server.surface.left.notified()).await;
+    assert!(!server.surface.ended.load(Ordering::SeqCst));
 }

@@ -35,6 +35,16 @@ pub(crate) struct Surface {
     /// Told when a call to `gated` has begun.
     pub(crate) begun: Notify,
     pub(crate) ended: AtomicBool,
+    /// Told when a call to `gated` is over, answered or dropped.
+    pub(crate) left: Notify,
+}
+
+struct Leaving<'a>(&'a Notify);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 #[async_trait]
@@ -96,6 +106,7 @@ impl ControlSurface for Surface {
                 Ok(json!({"name": name, "caller": caller.name, "parameters": parameters}))
             }
             "gated" => {
+                let _leaving = Leaving(&self.left);
                 self.begun.notify_one();
                 self.gate.notified().await;
                 self.ended.store(true, Ordering::SeqCst);
