@@ -1,9 +1,22 @@
-//! Mail as a source of tasks: Maildir folders and IMAP mailboxes. What a message means is the application's business.
+//! Mail as a source of tasks: Maildir folders and IMAP mailboxes, opened by URL. What a message means is the
+//! application's business.
 
+mod board;
+mod completions;
 pub mod imap;
 mod location;
 pub mod maildir;
+mod open;
+mod preview;
+mod settings;
 mod since;
+#[cfg(test)]
+mod test_bench;
+#[cfg(test)]
+mod test_ledger;
 
 pub use location::{BadLocation, Common, ImapLocation, Location, MaildirLocation};
+pub use open::{MailSource, OpenError, SCHEMES, open};
+pub use preview::{Headline, Preview, PreviewError};
+pub use settings::SourceSettings;
 pub use since::{BadSince, Since};

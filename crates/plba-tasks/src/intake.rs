@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use plba_contracts::BoxError;
 
 use crate::ledger::{DeliveryEnd, EntryState, Known, LedgerError, SourceLedger};
 use crate::queue::{Completion, ConsumerId, EndError, PublishError, QueueError, TaskQueue};
 use crate::source::SourceError;
-use crate::task::{NewTask, Origin, QueueName, Task, TaskId};
+use crate::task::{AttemptEnd, EndedAttempt, NewTask, Origin, QueueName, Task, TaskId};
 
 /// The kind of the follow-up task that tells a source's own worker that something is done.
 pub const COMPLETED: &str = "source.completed";
@@ -225,6 +226,29 @@ impl Intake {
         };
         self.ledger.record_ends(keys.iter().map(done).collect()).await?;
         self.settle(keys).await
+    }
+
+    /// Something upstream can't be made a task, because it is too large or can't be read: records it as a dead letter of
+    /// `queue` and `kind`, which can be looked at, dropped, or retried ([`pending`](Self::pending) then gives its key).
+    /// A key that is done, settled or dead already is left as it is.
+    ///
+    /// # Errors
+    /// It could not be recorded.
+    pub async fn bury(
+        &self,
+        key: Arc<str>,
+        queue: &QueueName,
+        kind: &str,
+        at: Timestamp,
+        reason: String,
+    ) -> Result<(), IntakeError> {
+        let end = DeliveryEnd::Dead {
+            attempt: EndedAttempt::new(at, AttemptEnd::Rejected, reason),
+            queue: queue.as_str().to_owned(),
+            kind: kind.to_owned(),
+        };
+        let origin = Origin::new(Arc::clone(&self.source), key);
+        Ok(self.ledger.record_ends(vec![(origin, end)]).await?)
     }
 
     /// The id under which the task of a key is published.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use plba_net::{ClientConfig, ConnectSettings, connect, connect_tls};
 
 use super::error::ImapError;
@@ -25,6 +26,26 @@ pub struct Account {
     pub timing: Timing,
 }
 
+/// Opens the streams that sessions run over: the network, or a script in tests.
+#[async_trait]
+pub(crate) trait Dial: Send + Sync {
+    async fn dial(&self, account: &Account) -> Result<Box<dyn ByteStream>, ImapError>;
+}
+
+/// Dials over TCP, with TLS if the account has it.
+pub(crate) struct Network;
+
+#[async_trait]
+impl Dial for Network {
+    async fn dial(&self, account: &Account) -> Result<Box<dyn ByteStream>, ImapError> {
+        let (host, port) = (&account.host, account.port);
+        Ok(match &account.tls {
+            Some(tls) => Box::new(connect_tls(host, port, Arc::clone(tls), account.connect).await?),
+            None => Box::new(connect(host, port, account.connect).await?),
+        })
+    }
+}
+
 impl Account {
     /// Connects and logs in.
     ///
@@ -34,10 +55,11 @@ impl Account {
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub async fn log_in(&self) -> Result<ImapSession, ImapError> {
-        let stream: Box<dyn ByteStream> = match &self.tls {
-            Some(tls) => Box::new(connect_tls(&self.host, self.port, Arc::clone(tls), self.connect).await?),
-            None => Box::new(connect(&self.host, self.port, self.connect).await?),
-        };
+        self.log_in_over(&Network).await
+    }
+
+    pub(crate) async fn log_in_over(&self, dial: &dyn Dial) -> Result<ImapSession, ImapError> {
+        let stream = dial.dial(self).await?;
         ImapSession::open(stream, &self.authentication, self.timing).await
     }
 }

@@ -1,10 +1,11 @@
-//! IMAP: a checked client on async-imap. Which messages become tasks, and when they are marked, is the source's business.
+//! IMAP: a checked client on async-imap, and on it the source that makes messages tasks.
 
-mod connect;
+pub(crate) mod connect;
 mod error;
-mod fetch;
+pub(crate) mod fetch;
 mod folder;
 mod session;
+pub(crate) mod source;
 mod store;
 mod uid_set;
 mod utf7;
@@ -20,5 +21,6 @@ pub use error::{ImapError, NextMove};
 pub use fetch::{Body, Message};
 pub use folder::{Folder, Listed};
 pub use session::{Authentication, Changes, ImapSession, Timing};
+pub use source::ImapSource;
 pub use store::Marked;
 pub use wire::ByteStream;

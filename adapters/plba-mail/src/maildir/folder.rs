@@ -156,6 +156,17 @@ impl Maildir {
         }
     }
 
+    /// The first bytes of a message; `None` if it is gone.
+    pub fn head(&self, entry: &Entry, bytes: u64) -> Result<Option<Vec<u8>>, MaildirError> {
+        let mut head = Vec::new();
+        let read = File::open(&entry.path).and_then(|file| file.take(bytes).read_to_end(&mut head));
+        match read {
+            Ok(_) => Ok(Some(head)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &entry.path)(error)),
+        }
+    }
+
     /// When the file of a message was last written; `None` if it is gone.
     pub fn delivered(&self, entry: &Entry) -> Option<SystemTime> {
         fs::metadata(&entry.path).and_then(|metadata| metadata.modified()).ok()

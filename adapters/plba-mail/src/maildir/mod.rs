@@ -1,10 +1,12 @@
-//! Maildir: one file per message. Which messages become tasks, and when they are marked, is the source's business.
+//! Maildir: one file per message; the folder on disk, and on it the source that makes messages tasks.
 
 mod folder;
 mod name;
+mod source;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use folder::{Content, Entry, Maildir, MaildirError, Marked};
+pub use source::MaildirSource;

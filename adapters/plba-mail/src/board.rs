@@ -1,0 +1,67 @@
+//! What a source shows of itself: written by the running source, read from any thread.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use plba_contracts::clock::Clock;
+use plba_contracts::health::Health;
+use plba_tasks::source::SourceStatus;
+
+/// A source's status and the clock that dates it.
+pub(crate) struct Board {
+    clock: Arc<dyn Clock>,
+    status: Mutex<SourceStatus>,
+}
+
+impl Board {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let status = SourceStatus {
+            health: Health::degraded("it has not been looked at yet"),
+            ..SourceStatus::default()
+        };
+        Board {
+            clock,
+            status: Mutex::new(status),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> SourceStatus {
+        self.lock().clone()
+    }
+
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
+    /// Upstream was looked through to the end just now.
+    pub(crate) fn reconciled(&self) {
+        let now = self.clock.now();
+        let mut status = self.lock();
+        status.health = Health::Ok;
+        status.last_success = Some(now);
+        status.note = None;
+    }
+
+    /// Something went wrong; `health` is what that means until the next success.
+    pub(crate) fn failed(&self, health: Health) {
+        let mut status = self.lock();
+        status.errors += 1;
+        status.health = health;
+    }
+
+    pub(crate) fn note(&self, note: impl Into<String>) {
+        self.lock().note = Some(note.into());
+    }
+
+    pub(crate) fn add_published(&self, count: usize) {
+        self.lock().published += count as u64;
+    }
+
+    pub(crate) fn add_settled(&self, count: usize) {
+        self.lock().settled += count as u64;
+    }
+
+    // A panic while the lock is held can't leave a status half-written, so a poisoned lock is as good as a sound one.
+    fn lock(&self) -> MutexGuard<'_, SourceStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

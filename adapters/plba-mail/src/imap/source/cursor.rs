@@ -1,0 +1,150 @@
+//! Where an IMAP source has got to: the truth about which messages were taken in, whatever flags say. Keys of messages
+//! belong here too, because both rest on UIDVALIDITY.
+
+use std::sync::Arc;
+
+use plba_tasks::intake::Intake;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::Fault;
+use crate::imap::{Folder, ImapSession};
+use crate::since::Since;
+
+/// Up to where the folder was taken in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    /// Account and folder: the cursor of another mailbox under the same source name is none of ours.
+    mailbox: String,
+    /// The UIDs below are those of this UIDVALIDITY.
+    pub(super) uid_validity: u32,
+    /// All messages up to this UID were taken in, or are out of scope.
+    pub(super) last: u32,
+    /// What is left of the messages that were there at the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backlog: Option<Backlog>,
+}
+
+/// The part of the folder for which a search decides what is taken in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Backlog {
+    /// It ends with this UID.
+    pub(super) until: u32,
+    /// What is taken in, as search criteria.
+    pub(super) criteria: String,
+}
+
+impl Cursor {
+    /// The cursor for a folder that has just been opened: the kept one, or a new one after the first connection and after
+    /// the server has renumbered the folder.
+    pub(super) async fn align(
+        intake: &Intake,
+        session: &mut ImapSession,
+        folder: &Folder,
+        mailbox: &str,
+        since: Since,
+    ) -> Result<Self, Fault> {
+        let kept = intake.cursor().await?.and_then(|text| Self::read(&text, mailbox));
+        let criteria = match &kept {
+            Some(cursor) if cursor.uid_validity == folder.uid_validity => return Ok(cursor.clone()),
+            Some(cursor) => {
+                let (before, now) = (cursor.uid_validity, folder.uid_validity);
+                warn!(
+                    mailbox,
+                    before, now, "the server has renumbered the folder: unread messages are taken in again"
+                );
+                Some("UNSEEN".to_owned())
+            }
+            None => since.imap_criteria(),
+        };
+        let top = highest(session, folder).await?;
+        let cursor = Cursor {
+            mailbox: mailbox.to_owned(),
+            uid_validity: folder.uid_validity,
+            last: if criteria.is_some() { 0 } else { top },
+            backlog: criteria.map(|criteria| Backlog { until: top, criteria }),
+        };
+        cursor.save(intake).await?;
+        Ok(cursor)
+    }
+
+    fn read(text: &str, mailbox: &str) -> Option<Self> {
+        match serde_json::from_str::<Cursor>(text) {
+            Ok(cursor) if cursor.mailbox == mailbox => Some(cursor),
+            Ok(cursor) => {
+                warn!(
+                    before = cursor.mailbox,
+                    now = mailbox,
+                    "this source was another mailbox before: it begins anew"
+                );
+                None
+            }
+            Err(error) => {
+                warn!(mailbox, %error, "the kept cursor is not one of a mailbox: it begins anew");
+                None
+            }
+        }
+    }
+
+    pub(super) async fn save(&self, intake: &Intake) -> Result<(), Fault> {
+        let text = serde_json::to_string(self).map_err(|error| Fault::SetUp(error.to_string()))?;
+        Ok(intake.set_cursor(&text).await?)
+    }
+
+    /// The key of a message in this folder.
+    pub(super) fn key(&self, uid: u32) -> Arc<str> {
+        format!("{}:{uid}", self.uid_validity).into()
+    }
+
+    /// The UID that a key means; `None` if it is from before a renumbering.
+    pub(super) fn uid(&self, key: &str) -> Option<u32> {
+        let (validity, uid) = key.split_once(':')?;
+        let same = validity.parse() == Ok(self.uid_validity);
+        uid.parse().ok().filter(|_| same)
+    }
+
+    /// Whether the source will never come upon this key again by itself.
+    pub(super) fn covers(&self, key: &str) -> bool {
+        self.uid(key).is_none_or(|uid| uid <= self.last)
+    }
+}
+
+async fn highest(session: &mut ImapSession, folder: &Folder) -> Result<u32, Fault> {
+    match folder.uid_next {
+        Some(next) => Ok(next.saturating_sub(1)),
+        None => Ok(session.uid_search("ALL").await?.last().copied().unwrap_or(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor() -> Cursor {
+        Cursor {
+            mailbox: "imap://bot@host/INBOX".into(),
+            uid_validity: 7,
+            last: 10,
+            backlog: None,
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_read_again_only_for_its_own_mailbox() {
+        let text = serde_json::to_string(&cursor()).unwrap();
+        assert_eq!(Cursor::read(&text, "imap://bot@host/INBOX"), Some(cursor()));
+        assert_eq!(Cursor::read(&text, "imap://bot@host/Other"), None);
+        assert_eq!(Cursor::read("maildir", "imap://bot@host/INBOX"), None);
+    }
+
+    #[test]
+    fn keys_mean_a_message_only_under_their_uidvalidity() {
+        let cursor = cursor();
+        assert_eq!(cursor.uid(&cursor.key(11)), Some(11));
+        assert_eq!(cursor.uid("6:11"), None);
+        assert_eq!(cursor.uid("11"), None);
+        for (key, covered) in [("7:10", true), ("7:11", false), ("6:11", true), ("nonsense", true)] {
+            assert_eq!(cursor.covers(key), covered, "{key}");
+        }
+    }
+}

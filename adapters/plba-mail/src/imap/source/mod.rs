@@ -1,0 +1,243 @@
+//! A folder of an IMAP account as a source of tasks: life with reconnects, pauses and refused credentials. What happens
+//! within one connection is in `shift`.
+
+mod caution;
+mod cursor;
+mod preview;
+mod shift;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plba_contracts::health::Health;
+use plba_contracts::secret::Secret;
+use plba_contracts::stop::StopSignal;
+use plba_net::{Backoff, TlsError};
+use plba_tasks::intake::{Intake, IntakeError};
+use plba_tasks::source::{SourceError, SourceStatus, TaskSource};
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
+
+use self::shift::Shift;
+use super::connect::{Dial, Network};
+use super::{Account, Authentication, ImapError, NextMove};
+use crate::board::Board;
+use crate::completions::{Completions, pump};
+use crate::location::ImapLocation;
+use crate::settings::SourceSettings;
+
+/// How often refused credentials are tried before the source stops trying.
+const CREDENTIAL_TRIES: u32 = 3;
+
+/// How many failures in a row make the source unhealthy instead of degraded.
+const UNHEALTHY_AFTER: u32 = 5;
+
+/// How long a stop waits for a command that is under way.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Polls one folder, publishes its messages and marks them as seen once they are done.
+///
+/// The cursor decides what is new, not the `\Seen` flag: a message that somebody else has read is taken in all the same.
+/// It uses one connection at a time.
+pub struct ImapSource {
+    location: ImapLocation,
+    name: String,
+    settings: SourceSettings,
+    board: Board,
+    dial: Arc<dyn Dial>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Mail(#[from] ImapError),
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    #[error("{0}")]
+    SetUp(String),
+    #[error("told to stop")]
+    Stopped,
+}
+
+impl ImapSource {
+    /// A source for this folder. Nothing is opened before it runs.
+    pub fn new(location: ImapLocation, settings: SourceSettings) -> Self {
+        ImapSource {
+            name: location.name(),
+            board: Board::new(Arc::clone(&settings.clock)),
+            location,
+            settings,
+            dial: Arc::new(Network),
+        }
+    }
+
+    /// The same source over another kind of connection.
+    #[cfg(test)]
+    fn over(mut self, dial: Arc<dyn Dial>) -> Self {
+        self.dial = dial;
+        self
+    }
+
+    /// The source's stable name: account and folder.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Account data for one connection. Files are read anew each time, so that rotated passwords and authorities are used.
+    async fn account(&self) -> Result<Account, Fault> {
+        let (location, settings) = (self.location.clone(), self.settings.clone());
+        let read = move || {
+            let password = password(&location, &settings)?;
+            let tls = match location.encrypted {
+                true => {
+                    let mut tls = location.tls.clone();
+                    tls.ca = tls.ca.map(|path| settings.directory.join(path));
+                    Some(tls.client_config().map_err(|error: TlsError| error.to_string())?)
+                }
+                false => None,
+            };
+            Ok(Account {
+                host: location.host,
+                port: location.port,
+                tls,
+                authentication: Authentication::Password {
+                    user: location.user,
+                    password,
+                },
+                connect: settings.connect,
+                timing: settings.timing,
+            })
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| Fault::SetUp(error.to_string()))?
+            .map_err(Fault::SetUp)
+    }
+
+    /// Connects again and again until told to stop; only faults of our own side end it.
+    async fn work(&self, intake: &Intake, completions: Completions, stop: &StopSignal) -> Result<(), SourceError> {
+        let random = fastrand::Rng::with_seed(self.settings.seed);
+        let mut backoff = Backoff::new(self.settings.backoff, random);
+        let mut shift = Shift::new(self, intake, stop, completions);
+        let mut refused = 0;
+        loop {
+            let fault = match shift.run().await {
+                Ok(()) | Err(Fault::Stopped) => return Ok(()),
+                Err(Fault::Intake(error)) => return Err(error.into()),
+                Err(fault) => fault,
+            };
+            if let Some(since) = shift.take_connected() {
+                backoff.connected(since.into_std());
+                refused = 0;
+            }
+            let next = match &fault {
+                Fault::Mail(error) => error.next_move(),
+                _ => NextMove::Reconnect,
+            };
+            let mut wait = backoff.failed(Instant::now().into_std());
+            match next {
+                NextMove::Pause(asked) => wait = wait.max(asked.unwrap_or_default()),
+                NextMove::AskOperator => refused += 1,
+                NextMove::Reconnect | NextMove::RetryLater => {}
+            }
+            if refused >= CREDENTIAL_TRIES {
+                self.wait_for_other_credentials(&fault, stop).await;
+                refused = 0;
+                continue;
+            }
+            self.show(&fault, backoff.failures(), wait);
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = stop.requested() => return Ok(()),
+            }
+        }
+    }
+
+    fn show(&self, fault: &Fault, failures: u32, wait: Duration) {
+        let text = format!("{fault}; next try in {:.1} s", wait.as_secs_f64());
+        warn!(source = self.name, failures, "{text}");
+        let for_operators = matches!(
+            fault,
+            Fault::SetUp(_)
+                | Fault::Mail(
+                    ImapError::Credentials { .. }
+                        | ImapError::NoFolder { .. }
+                        | ImapError::ReadOnly { .. }
+                        | ImapError::Unsupported { .. }
+                )
+        );
+        self.board.failed(match for_operators || failures >= UNHEALTHY_AFTER {
+            true => Health::unhealthy(text),
+            false => Health::degraded(text),
+        });
+    }
+
+    /// Stopped by refused credentials: more tries could lock the account. Only other credentials, in a password file that
+    /// has changed, or a restart with another configuration end this.
+    async fn wait_for_other_credentials(&self, fault: &Fault, stop: &StopSignal) {
+        let text =
+            format!("stopped after {CREDENTIAL_TRIES} tries: {fault}; then restart, or change the password file");
+        error!(source = self.name, "{text}");
+        self.board.failed(Health::unhealthy(text));
+        let before = self.current_password().await;
+        loop {
+            tokio::select! {
+                () = sleep(self.location.common.interval) => {}
+                () = stop.requested() => return,
+            }
+            let now = self.current_password().await;
+            if now.is_some() && now.as_ref().map(Secret::expose) != before.as_ref().map(Secret::expose) {
+                info!(source = self.name, "the password has changed: trying again");
+                return;
+            }
+        }
+    }
+
+    async fn current_password(&self) -> Option<Secret> {
+        let account = self.account().await.ok()?;
+        let Authentication::Password { password, .. } = account.authentication;
+        Some(password)
+    }
+}
+
+#[async_trait]
+impl TaskSource for ImapSource {
+    async fn run(&self, intake: Intake, stop: StopSignal) -> Result<(), SourceError> {
+        let (sender, completions) = Completions::channel();
+        let grace = async {
+            stop.requested().await;
+            sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            ended = Box::pin(self.work(&intake, completions, &stop)) => ended,
+            error = pump(&intake, sender) => Err(error.into()),
+            () = grace => Ok(()),
+        }
+    }
+
+    fn status(&self) -> SourceStatus {
+        self.board.snapshot()
+    }
+}
+
+fn password(location: &ImapLocation, settings: &SourceSettings) -> Result<Secret, String> {
+    let Some(file) = &location.password_file else {
+        return settings.password.clone().ok_or_else(|| {
+            format!(
+                "there is no password for {}; set password_file in the source's URL, or the password in the environment",
+                location.name()
+            )
+        });
+    };
+    let path = settings.directory.join(file);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.into()),
+        _ => Err(format!("the password file {} has an empty first line", path.display())),
+    }
+}
