@@ -11,11 +11,15 @@ use std::time::Duration;
 use plba_testservers::{Dovecot, require};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// How long a server may take to answer or to hang up.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A dialogue: a command out, lines in until the tagged one.
 struct Client<S> {
@@ -80,7 +84,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// The next line, or `None` at the end of the connection.
     async fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        match self.stream.read_line(&mut line).await {
+        match timeout(PATIENCE, self.stream.read_line(&mut line))
+            .await
+            .expect("a line or an end in time")
+        {
             Ok(0) | Err(_) => None,
             Ok(_) => Some(line.trim_end().to_owned()),
         }
