@@ -257,3 +257,26 @@ fn bare(kind: ConfigFaultKind, message: String) -> ConfigFault {
         excerpt: None,
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests_support {
+    //! Reading without an executor, for tests that read thousands of configurations.
+
+    use super::*;
+
+    /// Reads a configuration as a first load does, without providers.
+    pub(crate) fn assemble(
+        definitions: Vec<SectionDefinition>,
+        sources: ConfigurationSources,
+    ) -> Result<Configuration, ConfigReport> {
+        let reader = Reader {
+            schema: Arc::new(schema::whole(&definitions)),
+            definitions: definitions.into(),
+            sources,
+        };
+        reader.assemble(Vec::new(), 1).map_err(|faults| ConfigReport {
+            faults,
+            consequence: Consequence::NothingStarted,
+        })
+    }
+}
