@@ -1,6 +1,131 @@
-//! Sample data.
+//! Sample mails, catalogue and customer profiles inside the program, so that it has something to do from the first
+//! minute and from any directory; and a generator of order mails for tests and benches.
 
-/// The sample catalogue.
+pub mod generate;
+pub mod workbook;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::domain::CustomerProfile;
+
+/// The sample catalogue; `catalogue = "embedded:"` in the configuration.
 pub const CATALOGUE_CSV: &str = include_str!("catalogue.csv");
 
-pub mod workbook;
+/// The sample customers, as TOML under the key `profiles`.
+pub const PROFILES_TOML: &str = include_str!("profiles.toml");
+
+/// A sample mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name, which begins with its number.
+    pub name: &'static str,
+    /// The raw message.
+    pub raw: &'static [u8],
+}
+
+macro_rules! samples {
+    ($($name:literal),+ $(,)?) => {
+        [$(Sample { name: $name, raw: include_bytes!(concat!("orders/", $name, ".eml")) }),+]
+    };
+}
+
+/// All sample mails.
+pub const SAMPLES: [Sample; 15] = samples![
+    "01-text",
+    "02-german-text",
+    "03-html-table",
+    "04-csv",
+    "05-csv-own-columns",
+    "06-xlsx",
+    "07-xlsx-mislabelled",
+    "08-partly-accepted",
+    "09-rejected",
+    "10-newsletter",
+    "11-second-delivery",
+    "12-sent-again",
+    "13-out-of-office",
+    "14-shop-system",
+    "15-question",
+];
+
+/// The sample customers.
+///
+/// # Errors
+/// Never: a test reads the embedded text. The error is the TOML reader's.
+pub fn profiles() -> Result<Vec<CustomerProfile>, toml::de::Error> {
+    #[derive(Deserialize)]
+    struct File {
+        profiles: Vec<CustomerProfile>,
+    }
+    toml::from_str::<File>(PROFILES_TOML).map(|file| file.profiles)
+}
+
+/// Makes the Maildir `inbox` with all sample mails in `new/`, if there is nothing at that path yet. Returns how many
+/// mails were written: 0 when the path exists. Blocking.
+///
+/// The Maildir appears complete or not at all: it is filled beside its place and then renamed. Its parent directory is
+/// made if needed.
+///
+/// # Errors
+/// Of the file system, with the path that failed in its text.
+pub fn fill(inbox: &Path) -> io::Result<usize> {
+    let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    if inbox.exists() {
+        return Ok(0);
+    }
+    let (Some(parent), Some(name)) = (inbox.parent(), inbox.file_name()) else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{}: no place for a Maildir", inbox.display()),
+        ));
+    };
+    let staging = parent.join(format!(".{}.filling", name.to_string_lossy()));
+    if staging.exists() {
+        // Left over by a start that was interrupted.
+        fs::remove_dir_all(&staging).map_err(|error| named(&staging, error))?;
+    }
+    for directory in ["tmp", "new", "cur"] {
+        let path = staging.join(directory);
+        fs::create_dir_all(&path).map_err(|error| named(&path, error))?;
+    }
+    for sample in SAMPLES {
+        let path = staging
+            .join("new")
+            .join(format!("sample-{}.mail-order-bot", sample.name));
+        fs::write(&path, sample.raw).map_err(|error| named(&path, error))?;
+    }
+    fs::rename(&staging, inbox).map_err(|error| named(inbox, error))?;
+    Ok(SAMPLES.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn an_inbox_is_filled_once_and_never_touched_again() {
+        let scratch = Scratch::new("samples");
+        let inbox = scratch.path().join("var").join("inbox");
+        fs::create_dir_all(scratch.path().join("var").join(".inbox.filling").join("new")).unwrap();
+        assert_eq!(fill(&inbox).unwrap(), SAMPLES.len());
+        assert_eq!(fs::read_dir(inbox.join("new")).unwrap().count(), SAMPLES.len());
+        assert!(inbox.join("cur").is_dir() && inbox.join("tmp").is_dir());
+        for entry in fs::read_dir(inbox.join("new")).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert_eq!(fill(&inbox).unwrap(), 0);
+        assert_eq!(fs::read_dir(inbox.join("new")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_embedded_profiles_are_valid() {
+        let profiles = profiles().unwrap();
+        assert_eq!(profiles.len(), 4);
+        crate::domain::Profiles::new(profiles).unwrap();
+    }
+}
