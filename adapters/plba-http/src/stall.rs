@@ -85,7 +85,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
 
@@ -110,7 +110,8 @@ mod tests {
         let (ours, _theirs) = duplex(1);
         let mut ours = Stall::new(ours, Duration::from_secs(30));
         let started = Instant::now();
-        let error = ours.write_all(b"12345").await.unwrap_err();
+        let written = timeout(Duration::from_secs(3600), ours.write_all(b"12345")).await;
+        let error = written.expect("it waits without end").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed().as_secs(), 30);
     }
