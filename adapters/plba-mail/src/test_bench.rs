@@ -50,24 +50,26 @@ pub(crate) fn settings() -> SourceSettings {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self::on(TestLedger::default(), MemorySettings::default())
+        Self::with_capacity(10_000)
     }
 
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        let settings = MemorySettings {
-            capacity,
-            ..MemorySettings::default()
-        };
-        Self::on(TestLedger::default(), settings)
+        Self::on(TestLedger::default(), capacity)
     }
 
     /// The next process after a kill: the ledger stays, the queue is empty.
     pub(crate) fn restarted(&self) -> Self {
         self.stop.stop(true);
-        Self::on(self.ledger.after_restart(), MemorySettings::default())
+        Self::on(self.ledger.after_restart(), 10_000)
     }
 
-    fn on(ledger: TestLedger, settings: MemorySettings) -> Self {
+    fn on(ledger: TestLedger, capacity: usize) -> Self {
+        // Nobody extends a lease here, and paused clocks run fast.
+        let settings = MemorySettings {
+            capacity,
+            lease: Duration::from_secs(86_400),
+            ..MemorySettings::default()
+        };
         let ledger = Arc::new(ledger);
         let shared: Arc<TestLedger> = Arc::clone(&ledger);
         let queue = InMemoryTaskQueue::with_ledger(settings, Arc::new(FixedClock), shared).unwrap();

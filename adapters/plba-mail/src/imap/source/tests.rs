@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plba_contracts::health::Health;
+use plba_tasks::intake::completion_task;
 use plba_tasks::ledger::{EntryState, SourceLedger};
+use plba_tasks::queue::TaskQueue;
 use plba_tasks::source::TaskSource;
 use tokio::time::{Instant, sleep};
 
@@ -423,8 +425,8 @@ async fn marking_goes_on_while_a_full_queue_holds_the_source() {
             sizes("UID FETCH 1:3", &[1, 2, 3]),
             bodies("UID FETCH 1 (UID BODY", &[1]),
             bodies("UID FETCH 2 (UID BODY", &[2]),
-            answer("UID STORE 1 +FLAGS", "* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n{tag} OK\r\n"),
             bodies("UID FETCH 3 (UID BODY", &[3]),
+            answer("UID STORE 1 +FLAGS", "* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n{tag} OK\r\n"),
         ],
     )]);
     let bench = Bench::with_capacity(2);
@@ -438,7 +440,13 @@ async fn marking_goes_on_while_a_full_queue_holds_the_source() {
     let _running = bench.run(&source);
     let first = bench.next().await;
     sleep(Duration::from_secs(5)).await;
-    bench.complete(first).await;
+    assert_eq!(bench.keys(EntryState::Open), ["7:1", "7:2"], "the third waits for room");
+    // Another process has carried the first one out.
+    let origin = first.task.origin.clone().unwrap();
+    bench.queue.publish(vec![completion_task(&origin)]).await.unwrap();
     sleep(Duration::from_secs(5)).await;
+    assert_eq!(source.status().settled, 1);
+    assert_eq!(bench.keys(EntryState::Open), ["7:2"], "the third still waits for room");
+    bench.complete(first).await;
     assert_eq!(bench.take(2).await, ["mail2", "mail3"]);
 }
