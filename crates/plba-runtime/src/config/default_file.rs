@@ -30,12 +30,12 @@ fn table(file: &mut String, view: &SchemaView<'_>, defaults: &Value, path: &mut 
     describe(file, view);
     push_line(file, &format!("{mark}[{}]", dotted(path)));
     let mut keys = view.keys();
-    keys.extend(
-        defaults
-            .as_object()
-            .into_iter()
-            .flat_map(|entries| entries.keys().cloned()),
-    );
+    // A table without a schema of its own has the keys of its default.
+    for key in defaults.as_object().into_iter().flat_map(|entries| entries.keys()) {
+        if !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
     let mut tables = Vec::new();
     for key in keys {
         let entry = view.child(&key);

@@ -96,10 +96,9 @@ fn unknown(configuration: &Configuration, path: &[String]) -> ExplainError {
         view = next;
         known += 1;
     }
-    let keys: Vec<String> = view.keys().into_iter().collect();
     ExplainError::Unknown {
         key: dotted(path),
-        hint: super::check::suggestion(&path[known], &keys, "keys"),
+        hint: super::check::suggestion(&path[known], &view.keys(), "keys"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::mask::hidden_around;
+use super::mask::KnownKeys;
 use super::report::{ConfigFault, ConfigFaultKind, Located};
 use super::sources::{Place, SourceKind, Sources};
 use super::syntax::SyntaxFault;
@@ -69,7 +69,12 @@ fn extension(path: &Path) -> Option<&'static str> {
 }
 
 /// Reads one file into a tree; what is wrong with it is added to `faults`.
-pub(crate) fn read(path: &Path, sources: &mut Sources, faults: &mut Vec<ConfigFault>) -> Option<Node> {
+pub(crate) fn read(
+    path: &Path,
+    keys: &KnownKeys,
+    sources: &mut Sources,
+    faults: &mut Vec<ConfigFault>,
+) -> Option<Node> {
     let Some(extension) = extension(path) else {
         let remedy = "name it .toml, .yaml, .yml or .json";
         faults.push(unreadable(path, "not a known format of configuration file", remedy));
@@ -91,14 +96,18 @@ pub(crate) fn read(path: &Path, sources: &mut Sources, faults: &mut Vec<ConfigFa
     match parsed {
         Ok(root) => Some(root),
         Err(found) => {
-            faults.extend(found.into_iter().map(|fault| syntax(fault, source, extension, sources)));
+            faults.extend(
+                found
+                    .into_iter()
+                    .map(|fault| syntax(fault, source, extension, keys, sources)),
+            );
             None
         }
     }
 }
 
-fn syntax(fault: SyntaxFault, source: usize, extension: &str, sources: &mut Sources) -> ConfigFault {
-    if let Some(hidden) = hidden_around(sources.text(source), fault.range.start) {
+fn syntax(fault: SyntaxFault, source: usize, extension: &str, keys: &KnownKeys, sources: &mut Sources) -> ConfigFault {
+    for hidden in keys.hidden_around(sources.text(source), fault.range.start) {
         sources.hide(Place::new(source, hidden));
     }
     let format = if extension == "yml" {

@@ -46,6 +46,10 @@ fn fault(text: &str, error: &serde_json::Error) -> SyntaxFault {
     let width = text[start..].chars().next().map_or(0, char::len_utf8);
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+    let message = match (message.as_str(), &text[start..start + width]) {
+        ("key must be a string", "}") => "a comma before the closing brace, or a key is missing".to_owned(),
+        _ => message,
+    };
     SyntaxFault::new(message, start..start + width)
 }
 

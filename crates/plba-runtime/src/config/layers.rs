@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use plba_contracts::config::{ConfigProvider, ProvidedValue};
 
+use super::mask::KnownKeys;
 use super::report::{ConfigFault, ConfigFaultKind, Located};
 use super::schema::SchemaView;
 use super::sources::{Place, SourceKind, Sources};
@@ -75,8 +76,9 @@ impl Layers {
             faults: Vec::new(),
             first_file: None,
         };
+        let keys = KnownKeys::of(view.root());
         for path in files::list(&from.files, &mut layers.faults) {
-            if let Some(tree) = files::read(&path, &mut layers.sources, &mut layers.faults) {
+            if let Some(tree) = files::read(&path, &keys, &mut layers.sources, &mut layers.faults) {
                 layers.first_file.get_or_insert(Place::new(tree.place.source, 0..0));
                 layers.trees.push(tree);
             }

@@ -1,7 +1,11 @@
 //! Secrets in texts: passwords within URLs, and lines of files too broken for their keys to be known. Secrets that the
 //! schema names are hidden by their place; that is the business of `annotate`.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use plba_contracts::secret::MASK;
+use serde_json::Value;
 
 /// Words in a key that say its value is a secret.
 const SECRET_WORDS: [&str; 8] = [
@@ -67,53 +71,146 @@ fn url(text: &str) -> String {
     }
 }
 
-/// The range of a broken file that must not be shown around the byte `at`: in such a file nothing but the names of keys
-/// says what is secret, so anything from a secret-sounding key on is hidden up to the next key.
-pub(crate) fn hidden_around(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
-    let mut hidden: Option<std::ops::Range<usize>> = None;
-    let mut start = 0;
-    let mut multiline = false;
-    for line in text.split_inclusive('\n') {
-        let end = start + line.len();
-        if let Some(separator) = assignment(line).filter(|_| !multiline) {
-            let key = &line[..separator];
-            hidden = sounds_secret(key).then(|| start + separator + 1..end);
-            let value = line[separator + 1..].trim();
-            let opens = ["\"\"\"", "'''", "|", ">"].iter().any(|mark| value.starts_with(mark));
-            multiline = hidden.is_some() && opens;
-        } else if let Some(range) = &mut hidden {
-            range.end = end;
-        }
-        // A flow table or a minified file holds many keys in one line.
-        let secret_inside = line
-            .split(['{', ',', '}'])
-            .any(|part| assignment(part).is_some_and(|at| sounds_secret(&part[..at])));
-        if secret_inside && hidden.is_none() && start <= at && at < end.max(start + 1) {
-            return Some(start..end);
-        }
-        if end > at {
-            break;
-        }
-        start = end;
-    }
-    hidden
+/// The keys that schemas name, for judging lines of files too broken to be read.
+#[derive(Debug, Default)]
+pub(crate) struct KnownKeys {
+    /// Keys whose values may be shown.
+    plain: BTreeSet<String>,
+    /// Keys whose values are secrets.
+    secret: BTreeSet<String>,
 }
 
-/// The byte of the `=` or `:` after a key at the beginning of a line.
+impl KnownKeys {
+    /// All keys of a schema.
+    pub(crate) fn of(schema: &Value) -> Self {
+        let mut keys = Self::default();
+        keys.collect(schema);
+        keys
+    }
+
+    fn collect(&mut self, schema: &Value) {
+        let properties = schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten();
+        for (name, property) in properties {
+            let choices = property.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+            let secret = std::iter::once(property)
+                .chain(choices)
+                .any(|schema| schema.get("writeOnly").is_some());
+            let keys = if secret { &mut self.secret } else { &mut self.plain };
+            keys.insert(name.clone());
+        }
+        match schema {
+            Value::Object(entries) => entries.values().for_each(|entry| self.collect(entry)),
+            Value::Array(items) => items.iter().for_each(|item| self.collect(item)),
+            _ => {}
+        }
+    }
+
+    fn is_secret(&self, key: &str) -> bool {
+        sounds_secret(key) || self.secret.contains(last(key))
+    }
+
+    fn is_plain(&self, key: &str) -> bool {
+        !self.is_secret(key) && self.plain.contains(last(key))
+    }
+
+    /// What of a broken file must not be shown around the byte `at`. Nothing but names of keys tells there what a value
+    /// is, so only values of known keys are shown, and nothing that follows a secret key up to the next key.
+    pub(crate) fn hidden_around(&self, text: &str, at: usize) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let mut inside_secret = false;
+        let mut multiline = false;
+        for line in text.split_inclusive('\n') {
+            let end = start + line.len();
+            if let Some(separator) = assignment(line).filter(|_| !multiline) {
+                inside_secret = self.is_secret(key(&line[..separator]));
+                let value = line[separator + 1..].trim();
+                let opens = ["\"\"\"", "'''", "|", ">"].iter().any(|mark| value.starts_with(mark));
+                multiline = inside_secret && opens;
+            } else if inside_secret && end > at {
+                return vec![start..end];
+            }
+            if end > at {
+                return self.hidden_parts(line, start);
+            }
+            start = end;
+        }
+        match inside_secret {
+            true => vec![start..text.len()],
+            false => Vec::new(),
+        }
+    }
+
+    /// The parts of a line that can't be shown; `start` is where the line begins.
+    fn hidden_parts(&self, line: &str, start: usize) -> Vec<Range<usize>> {
+        let trimmed = line.trim();
+        let in_header = |character: char| character.is_alphanumeric() || "_-.[] ".contains(character);
+        if trimmed.starts_with('[') && trimmed.chars().all(in_header) {
+            return Vec::new();
+        }
+        let mut hidden = Vec::new();
+        let mut from = start;
+        for part in line.split_inclusive(['{', '}', ',', '[', ']']) {
+            if let Some(range) = self.hidden_part(part) {
+                hidden.push(from + range.start..from + range.end);
+            }
+            from += part.len();
+        }
+        hidden
+    }
+
+    fn hidden_part(&self, part: &str) -> Option<Range<usize>> {
+        let end = part.trim_end_matches(['{', '}', ',', '[', ']', '\n', '\r']).len();
+        let begin = part.len() - part.trim_start().len();
+        let separators = separators(&part[..end]);
+        let range = match separators.first() {
+            Some(separator) if self.is_plain(key(&part[..*separator])) && separators.len() == 1 => return None,
+            // The key itself may be shown: it is the value that is secret.
+            Some(separator) if !key(&part[..*separator]).contains(char::is_whitespace) => separator + 1..end,
+            _ => begin..end,
+        };
+        let harmless = |character: char| character.is_ascii_punctuation() || character.is_whitespace();
+        let shown = part.get(range.clone())?;
+        (!shown.chars().all(harmless)).then_some(range)
+    }
+}
+
+/// The key in what stands before a separator.
+fn key(text: &str) -> &str {
+    text.trim().trim_start_matches("- ").trim().trim_matches(['"', '\''])
+}
+
+/// The last part of a dotted key.
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key).trim().trim_matches(['"', '\''])
+}
+
+/// Where in a line an `=`, or a `:` before white space or a value, stands.
+fn separators(line: &str) -> Vec<usize> {
+    let separates =
+        |at: usize| line[at + 1..].is_empty() || line[at + 1..].starts_with([' ', '\t', '"', '\'', '\n', '\r']);
+    let found = line.match_indices(['=', ':']);
+    found
+        .filter(|(at, sign)| *sign == "=" || separates(*at))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// The byte of the separator after a key at the beginning of a line.
 fn assignment(line: &str) -> Option<usize> {
-    let separator = line.find(['=', ':'])?;
-    let key = line[..separator]
-        .trim()
-        .trim_start_matches("- ")
-        .trim_matches(['"', '\'']);
+    let separator = *separators(line).first()?;
     let named = |character: char| character.is_alphanumeric() || "_-.\"' ".contains(character);
-    let spaced =
-        line[separator + 1..].starts_with([' ', '\t', '"', '\'', '\n', '\r']) || line.as_bytes()[separator] == b'=';
-    (!key.is_empty() && key.chars().all(named) && spaced).then_some(separator)
+    let key = key(&line[..separator]);
+    (!key.is_empty() && key.chars().all(named)).then_some(separator)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -135,12 +232,34 @@ mod tests {
         assert!(sounds_secret("smtp.Password") && sounds_secret("api-key") && !sounds_secret("password_file"));
     }
 
+    #[track_caller]
+    fn check(line: &str, shown: &str) {
+        let schema = json!({ "properties": {
+            "bot": { "properties": { "workers": {}, "password": {}, "pin": { "writeOnly": true } } },
+        } });
+        let hidden = KnownKeys::of(&schema).hidden_around(line, line.trim_end().len() - 1);
+        let text = hidden.iter().rev().fold(line.to_owned(), |mut text, range| {
+            text.replace_range(range.clone(), MASK);
+            text
+        });
+        assert_eq!(text, shown);
+    }
+
     #[test]
-    fn a_broken_file_hides_what_follows_a_secret_key() {
-        let text = "a = 1\npassword = \"\"\"hunter2\nx = 3\nmore\n";
-        let hidden = hidden_around(text, text.len() - 1).unwrap();
-        assert!(!text[..hidden.start].contains("hunter2") && hidden.end == text.len());
-        assert_eq!(hidden_around("password = \"a\"\nworkers = \"four\n", 20), None);
-        assert!(hidden_around("x = { password = \"a\n", 10).is_some());
+    fn a_broken_file_shows_values_of_known_keys_only() {
+        check("workers = \"four\n", "workers = \"four\n");
+        check("[bot\n", "[bot\n");
+        check("{\"bot\": {\"workers\": 4, }\n", "{\"bot\": {\"workers\": 4, }\n");
+        check("pass\"hunter2\"\n", "***\n");
+        check("pin = hunter2 x\n", "pin =***\n");
+        check("workers = 5 password = \"hunter2\n", "workers =***\n");
+        check("workers = 5 = \"hunter2\n", "workers =***\n");
+        check(
+            "bot = { workers = 1, password = \"hunter2\" \n",
+            "bot = { workers = 1, password =***\n",
+        );
+        check("pin: |\n  hunter2\n", "pin: |\n***");
+        check("pin = \"\"\"\nworkers = hunter2\n", "pin = \"\"\"\n***");
+        check("- hunter2: [\n", "- hunter2: [\n");
     }
 }

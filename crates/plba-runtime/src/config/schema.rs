@@ -85,6 +85,11 @@ impl<'a> SchemaView<'a> {
         Self { root, branches }
     }
 
+    /// The schema of the whole.
+    pub(crate) fn root(&self) -> &'a Value {
+        self.root
+    }
+
     /// The view of an entry or element.
     pub(crate) fn child(&self, segment: &str) -> Self {
         let schemas: Vec<&Value> = self
@@ -123,7 +128,7 @@ impl<'a> SchemaView<'a> {
 
     fn holds_secret_within(&self, steps: usize) -> bool {
         let inside = |view: Self| view.holds_secret_within(steps - 1);
-        let entries = || self.keys().into_iter().any(|key| inside(self.child(&key)));
+        let entries = || self.keys().iter().any(|key| inside(self.child(key)));
         let items = || self.branches.iter().any(|schema| schema.get("items").is_some()) && inside(self.child("0"));
         let others = || {
             let table = |schema: &&&Value| schema.get("additionalProperties").is_some_and(Value::is_object);
@@ -171,13 +176,19 @@ impl<'a> SchemaView<'a> {
         listed.chain(single).filter(|value| !value.is_null()).collect()
     }
 
-    /// The keys that are known in a table.
-    pub(crate) fn keys(&self) -> BTreeSet<String> {
+    /// The keys that are known in a table, in the order of the schema.
+    pub(crate) fn keys(&self) -> Vec<String> {
         let tables = self
             .branches
             .iter()
             .filter_map(|schema| schema.get("properties")?.as_object());
-        tables.flat_map(|table| table.keys().cloned()).collect()
+        let mut keys: Vec<String> = Vec::new();
+        for key in tables.flat_map(|table| table.keys()) {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        keys
     }
 
     /// The type as people say it, such as `whole number`, `text` or `one of "json", "pretty"`.

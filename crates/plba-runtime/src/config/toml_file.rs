@@ -63,22 +63,34 @@ pub(crate) fn parse_key(text: &str) -> Option<Vec<String>> {
 
 /// The first few errors, one for each line.
 fn faults(text: &str, errors: &[toml::de::Error]) -> Vec<SyntaxFault> {
-    let mut faults: Vec<SyntaxFault> = Vec::new();
-    for error in errors {
-        let range = error.span().unwrap_or(0..0);
-        let line = |at: usize| {
-            text.as_bytes()[..at.min(text.len())]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-        };
-        if faults.len() < MAXIMUM_SYNTAX_FAULTS
-            && faults.iter().all(|known| line(known.range.start) != line(range.start))
-        {
-            faults.push(SyntaxFault::new(error.message().trim_end(), range));
-        }
-    }
+    let line = |at: usize| {
+        text.as_bytes()[..at.min(text.len())]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+    };
+    let faults = errors
+        .iter()
+        .take(MAXIMUM_SYNTAX_FAULTS * 4)
+        .map(|error| fault(text, error));
+    let mut faults: Vec<(usize, SyntaxFault)> = faults.map(|fault| (line(fault.range.start), fault)).collect();
+    // What looks doubled in a broken line mostly follows from what is broken there.
+    faults.sort_by_key(|(line, fault)| (*line, fault.message == "duplicate key", fault.range.start));
+    faults.dedup_by_key(|(line, _)| *line);
+    let mut faults: Vec<SyntaxFault> = faults.into_iter().map(|(_, fault)| fault).collect();
+    faults.truncate(MAXIMUM_SYNTAX_FAULTS);
     faults
+}
+
+fn fault(text: &str, error: &toml::de::Error) -> SyntaxFault {
+    let range = error.span().unwrap_or(0..0);
+    let start = range.start.min(text.len());
+    let rest = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
+    let before = text.get(..start).unwrap_or_default().trim_end_matches([' ', '\t']);
+    if rest.trim().is_empty() && before.ends_with('=') {
+        return SyntaxFault::new("a value is missing after `=`", start..start);
+    }
+    SyntaxFault::new(error.message().trim_end(), start..range.end.max(start))
 }
 
 struct Conversion {
