@@ -42,11 +42,12 @@ pub trait SourceLedger: Send + Sync + 'static {
     async fn record_intake(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError>;
 
     /// Counts a delivery of each, durably, before it is handed out; gives the counts with it, in order. An unknown key
-    /// becomes open.
+    /// becomes open; `None` for an entry that is not open, which must not be handed out. A delivery counted while the one
+    /// before has not ended counts that as a crash: its holder disappeared.
     ///
     /// # Errors
     /// It could not be recorded; nothing may be handed out.
-    async fn count_deliveries(&self, origins: &[Origin]) -> Result<Vec<Counts>, LedgerError>;
+    async fn count_deliveries(&self, origins: &[Origin]) -> Result<Vec<Option<Counts>>, LedgerError>;
 
     /// How deliveries ended. Endings of entries that are not open change nothing; an unknown key counts as open.
     ///

@@ -12,9 +12,12 @@
 //! | choosing a backend by URL | [`backend`] | |
 //! | views and actions | | [`endpoints`] |
 
+pub mod file_ledger;
 pub mod handler;
 pub mod intake;
 pub mod ledger;
+pub mod memory;
+mod panic;
 pub mod queue;
 pub mod source;
 pub mod task;

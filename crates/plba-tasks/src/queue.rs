@@ -402,6 +402,9 @@ pub enum EndError {
     /// The effect failed; nothing changed, the lease is still held. End the delivery as a failed attempt.
     #[error("the effect of the completion failed: {}", plba_contracts::describe(.0.as_ref()))]
     Effect(BoxError),
+    /// A follow-up can't be published as it is; nothing changed, the lease is still held.
+    #[error("a follow-up task is refused: {0}")]
+    Refused(String),
     /// Whether it took effect is unknown; end it again with the same token.
     #[error(transparent)]
     Queue(#[from] QueueError),

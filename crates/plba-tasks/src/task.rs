@@ -18,6 +18,15 @@ pub const MAXIMUM_HISTORY: usize = 25;
 /// How many bytes of an attempt's reason are kept.
 pub const MAXIMUM_REASON: usize = 2_000;
 
+/// How many bytes the name of a queue or a kind may have.
+pub const MAXIMUM_NAME: usize = 200;
+
+/// How many bytes a task's id may have.
+pub const MAXIMUM_ID: usize = 1_500;
+
+/// How many bytes a task's headers may have together.
+pub const MAXIMUM_HEADERS: usize = 64 * 1024;
+
 /// The header that carries the W3C trace context of whoever published the task.
 pub const TRACEPARENT: &str = "traceparent";
 
@@ -235,6 +244,33 @@ impl NewTask {
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
+    }
+
+    /// Checks what every backend can keep: names of 1 to 200 bytes without control characters, an id of at most 1,500,
+    /// headers of at most 64 KiB.
+    ///
+    /// # Errors
+    /// What is wrong, and what would do.
+    pub fn check(&self) -> Result<(), String> {
+        for (what, name) in [("queue", self.queue.as_str()), ("kind", &*self.kind)] {
+            if name.is_empty() || name.len() > MAXIMUM_NAME || name.chars().any(char::is_control) {
+                return Err(format!(
+                    "the name of its {what} has {} bytes; 1 to {MAXIMUM_NAME} without control characters will do",
+                    name.len()
+                ));
+            }
+        }
+        let id = self.id.as_ref().map_or(1, |id| id.as_str().len());
+        if id == 0 || id > MAXIMUM_ID {
+            return Err(format!("its id has {id} bytes; 1 to {MAXIMUM_ID} will do"));
+        }
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if headers > MAXIMUM_HEADERS {
+            return Err(format!(
+                "its headers have {headers} bytes, at most {MAXIMUM_HEADERS} will do; move data to the payload"
+            ));
+        }
+        Ok(())
     }
 
     /// What it costs to keep, in bytes: the payload, the headers and a fixed share for the rest.

@@ -1,0 +1,277 @@
+//! The ledger of sources on one file in the state directory: read whole at the start, appended to by one writer, compacted
+//! when it has grown. Exclusive use is the owner's business: the platform locks the state directory.
+
+mod book;
+mod event;
+mod journal;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::book::Book;
+use self::event::{Event, texts};
+use self::journal::Journal;
+use self::writer::{Answer, Shared, Writer};
+use crate::intake::MAXIMUM_KEY;
+use crate::ledger::{Counts, DeliveryEnd, Known, LedgerError, LedgerStats, SourceLedger};
+use crate::queue::{Cursor, DeadPage, Durability};
+use crate::task::{Origin, TaskId};
+
+const MAXIMUM_CURSOR: usize = 64 * 1024;
+const MAXIMUM_PAGE: usize = 1_000;
+const MAXIMUM_SOURCE: usize = 200;
+
+/// The bounds of a [`FileLedger`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileLedgerSettings {
+    /// How many settled entries of one source are kept, so that they are recognised; the longest settled are forgotten
+    /// first. Default: 100,000.
+    pub settled: usize,
+    /// The journal is compacted when it is larger than this many bytes and twice its size after the latest compaction.
+    /// Default: 8 MiB.
+    pub compact_above: u64,
+}
+
+impl Default for FileLedgerSettings {
+    fn default() -> Self {
+        Self {
+            settled: 100_000,
+            compact_above: 8 << 20,
+        }
+    }
+}
+
+/// A [`SourceLedger`] on a file.
+///
+/// Every change is on the disk (`fdatasync`) when it is answered; changes that are asked for at the same time share one
+/// write. An error leaves the ledger as it was, and the next change starts with a fresh file.
+pub struct FileLedger {
+    shared: Arc<Shared>,
+    writer: Writer,
+}
+
+/// Why a ledger could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenLedgerError {
+    /// The file can't be read or written.
+    #[error("the ledger {} can't be used: {source}; check the path, its owner and the space on its disk", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "the ledger {} has format {found}, and this program knows up to {known}: a newer version wrote it; use that one",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that is known here.
+        known: u32,
+    },
+    /// It is something else.
+    #[error("{} is not a ledger; name another file, or move this one away", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is damaged before its end, which no crash does.
+    #[error(
+        "the ledger {} is damaged at line {line}, with sound lines after it, so the disk or somebody has changed it; \
+         restore it from a backup, or move it away to take in everything anew",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The damaged line, from 1.
+        line: usize,
+    },
+}
+
+impl FileLedger {
+    /// Opens the ledger at `path`, or makes one. Entries that were in hand have lost their process: each counts a crash.
+    ///
+    /// Reads the whole file; on an executor, call it by `spawn_blocking`, or use [`open`](Self::open).
+    ///
+    /// # Errors
+    /// See [`OpenLedgerError`].
+    pub fn open_blocking(path: &Path, settings: &FileLedgerSettings) -> Result<Self, OpenLedgerError> {
+        let failed = |source| OpenLedgerError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut book = Book::new(settings.settled);
+        let mut journal = Journal::open(path, |event| {
+            book.apply(event);
+        })?;
+        book.unpublish();
+        if book.changes(&Event::Opened) {
+            journal.append(&[&Event::Opened]).map_err(failed)?;
+            book.apply(&Event::Opened);
+        }
+        let shared = Shared::new(book);
+        let writer = Writer::start(journal, Arc::clone(&shared), settings.compact_above).map_err(failed)?;
+        Ok(Self { shared, writer })
+    }
+
+    /// [`open_blocking`](Self::open_blocking) off the executor.
+    ///
+    /// # Errors
+    /// As [`open_blocking`](Self::open_blocking).
+    ///
+    /// # Cancel safety
+    /// A dropped call may go on opening for a moment; open the same path only after that.
+    pub async fn open(path: impl Into<PathBuf>, settings: FileLedgerSettings) -> Result<Self, OpenLedgerError> {
+        let path = path.into();
+        let place = path.clone();
+        let opening = tokio::task::spawn_blocking(move || Self::open_blocking(&path, &settings));
+        opening.await.unwrap_or_else(|error| {
+            Err(OpenLedgerError::Io {
+                path: place,
+                source: std::io::Error::other(error),
+            })
+        })
+    }
+
+    async fn write(&self, event: Event) -> Answer {
+        let gone = |_| Err(LedgerError::new("its writer has ended; restart the process"));
+        self.writer.write(event).await.unwrap_or_else(gone)
+    }
+}
+
+fn check<'a>(source: &str, keys: impl IntoIterator<Item = &'a Arc<str>>) -> Result<(), LedgerError> {
+    if source.is_empty() || source.len() > MAXIMUM_SOURCE {
+        return Err(LedgerError::new(format!(
+            "a source's name has 1 to {MAXIMUM_SOURCE} bytes, not {}",
+            source.len()
+        )));
+    }
+    match keys.into_iter().find(|key| key.len() > MAXIMUM_KEY) {
+        Some(key) => Err(LedgerError::new(format!(
+            "a key has at most {MAXIMUM_KEY} bytes, not {}",
+            key.len()
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[async_trait]
+impl SourceLedger for FileLedger {
+    fn durability(&self) -> Durability {
+        Durability::OsCrash
+    }
+
+    async fn record_intake(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError> {
+        check(source, keys)?;
+        let event = Event::Intake {
+            source: source.to_owned(),
+            keys: texts(keys),
+        };
+        self.write(event).await?;
+        Ok(())
+    }
+
+    async fn count_deliveries(&self, origins: &[Origin]) -> Result<Vec<Option<Counts>>, LedgerError> {
+        for origin in origins {
+            check(&origin.source, [&origin.key])?;
+        }
+        let origins = origins.to_vec();
+        self.write(Event::Delivered { origins }).await
+    }
+
+    async fn record_ends(&self, ends: Vec<(Origin, DeliveryEnd)>) -> Result<(), LedgerError> {
+        for (origin, _) in &ends {
+            check(&origin.source, [&origin.key])?;
+        }
+        let ends = ends.into_iter().map(|(origin, end)| (origin, end.into())).collect();
+        self.write(Event::Ended { ends }).await?;
+        Ok(())
+    }
+
+    async fn settle(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError> {
+        check(source, keys)?;
+        let event = Event::Settled {
+            source: source.to_owned(),
+            keys: texts(keys),
+        };
+        self.write(event).await?;
+        Ok(())
+    }
+
+    async fn forget(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError> {
+        check(source, keys)?;
+        let event = Event::Forgotten {
+            source: source.to_owned(),
+            keys: texts(keys),
+        };
+        self.write(event).await?;
+        Ok(())
+    }
+
+    async fn known(&self, source: &str, keys: &[Arc<str>]) -> Result<Vec<Option<Known>>, LedgerError> {
+        let book = self.shared.book();
+        Ok(keys.iter().map(|key| book.known(source, key)).collect())
+    }
+
+    async fn pending(&self, source: &str, limit: usize) -> Result<Vec<Arc<str>>, LedgerError> {
+        Ok(self.shared.book().pending(source, limit))
+    }
+
+    async fn unsettled(&self, source: &str, limit: usize) -> Result<Vec<Arc<str>>, LedgerError> {
+        Ok(self.shared.book().unsettled(source, limit))
+    }
+
+    async fn cursor(&self, source: &str) -> Result<Option<String>, LedgerError> {
+        Ok(self.shared.book().cursor(source))
+    }
+
+    async fn set_cursor(&self, source: &str, cursor: &str) -> Result<(), LedgerError> {
+        check(source, [])?;
+        if cursor.len() > MAXIMUM_CURSOR {
+            return Err(LedgerError::new(format!(
+                "a cursor has at most {MAXIMUM_CURSOR} bytes, not {}",
+                cursor.len()
+            )));
+        }
+        let event = Event::Cursor {
+            source: source.to_owned(),
+            cursor: cursor.to_owned(),
+        };
+        self.write(event).await?;
+        Ok(())
+    }
+
+    async fn dead_letters(&self, cursor: Option<Cursor>, limit: usize) -> Result<DeadPage, LedgerError> {
+        Ok(self
+            .shared
+            .book()
+            .dead_letters(cursor.as_ref(), limit.clamp(1, MAXIMUM_PAGE)))
+    }
+
+    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        let origins = self.shared.book().dead_origins(ids);
+        let count = origins.len();
+        self.write(Event::Retried { origins }).await?;
+        Ok(count)
+    }
+
+    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        let origins = self.shared.book().dead_origins(ids);
+        let count = origins.len();
+        self.write(Event::Dropped { origins }).await?;
+        Ok(count)
+    }
+
+    async fn stats(&self) -> Result<Vec<LedgerStats>, LedgerError> {
+        Ok(self.shared.book().stats())
+    }
+}

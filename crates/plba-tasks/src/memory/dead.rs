@@ -1,0 +1,100 @@
+//! Dead letters of the queue in memory: its own, and after them the ledger's.
+
+use std::collections::HashSet;
+
+use super::Inner;
+use crate::queue::{Cursor, DeadPage, QueueError};
+use crate::task::{QueueName, TaskId};
+
+const MAXIMUM_PAGE: usize = 1_000;
+const OWN: &str = "queue:";
+const LEDGER: &str = "ledger:";
+
+pub(super) async fn page(inner: &Inner, cursor: Option<Cursor>, limit: usize) -> Result<DeadPage, QueueError> {
+    let limit = limit.clamp(1, MAXIMUM_PAGE);
+    let cursor = cursor.map(|cursor| cursor.0).unwrap_or_default();
+    let ledger_cursor = cursor.strip_prefix(LEDGER);
+    let mut page = DeadPage::default();
+    if ledger_cursor.is_none() {
+        page = own(inner, cursor.strip_prefix(OWN), limit);
+        if page.next.is_some() {
+            return Ok(page);
+        }
+    }
+    let Some(ledger) = &inner.ledger else { return Ok(page) };
+    let rest = limit - page.letters.len();
+    if rest == 0 {
+        page.next = Some(Cursor(LEDGER.to_owned()));
+        return Ok(page);
+    }
+    let from = ledger_cursor
+        .filter(|cursor| !cursor.is_empty())
+        .map(|cursor| Cursor(cursor.to_owned()));
+    let theirs = ledger.dead_letters(from, rest).await?;
+    page.letters.extend(theirs.letters);
+    page.next = theirs.next.map(|next| Cursor(format!("{LEDGER}{}", next.0)));
+    Ok(page)
+}
+
+/// A cursor of one's own is `queue:<sequence>:<name>`: the last letter that was given.
+fn own(inner: &Inner, cursor: Option<&str>, limit: usize) -> DeadPage {
+    let (sequence, name) = cursor.and_then(|cursor| cursor.split_once(':')).unwrap_or(("0", ""));
+    let mut after: u64 = sequence.parse().unwrap_or(0);
+    let mut page = DeadPage::default();
+    let state = inner.lock();
+    for (name, room) in state.rooms.range(QueueName::from(name)..) {
+        for (sequence, dead) in room.dead_after(after) {
+            if page.letters.len() == limit {
+                let last = page
+                    .letters
+                    .last()
+                    .map_or(name.as_str(), |letter| letter.queue.as_str());
+                page.next = Some(Cursor(format!("{OWN}{after}:{last}")));
+                return page;
+            }
+            page.letters.push(dead.letter());
+            after = sequence;
+        }
+        if page.letters.len() == limit {
+            // The next queue begins afresh; the name that follows this one in order is this one with a NUL.
+            page.next = Some(Cursor(format!("{OWN}0:{name}\0")));
+            return page;
+        }
+        after = 0;
+    }
+    page
+}
+
+pub(super) async fn retry(inner: &Inner, ids: &[TaskId]) -> Result<usize, QueueError> {
+    let chosen: HashSet<&TaskId> = ids.iter().collect();
+    let mut count = 0;
+    {
+        let now = inner.span();
+        let mut state = inner.lock();
+        for room in state.rooms.values_mut() {
+            let retried = room.retry_dead(&chosen, now);
+            if retried > 0 {
+                room.signals.ready.notify_one();
+            }
+            count += retried;
+        }
+    }
+    if let Some(ledger) = &inner.ledger {
+        count += ledger.retry_dead(ids).await?;
+    }
+    Ok(count)
+}
+
+pub(super) async fn drop(inner: &Inner, ids: &[TaskId]) -> Result<usize, QueueError> {
+    let chosen: HashSet<&TaskId> = ids.iter().collect();
+    let mut count: usize = inner
+        .lock()
+        .rooms
+        .values_mut()
+        .map(|room| room.drop_dead(&chosen))
+        .sum();
+    if let Some(ledger) = &inner.ledger {
+        count += ledger.drop_dead(ids).await?;
+    }
+    Ok(count)
+}

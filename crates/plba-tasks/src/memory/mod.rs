@@ -1,0 +1,204 @@
+//! The task queue in memory: the reference implementation of the port. Tasks end with the process; those of sources are
+//! kept by their ledger, which this queue feeds with deliveries and endings, and are published again after a restart.
+
+mod consume;
+mod dead;
+mod end;
+mod entry;
+mod leases;
+mod publish;
+mod room;
+mod settings;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plba_contracts::clock::Clock;
+use tokio::time::Instant;
+
+pub use self::settings::MemorySettings;
+use crate::ledger::{LedgerError, SourceLedger};
+use crate::queue::{
+    ConsumerId, Cursor, DeadPage, Delivery, DeliveryToken, Durability, EndError, Ending, PublishError, QueueError,
+    QueueStats, Recovery, TaskQueue,
+};
+use crate::task::{NewTask, QueueName, TaskId};
+use room::{Bounds, Now, Room};
+
+/// How many leases that ran out are dealt with in one go; the lock is never held for longer.
+const EXPIRED_AT_ONCE: usize = 1_000;
+
+/// A task queue in memory.
+///
+/// Its timers are tokio's, so that paused tests rule them; the clock stamps histories only. It spawns no task and no
+/// timer of its own: consumers do on their way what is due.
+#[derive(Clone)]
+pub struct InMemoryTaskQueue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: MemorySettings,
+    clock: Arc<dyn Clock>,
+    ledger: Option<Arc<dyn SourceLedger>>,
+    opened: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    rooms: BTreeMap<QueueName, Room>,
+    ids: fastrand::Rng,
+}
+
+impl InMemoryTaskQueue {
+    /// A queue without a ledger: for tasks that don't come from sources, and for tests.
+    ///
+    /// # Errors
+    /// The settings' faults.
+    pub fn new(settings: MemorySettings, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        Self::build(settings, clock, None)
+    }
+
+    /// A queue that keeps a ledger in step: for tasks with an origin, deliveries are counted there before they are handed
+    /// out, and endings recorded before they take effect; their dead letters are the ledger's.
+    ///
+    /// # Errors
+    /// The settings' faults.
+    pub fn with_ledger(
+        settings: MemorySettings,
+        clock: Arc<dyn Clock>,
+        ledger: Arc<dyn SourceLedger>,
+    ) -> Result<Self, String> {
+        Self::build(settings, clock, Some(ledger))
+    }
+
+    fn build(
+        settings: MemorySettings,
+        clock: Arc<dyn Clock>,
+        ledger: Option<Arc<dyn SourceLedger>>,
+    ) -> Result<Self, String> {
+        settings.validate()?;
+        let ids = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let rooms = BTreeMap::new();
+        let state = Mutex::new(State { rooms, ids });
+        let opened = Instant::now();
+        let inner = Inner {
+            settings,
+            clock,
+            ledger,
+            opened,
+            state,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl Inner {
+    // A panic while the lock is held would be a fault of this module; the state's steps are each complete in themselves,
+    // so going on beats stopping every worker.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn span(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            span: self.span(),
+            stamp: self.clock.now(),
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            capacity: self.settings.capacity,
+            bytes: self.settings.bytes,
+            dead: self.settings.dead_capacity,
+            crashes: self.settings.maximum_crashes,
+            lease: self.settings.lease,
+            ledger: self.ledger.is_some(),
+        }
+    }
+}
+
+impl State {
+    fn room(&mut self, name: &QueueName, bounds: impl FnOnce() -> Bounds) -> &mut Room {
+        self.rooms.entry(name.clone()).or_insert_with(|| Room::new(bounds()))
+    }
+}
+
+impl From<LedgerError> for QueueError {
+    fn from(error: LedgerError) -> Self {
+        Self::new(error)
+    }
+}
+
+#[async_trait]
+impl TaskQueue for InMemoryTaskQueue {
+    fn durability(&self) -> Durability {
+        Durability::Volatile
+    }
+
+    fn lease(&self) -> Duration {
+        self.inner.settings.lease
+    }
+
+    async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
+        publish::publish(&self.inner, tasks).await
+    }
+
+    async fn consume(&self, queue: &QueueName, _: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        consume::consume(&self.inner, queue, max).await
+    }
+
+    async fn end(&self, endings: Vec<Ending>) -> Result<Vec<Result<(), EndError>>, QueueError> {
+        Ok(end::end(&self.inner, endings).await)
+    }
+
+    async fn extend(&self, tokens: &[DeliveryToken]) -> Result<Vec<Result<(), EndError>>, QueueError> {
+        let at = self.inner.now();
+        let mut state = self.inner.lock();
+        let extend = |token: &DeliveryToken| {
+            let room = state.rooms.get_mut(&token.queue).ok_or(EndError::LeaseLost)?;
+            room.advance(at, EXPIRED_AT_ONCE);
+            room.extend(token.fence, at.span)
+                .then_some(())
+                .ok_or(EndError::LeaseLost)
+        };
+        Ok(tokens.iter().map(extend).collect())
+    }
+
+    async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
+        consume::recover(&self.inner, cursor, limit).await
+    }
+
+    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
+        let now = self.inner.now();
+        let mut state = self.inner.lock();
+        let stats = state.rooms.iter_mut().map(|(name, room)| {
+            room.advance(now, EXPIRED_AT_ONCE);
+            if room.has_ready() {
+                room.signals.ready.notify_one();
+            }
+            room.stats(name.as_str(), now.span)
+        });
+        Ok(stats.collect())
+    }
+
+    async fn dead_letters(&self, cursor: Option<Cursor>, limit: usize) -> Result<DeadPage, QueueError> {
+        dead::page(&self.inner, cursor, limit).await
+    }
+
+    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
+        dead::retry(&self.inner, ids).await
+    }
+
+    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
+        dead::drop(&self.inner, ids).await
+    }
+}

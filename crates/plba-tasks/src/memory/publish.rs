@@ -1,0 +1,212 @@
+//! Publishing to the queue in memory: checks, what the ledger knows, and waiting for space in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::Entry;
+use super::signals::Signals;
+use super::{Inner, State};
+use crate::ledger::{EntryState, Known};
+use crate::queue::PublishError;
+use crate::task::{NewTask, QueueName, TaskId};
+
+/// A checked task, with what the ledger knows of it.
+struct Candidate {
+    task: NewTask,
+    known: Option<Known>,
+}
+
+pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
+    for task in &tasks {
+        check(inner, task).map_err(|reason| refused(task, reason))?;
+    }
+    let mut batch = candidates(inner, tasks).await?;
+    let mut names: Vec<QueueName> = batch.iter().map(|candidate| candidate.task.queue.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    match attempt(inner, &mut batch, &names, true)? {
+        Attempt::Published(ids) => return Ok(ids),
+        Attempt::Full(_) => {}
+    }
+    // One of the queues is full, or others wait already: queue up at the gates, always in the order of names, so that two
+    // publishers never wait for each other.
+    let waiting = Waiting::new(inner, &names);
+    let mut gates = Vec::with_capacity(names.len());
+    for signals in &waiting.signals {
+        gates.push(Arc::clone(&signals.gate).lock_owned().await);
+    }
+    loop {
+        match attempt(inner, &mut batch, &names, false)? {
+            Attempt::Published(ids) => return Ok(ids),
+            Attempt::Full(signals) => signals.space.notified().await,
+        }
+    }
+}
+
+/// What is wrong with a task, for this backend.
+pub(super) fn check(inner: &Inner, task: &NewTask) -> Result<(), String> {
+    task.check()?;
+    let (size, limit) = (task.size(), inner.settings.task_bytes);
+    if size > limit {
+        return Err(format!(
+            "it takes {size} bytes and a task may take {limit}; publish where the data is, not the data"
+        ));
+    }
+    Ok(())
+}
+
+async fn candidates(inner: &Inner, tasks: Vec<NewTask>) -> Result<Vec<Candidate>, PublishError> {
+    let Some(ledger) = inner
+        .ledger
+        .as_ref()
+        .filter(|_| tasks.iter().any(|task| task.origin.is_some()))
+    else {
+        let plain = |task| Candidate { task, known: None };
+        return Ok(tasks.into_iter().map(plain).collect());
+    };
+    let mut batch = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let known = match &task.origin {
+            Some(origin) => {
+                let known = ledger.known(&origin.source, std::slice::from_ref(&origin.key)).await;
+                known
+                    .map_err(|error| PublishError::Unknown { source: error.into() })?
+                    .pop()
+                    .flatten()
+            }
+            None => None,
+        };
+        batch.push(Candidate { task, known });
+    }
+    Ok(batch)
+}
+
+enum Attempt {
+    Published(Vec<TaskId>),
+    Full(Arc<Signals>),
+}
+
+/// Publishes the whole batch, or nothing of it.
+fn attempt(
+    inner: &Inner,
+    batch: &mut Vec<Candidate>,
+    names: &[QueueName],
+    polite: bool,
+) -> Result<Attempt, PublishError> {
+    let now = inner.span();
+    let mut guard = inner.lock();
+    let state = &mut *guard;
+    let new = names.iter().filter(|name| !state.rooms.contains_key(*name)).count();
+    if new > 0 && state.rooms.len() + new > inner.settings.queues {
+        let reason = format!(
+            "there are {} named queues, as many as `queues` allows; use fewer names",
+            state.rooms.len()
+        );
+        return Err(match batch.first() {
+            Some(candidate) => refused(&candidate.task, reason),
+            None => PublishError::Unknown { source: reason.into() },
+        });
+    }
+    for name in names {
+        let inside = batch.iter().filter(|candidate| candidate.task.queue == *name);
+        let (count, bytes) = inside.fold((0, 0), |(count, bytes), candidate| {
+            (count + 1, bytes + candidate.task.size())
+        });
+        let room = state.room(name, || inner.bounds());
+        if (polite && room.waiting > 0) || !room.fits(count, bytes) {
+            return Ok(Attempt::Full(Arc::clone(&room.signals)));
+        }
+    }
+    let ids = std::mem::take(batch)
+        .into_iter()
+        .map(|candidate| insert(inner, state, candidate, now))
+        .collect();
+    for name in names {
+        state.room(name, || inner.bounds()).signals.ready.notify_one();
+    }
+    Ok(Attempt::Published(ids))
+}
+
+fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Duration) -> TaskId {
+    let Candidate { task, known } = candidate;
+    let name = task.queue.clone();
+    let ids = &mut state.ids;
+    let mut entry = Entry::new(task, now, || make_id(ids));
+    let id = entry.task.id.clone();
+    if let Some(known) = known {
+        // What is done or dead is not done again.
+        if known.state != EntryState::Open {
+            return id;
+        }
+        (entry.deliveries, entry.attempts, entry.crashes) =
+            (known.counts.deliveries, known.counts.attempts, known.counts.crashes);
+        if !known.history.is_empty() {
+            Arc::make_mut(&mut entry.task).history = known.history;
+        }
+    }
+    state.room(&name, || inner.bounds()).insert(entry, now);
+    id
+}
+
+/// Publishes follow-ups, checked before, whatever the bounds say: an ack that waited for space could wait for itself.
+pub(super) fn follow_up(inner: &Inner, state: &mut State, tasks: Vec<NewTask>, now: Duration) {
+    for task in tasks {
+        let name = task.queue.clone();
+        insert(inner, state, Candidate { task, known: None }, now);
+        state.room(&name, || inner.bounds()).signals.ready.notify_one();
+    }
+}
+
+/// 26 digits of base 32: 128 random bits.
+fn make_id(random: &mut fastrand::Rng) -> TaskId {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut bits = random.u128(..);
+    let mut text = [b'0'; 26];
+    for place in text.iter_mut().rev() {
+        *place = DIGITS[(bits & 31) as usize];
+        bits >>= 5;
+    }
+    TaskId::from(text.iter().map(|byte| char::from(*byte)).collect::<String>())
+}
+
+fn refused(task: &NewTask, reason: String) -> PublishError {
+    PublishError::Refused {
+        queue: task.queue.clone(),
+        kind: task.kind.clone().into_owned(),
+        reason,
+    }
+}
+
+/// Counts a waiting publisher in its queues, so that newcomers queue up behind it.
+struct Waiting<'a> {
+    inner: &'a Inner,
+    names: &'a [QueueName],
+    signals: Vec<Arc<Signals>>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(inner: &'a Inner, names: &'a [QueueName]) -> Self {
+        let mut state = inner.lock();
+        let enter = |name| {
+            let room = state.room(name, || inner.bounds());
+            room.waiting += 1;
+            Arc::clone(&room.signals)
+        };
+        let signals = names.iter().map(enter).collect();
+        Self { inner, names, signals }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        for name in self.names {
+            let room = state.room(name, || self.inner.bounds());
+            room.waiting -= 1;
+            // Space that this publisher was told of, and did not use, is the next one's.
+            if room.waiting > 0 {
+                room.signals.space.notify_one();
+            }
+        }
+    }
+}
