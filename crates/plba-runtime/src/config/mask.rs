@@ -120,6 +120,7 @@ impl KnownKeys {
     /// What of a broken file must not be shown around the byte `at`. Nothing but names of keys tells there what a value
     /// is, so only values of known keys are shown, and nothing that follows a secret key up to the next key.
     pub(crate) fn hidden_around(&self, text: &str, at: usize) -> Vec<Range<usize>> {
+        let at = at.min(text.len().saturating_sub(1));
         let mut start = 0;
         let mut inside_secret = false;
         let mut multiline = false;
@@ -138,10 +139,7 @@ impl KnownKeys {
             }
             start = end;
         }
-        match inside_secret {
-            true => vec![start..text.len()],
-            false => Vec::new(),
-        }
+        Vec::new()
     }
 
     /// The parts of a line that can't be shown; `start` is where the line begins.
@@ -237,7 +235,7 @@ mod tests {
         let schema = json!({ "properties": {
             "bot": { "properties": { "workers": {}, "password": {}, "pin": { "writeOnly": true } } },
         } });
-        let hidden = KnownKeys::of(&schema).hidden_around(line, line.trim_end().len() - 1);
+        let hidden = KnownKeys::of(&schema).hidden_around(line, line.trim_end().len());
         let text = hidden.iter().rev().fold(line.to_owned(), |mut text, range| {
             text.replace_range(range.clone(), MASK);
             text
@@ -250,6 +248,7 @@ mod tests {
         check("workers = \"four\n", "workers = \"four\n");
         check("[bot\n", "[bot\n");
         check("{\"bot\": {\"workers\": 4, }\n", "{\"bot\": {\"workers\": 4, }\n");
+        check("password = \"hunter2", "password =***");
         check("pass\"hunter2\"\n", "***\n");
         check("pin = hunter2 x\n", "pin =***\n");
         check("workers = 5 password = \"hunter2\n", "workers =***\n");
