@@ -327,3 +327,6 @@ fn duplicate(known: KnownMessage) -> Processed {
         pending_reply: known.pending_reply,
     }
 }
+
+#[cfg(test)]
+mod tests;

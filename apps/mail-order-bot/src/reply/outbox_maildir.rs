@@ -4,8 +4,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::store::OutboxId;
+
+/// Ends the name of every file that is written here.
+const SUFFIX: &str = ".mail-order-bot";
+static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 /// What handing over did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +33,15 @@ pub struct OutboxMaildirError {
     pub source: io::Error,
 }
 
-/// A Maildir for replies. Blocking; cheap to clone; several may write to the same directory.
+/// A Maildir for replies. Blocking; cheap to clone; any number of threads of one process may write to it.
 #[derive(Debug, Clone)]
 pub struct OutboxMaildir {
     root: PathBuf,
 }
 
 impl OutboxMaildir {
-    /// Opens the Maildir, making it and its three directories if needed.
+    /// Opens the Maildir, making it and its three directories if needed, and removes what interrupted writes of an
+    /// earlier process left in `tmp/`.
     ///
     /// # Errors
     /// [`OutboxMaildirError`] when they can't be made.
@@ -48,7 +54,13 @@ impl OutboxMaildir {
                 source,
             })?;
         }
-        Ok(Self { root: root.to_owned() })
+        let outbox = Self { root: root.to_owned() };
+        outbox.remove_leftovers().map_err(|source| OutboxMaildirError {
+            path: root.join("tmp"),
+            doing: "cannot remove what an interrupted write left",
+            source,
+        })?;
+        Ok(outbox)
     }
 
     /// Where it is.
@@ -66,7 +78,10 @@ impl OutboxMaildir {
         if let Some(path) = self.find(&name)? {
             return Ok(Delivered::AlreadyThere(path));
         }
-        let (temporary, target) = (self.root.join("tmp").join(&name), self.root.join("new").join(&name));
+        // Two threads with the same reply write two temporary files and rename both to the one name.
+        let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.root.join("tmp").join(format!("{name}.{number}"));
+        let target = self.root.join("new").join(&name);
         let failed = |doing| {
             let path = temporary.clone();
             move |source| OutboxMaildirError { path, doing, source }
@@ -81,6 +96,18 @@ impl OutboxMaildir {
         let directory = File::open(self.root.join("new")).and_then(|directory| directory.sync_all());
         directory.map_err(failed("cannot make the move durable"))?;
         Ok(Delivered::Written(target))
+    }
+
+    fn remove_leftovers(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.root.join("tmp"))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("reply-") && name.contains(SUFFIX) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The reply's file in `new/` or, with whatever flags, in `cur/`.
@@ -107,10 +134,10 @@ impl OutboxMaildir {
 }
 
 fn file_name(id: &OutboxId) -> String {
-    format!("reply-{id}.mail-order-bot")
+    format!("reply-{id}{SUFFIX}")
 }
 
-/// A file that only its owner reads: replies name customers and prices. A left-over of an interrupted write is replaced.
+/// A file that only its owner reads: replies name customers and prices.
 fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -141,12 +168,10 @@ mod tests {
     #[test]
     fn handing_over_twice_leaves_one_file() {
         let scratch = Scratch::new("outbox");
+        OutboxMaildir::open(scratch.path()).unwrap();
+        let left_over = scratch.path().join("tmp").join(format!("{}.7", file_name(&id())));
+        fs::write(left_over, "cut off by a crash").unwrap();
         let outbox = OutboxMaildir::open(scratch.path()).unwrap();
-        fs::write(
-            scratch.path().join("tmp").join(file_name(&id())),
-            "left over by a crash, and much longer",
-        )
-        .unwrap();
         let Delivered::Written(path) = outbox.deliver(&id(), b"hello").unwrap() else {
             panic!("not written")
         };
@@ -167,6 +192,24 @@ mod tests {
         ));
         assert!(files(scratch.path(), "new").is_empty() && files(scratch.path(), "tmp").is_empty());
         assert_eq!(files(scratch.path(), "cur").len(), 1);
+    }
+
+    #[test]
+    fn many_threads_with_one_reply_leave_one_whole_file() {
+        let scratch = Scratch::new("outbox-race");
+        let outbox = OutboxMaildir::open(scratch.path()).unwrap();
+        let message = vec![b'x'; 100_000];
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| outbox.deliver(&id(), &message).unwrap());
+            }
+        });
+        assert_eq!(files(scratch.path(), "new"), [file_name(&id())]);
+        assert!(files(scratch.path(), "tmp").is_empty());
+        assert_eq!(
+            fs::read(scratch.path().join("new").join(file_name(&id()))).unwrap(),
+            message
+        );
     }
 
     #[test]

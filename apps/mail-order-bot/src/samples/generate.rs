@@ -178,7 +178,7 @@ fn html(lines: &[Line<'_>]) -> String {
     for line in lines {
         let price = line.price.as_deref().unwrap_or_default();
         let cells = [line.article, line.name, &line.quantity.to_string(), price].join("</td><td>");
-        _ = write!(html, "<tr><td>{cells}</td></tr>\n");
+        _ = writeln!(html, "<tr><td>{cells}</td></tr>");
     }
     html + "</table>"
 }
