@@ -1,1 +1,226 @@
-//! supervisor.
+//! Supervision of workers: definitions become instances, which are started in order, watched, started again and stopped
+//! within a budget. What to do is decided by the pure step machine in `machine`; this folder's other files carry it out.
+
+mod board;
+mod driver;
+mod error;
+mod event;
+pub(crate) mod instance;
+mod machine;
+#[cfg(test)]
+mod tests;
+mod view;
+mod watchdog;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plba_contracts::clock::Clock;
+use plba_contracts::services::Services;
+use plba_contracts::stop::StopSignal;
+use plba_contracts::worker::WorkerDefinition;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use self::board::Board;
+use self::driver::{Command, Driver, Reply, Request};
+use self::watchdog::Watchdog;
+
+pub use self::error::SupervisionError;
+pub use self::event::{EventStream, RecordedEvent, SupervisorEvent};
+pub use self::machine::graph::GraphError;
+pub use self::view::{AttemptEnd, BusyView, ExitView, SlotState, SlotView, StopOutcome, WorkerStop, WorkerView};
+pub use self::watchdog::WatchdogOptions;
+
+/// How many commands may wait for the driver.
+const COMMANDS: usize = 64;
+
+/// What a reload changes, by name.
+#[derive(Debug, Default)]
+pub struct DefinitionChange {
+    /// Workers that are to start.
+    pub added: Vec<WorkerDefinition>,
+    /// Names of workers that are to drain and go.
+    pub removed: Vec<String>,
+    /// Workers that are to drain and start anew by these definitions; their totals stay.
+    pub changed: Vec<WorkerDefinition>,
+}
+
+/// Supervises the workers of a process. Clones are handles on the same supervisor; when the last one is dropped, what
+/// still runs is dropped too, without a stop.
+///
+/// Its one driver task runs on the executor on which it was made, and instances on the workers' executor, each attempt
+/// on a task of its own. Where these are two executors, a stop keeps its budget even if workers block all their threads.
+#[derive(Clone)]
+pub struct WorkerSupervisor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    requests: mpsc::Sender<Request>,
+    board: Arc<Board>,
+    events: EventStream,
+    watchdog: Watchdog,
+    clock: Arc<dyn Clock>,
+}
+
+impl WorkerSupervisor {
+    /// A supervisor that runs its workers on the current executor. `seed` decides the jitter of restarts.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
+        Self::with_workers_on(&Handle::current(), clock, seed, WatchdogOptions::default())
+    }
+
+    /// A supervisor that runs on the current executor, and its workers on `workers`.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn with_workers_on(workers: &Handle, clock: Arc<dyn Clock>, seed: u64, options: WatchdogOptions) -> Self {
+        let board = Arc::new(Board::default());
+        let events = EventStream::new(Arc::clone(&clock));
+        let watchdog = Watchdog::start(options, Arc::clone(&clock), workers, Arc::clone(&board), events.clone());
+        let quit = watchdog.quitter();
+        let (driver, inbox) = Driver::new(
+            seed,
+            Arc::clone(&clock),
+            workers.clone(),
+            Arc::clone(&board),
+            events.clone(),
+            Box::new(move || quit.quit()),
+        );
+        let (requests, receiver) = mpsc::channel(COMMANDS);
+        tokio::spawn(driver.run(receiver, inbox));
+        Self {
+            shared: Arc::new(Shared {
+                requests,
+                board,
+                events,
+                watchdog,
+                clock,
+            }),
+        }
+    }
+
+    /// Starts these workers, each once those that it starts after are ready, and waits until all are.
+    ///
+    /// # Errors
+    /// The definitions don't fit together; a worker did not start, and then nothing further is started, while those
+    /// that run go on until [`stop`](Self::stop); a stop came meanwhile; or it was started before.
+    ///
+    /// # Cancel safety
+    /// A dropped call starts the workers all the same.
+    pub async fn start(&self, definitions: Vec<WorkerDefinition>, services: Services) -> Result<(), SupervisionError> {
+        self.ask(Command::Start(definitions, services)).await
+    }
+
+    /// Stops everything, in reverse order, within the budget: first gracefully, then by force, and what does not let
+    /// itself be dropped is left behind and named. `force` cuts it short at any time. Legal at any time, also while
+    /// `start` runs; a second call joins the first and gets the same report.
+    ///
+    /// Each worker has a share of the budget that is left: 80 % of it to finish, 10 % to let go, 10 % to be gone.
+    ///
+    /// # Cancel safety
+    /// A dropped call stops everything all the same, but no longer hears `force`.
+    pub async fn stop(&self, budget: Duration, force: StopSignal) -> Vec<WorkerStop> {
+        let Some(answer) = self.send(Command::Stop(budget)).await else {
+            return Vec::new();
+        };
+        let forced = async {
+            force.forced().await;
+            // Force has no answer of its own; the stop's answer is what shows it.
+            self.send(Command::Force).await;
+            std::future::pending::<()>().await;
+        };
+        let reply = tokio::select! {
+            reply = answer => reply.ok(),
+            () = forced => None,
+        };
+        match reply {
+            Some(Reply::Stopped(report)) => report,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Becomes what a reload asks for: added workers start, removed ones drain, changed ones drain and start anew, the
+    /// rest are not touched. Waits until all of that is done.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); if a worker did not start, the change stands and the worker is supervised like one
+    /// that failed later.
+    ///
+    /// # Cancel safety
+    /// A dropped call makes the change all the same.
+    pub async fn apply(&self, change: DefinitionChange, services: Services) -> Result<(), SupervisionError> {
+        self.ask(Command::Apply(change, services)).await
+    }
+
+    /// Ends all instances of a worker and starts it anew, its failures forgiven; also the way out of "given up" and of
+    /// a pause. Waits until it is ready.
+    ///
+    /// # Errors
+    /// There is no such worker, it did not start, it was overtaken by another command, or everything stops.
+    pub async fn restart(&self, name: &str) -> Result<(), SupervisionError> {
+        self.ask(Command::Restart(name.to_owned())).await
+    }
+
+    /// Runs `instances` instances of a worker from now on: more start at once, fewer drain from the highest. Waits until
+    /// that is so.
+    ///
+    /// # Errors
+    /// As [`restart`](Self::restart), or the number can't be had.
+    pub async fn scale(&self, name: &str, instances: u32) -> Result<(), SupervisionError> {
+        self.ask(Command::Scale(name.to_owned(), instances)).await
+    }
+
+    /// Lets a worker drain and rest until it is resumed. Waits until it rests.
+    ///
+    /// # Errors
+    /// As [`restart`](Self::restart).
+    pub async fn pause(&self, name: &str) -> Result<(), SupervisionError> {
+        self.ask(Command::Pause(name.to_owned())).await
+    }
+
+    /// Ends the rest of a worker. Waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`restart`](Self::restart).
+    pub async fn resume(&self, name: &str) -> Result<(), SupervisionError> {
+        self.ask(Command::Resume(name.to_owned())).await
+    }
+
+    /// All workers by name, from memory; instances are asked how they are, which they answer from memory as well.
+    pub fn snapshot(&self) -> Vec<WorkerView> {
+        self.shared.board.views(&*self.shared.clock)
+    }
+
+    /// Everything the supervisor sees and does.
+    pub fn events(&self) -> &EventStream {
+        &self.shared.events
+    }
+
+    /// For how long the workers' executor has run nothing, once that is longer than it should be. Answers from memory.
+    pub fn executor_stalled_for(&self) -> Option<Duration> {
+        self.shared.watchdog.executor_stalled_for()
+    }
+
+    async fn ask(&self, command: Command) -> Result<(), SupervisionError> {
+        match self.request(command).await {
+            Some(Reply::Answer(answer)) => SupervisionError::check(answer),
+            Some(Reply::Stopped(_)) => Ok(()),
+            None => Err(SupervisionError::Stopped),
+        }
+    }
+
+    /// `None` when the driver is gone with its executor.
+    async fn request(&self, command: Command) -> Option<Reply> {
+        self.send(command).await?.await.ok()
+    }
+
+    async fn send(&self, command: Command) -> Option<oneshot::Receiver<Reply>> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.requests.send((command, sender)).await.ok()?;
+        Some(receiver)
+    }
+}

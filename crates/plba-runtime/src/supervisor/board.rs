@@ -1,0 +1,314 @@
+//! What the supervisor remembers of each worker, to be read at any time from any thread: states, exits, and totals that
+//! outlive instances. It is written by the driver, the watchdog and ending attempts; decisions are not made from it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use plba_contracts::clock::Clock;
+use plba_contracts::health::Health;
+use plba_contracts::services::Services;
+use plba_contracts::worker::{Busy, WorkerDefinition, WorkerStatus};
+
+use super::instance::Instance;
+use super::machine::protocol::WorkerId;
+use super::view::{AttemptEnd, BusyView, ExitView, SlotState, SlotView, WorkerView};
+
+/// All workers.
+#[derive(Default)]
+pub(super) struct Board(Mutex<BTreeMap<WorkerId, Arc<Record>>>);
+
+/// One worker.
+pub(super) struct Record {
+    pub(super) name: Arc<str>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    definition: Arc<WorkerDefinition>,
+    services: Services,
+    totals: WorkerStatus,
+    restarts: u64,
+    slots: Vec<SlotRecord>,
+}
+
+struct SlotRecord {
+    state: SlotState,
+    since: Timestamp,
+    until: Option<Timestamp>,
+    incarnation: u64,
+    last_exit: Option<Box<ExitView>>,
+    instance: Option<Arc<Instance>>,
+    hung: bool,
+}
+
+/// An instance as the watchdog sees it.
+pub(super) struct Watched {
+    pub(super) record: Arc<Record>,
+    pub(super) slot: u32,
+    pub(super) incarnation: u64,
+    pub(super) busy: Option<Busy>,
+    pub(super) stall_after: Duration,
+}
+
+impl Board {
+    pub(super) fn insert(&self, worker: WorkerId, record: Record) {
+        self.lock().insert(worker, Arc::new(record));
+    }
+
+    pub(super) fn remove(&self, worker: WorkerId) -> Option<Arc<Record>> {
+        self.lock().remove(&worker)
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<Arc<Record>> {
+        self.lock().get(&worker).cloned()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// All workers by name. The lock is held only while the references are copied.
+    pub(super) fn views(&self, clock: &dyn Clock) -> Vec<WorkerView> {
+        let mut views: Vec<WorkerView> = self.records().iter().map(|record| record.view(clock)).collect();
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        views
+    }
+
+    /// All instances that run, and the shortest span after which one of them counts as hung.
+    pub(super) fn watched(&self) -> (Vec<Watched>, Option<Duration>) {
+        let mut watched = Vec::new();
+        let mut shortest: Option<Duration> = None;
+        for record in self.records() {
+            let inner = record.lock();
+            let stall_after = inner.definition.stall_after;
+            shortest = Some(shortest.map_or(stall_after, |old| old.min(stall_after)));
+            for (slot, state) in inner.slots.iter().enumerate() {
+                let busy = state.instance.as_ref().and_then(|instance| instance.activity.current());
+                // The idle ones are not worth a visit unless they are still marked.
+                if busy.is_some() || state.hung {
+                    watched.push(Watched {
+                        record: Arc::clone(&record),
+                        slot: slot as u32,
+                        incarnation: state.incarnation,
+                        busy,
+                        stall_after,
+                    });
+                }
+            }
+        }
+        (watched, shortest)
+    }
+
+    fn records(&self) -> Vec<Arc<Record>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Arc<Record>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Record {
+    pub(super) fn new(definition: Arc<WorkerDefinition>, services: Services) -> Self {
+        Self {
+            name: definition.name.as_str().into(),
+            inner: Mutex::new(Inner {
+                definition,
+                services,
+                totals: WorkerStatus::default(),
+                restarts: 0,
+                slots: Vec::new(),
+            }),
+        }
+    }
+
+    /// Instances built from now on are built by this definition.
+    pub(super) fn replace(&self, definition: Arc<WorkerDefinition>, services: Services) {
+        let mut inner = self.lock();
+        (inner.definition, inner.services) = (definition, services);
+    }
+
+    pub(super) fn definition(&self) -> (Arc<WorkerDefinition>, Services) {
+        let inner = self.lock();
+        (Arc::clone(&inner.definition), inner.services.clone())
+    }
+
+    /// The slot is in another state; gives its incarnation and its latest exit.
+    pub(super) fn moved(
+        &self,
+        slot: u32,
+        state: SlotState,
+        now: Timestamp,
+        until: Option<Timestamp>,
+    ) -> (u64, Option<AttemptEnd>) {
+        let mut inner = self.lock();
+        let record = inner.slot(slot, now);
+        (record.state, record.since, record.until) = (state, now, until);
+        let exit = record.last_exit.as_ref().map(|exit| exit.end.clone());
+        (record.incarnation, exit)
+    }
+
+    pub(super) fn begun(&self, slot: u32, incarnation: u64, instance: Arc<Instance>, now: Timestamp) {
+        let mut inner = self.lock();
+        inner.restarts += u64::from(incarnation > 1);
+        let record = inner.slot(slot, now);
+        (record.incarnation, record.instance, record.hung) = (incarnation, Some(instance), false);
+    }
+
+    /// The slot's attempt is over; gives its incarnation.
+    pub(super) fn ended(&self, slot: u32, end: AttemptEnd, now: Timestamp) -> u64 {
+        let mut inner = self.lock();
+        let record = inner.slot(slot, now);
+        record.last_exit = Some(Box::new(ExitView { at: now, end }));
+        (record.instance, record.hung) = (None, false);
+        record.incarnation
+    }
+
+    /// Keeps what an instance has done, now that it goes.
+    pub(super) fn absorb(&self, slot: u32, status: WorkerStatus) {
+        let mut inner = self.lock();
+        if let Some(record) = inner.slots.get_mut(slot as usize) {
+            record.instance = None;
+        }
+        add(&mut inner.totals, status);
+        inner.totals.note = None;
+    }
+
+    /// Marks a slot as hung or not; false if another attempt runs there by now.
+    pub(super) fn mark_hung(&self, slot: u32, incarnation: u64, hung: bool) -> bool {
+        let mut inner = self.lock();
+        match inner.slots.get_mut(slot as usize) {
+            Some(record) if record.incarnation == incarnation && record.hung != hung => {
+                record.hung = hung && record.instance.is_some();
+                record.hung == hung
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn is_hung(&self, slot: u32) -> bool {
+        self.lock().slots.get(slot as usize).is_some_and(|record| record.hung)
+    }
+
+    fn view(&self, clock: &dyn Clock) -> WorkerView {
+        let now = clock.monotonic();
+        let (mut view, instances) = {
+            let inner = self.lock();
+            let instances: Vec<Option<Arc<Instance>>> = inner.slots.iter().map(|slot| slot.instance.clone()).collect();
+            (inner.view(&self.name, now), instances)
+        };
+        // Foreign code is asked without a lock: it may be slow, and it may ask the supervisor in turn.
+        let several = view.slots.iter().filter(|slot| slot.state != SlotState::Gone).count() > 1;
+        let mut health = Health::Ok;
+        for (slot, instance) in view.slots.iter().zip(instances) {
+            let mut own = supervisors_view(slot);
+            if let Some(instance) = instance {
+                own = own.worse(instance.health().unwrap_or_default());
+                add(&mut view.status, instance.status());
+            }
+            health = health.worse(if several { in_slot(slot.slot, own) } else { own });
+        }
+        view.health = health;
+        view.slots.retain(|slot| slot.state != SlotState::Gone);
+        view
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn slot(&mut self, slot: u32, now: Timestamp) -> &mut SlotRecord {
+        let index = slot as usize;
+        while self.slots.len() <= index {
+            self.slots.push(SlotRecord {
+                state: SlotState::Waiting,
+                since: now,
+                until: None,
+                incarnation: 0,
+                last_exit: None,
+                instance: None,
+                hung: false,
+            });
+        }
+        &mut self.slots[index]
+    }
+
+    fn view(&self, name: &str, now: Duration) -> WorkerView {
+        let states = self.slots.iter().map(|slot| slot.state);
+        let slots = self.slots.iter().enumerate().map(|(number, slot)| {
+            let busy = slot.instance.as_ref().and_then(|instance| instance.activity.current());
+            SlotView {
+                slot: number as u32,
+                state: slot.state,
+                since: slot.since,
+                until: slot.until,
+                incarnation: slot.incarnation,
+                busy: busy.map(|busy| BusyView {
+                    what: busy.what.as_ref().to_owned(),
+                    duration: now.saturating_sub(busy.since),
+                }),
+                hung: slot.hung,
+                last_exit: slot.last_exit.as_deref().cloned(),
+            }
+        });
+        WorkerView {
+            name: name.to_owned(),
+            state: states.max_by_key(|state| state.urgency()).unwrap_or(SlotState::Waiting),
+            health: Health::Ok,
+            criticality: self.definition.criticality,
+            liveness: self.definition.liveness,
+            status: self.totals.clone(),
+            restarts: self.restarts,
+            slots: slots.collect(),
+        }
+    }
+}
+
+/// What the supervisor itself thinks of a slot.
+fn supervisors_view(slot: &SlotView) -> Health {
+    let last = match &slot.last_exit {
+        Some(exit) => format!("attempt {} {} at {}", slot.incarnation, exit.end, at(exit.at)),
+        None => "it never ran".to_owned(),
+    };
+    if let (true, Some(busy)) = (slot.hung, &slot.busy) {
+        return Health::unhealthy(format!("hung: busy with {} for {:.0?}", busy.what, busy.duration));
+    }
+    match slot.state {
+        SlotState::BackingOff => Health::degraded(format!("starts again soon: {last}")),
+        SlotState::GivenUp => Health::unhealthy(format!("given up since {}: {last}", at(slot.since))),
+        SlotState::Abandoned => Health::unhealthy(format!("does not end since {}", at(slot.since))),
+        SlotState::Paused => Health::degraded(format!("paused since {}", at(slot.since))),
+        SlotState::Waiting => Health::degraded("waits for the workers that it starts after"),
+        SlotState::Starting if slot.incarnation > 1 => Health::degraded("is starting again"),
+        SlotState::Starting => Health::degraded("is starting"),
+        SlotState::Forced | SlotState::Dropped => Health::degraded("is being forced to stop"),
+        SlotState::Running | SlotState::Stopping | SlotState::Finished | SlotState::Stopped | SlotState::Gone => {
+            Health::Ok
+        }
+    }
+}
+
+/// To the second, which is what an operator can use.
+fn at(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn in_slot(slot: u32, health: Health) -> Health {
+    match health {
+        Health::Ok => Health::Ok,
+        Health::Degraded { reason } => Health::degraded(format!("slot {slot}: {reason}")),
+        Health::Unhealthy { reason } => Health::unhealthy(format!("slot {slot}: {reason}")),
+    }
+}
+
+fn add(total: &mut WorkerStatus, one: WorkerStatus) {
+    total.succeeded = total.succeeded.saturating_add(one.succeeded);
+    total.failed = total.failed.saturating_add(one.failed);
+    total.last_success = total.last_success.max(one.last_success);
+    total.last_error = one.last_error.or_else(|| total.last_error.take());
+    total.note = one.note.or_else(|| total.note.take());
+}

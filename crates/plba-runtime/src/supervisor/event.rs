@@ -1,0 +1,245 @@
+//! Everything the supervisor sees and does, as values of one closed type. Whoever wants to know consumes them: the log
+//! and a bounded history here, others by [`EventStream::subscribe`]. Nothing is decided here.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use plba_contracts::clock::Clock;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::{debug, error, info, warn};
+
+use super::view::{AttemptEnd, SlotState};
+
+/// How many events the history holds.
+const HISTORY: usize = 1024;
+
+/// Something the supervisor saw or did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum SupervisorEvent {
+    /// A worker was registered.
+    Added {
+        /// Which.
+        worker: String,
+    },
+    /// A worker has another definition.
+    Changed {
+        /// Which.
+        worker: String,
+    },
+    /// Nothing of a worker is left.
+    Removed {
+        /// Which.
+        worker: String,
+    },
+    /// A slot is in another state.
+    Moved {
+        /// Of which worker.
+        worker: String,
+        /// Which slot.
+        slot: u32,
+        /// Where it is now.
+        state: SlotState,
+        /// How often it has been started.
+        incarnation: u64,
+        /// How long the state lasts if nothing else happens.
+        lasts: Option<Duration>,
+        /// What brought it there, where that was the end of an attempt.
+        cause: Option<AttemptEnd>,
+    },
+    /// An attempt is over.
+    Ended {
+        /// Of which worker.
+        worker: String,
+        /// Which slot.
+        slot: u32,
+        /// Which of its attempts.
+        incarnation: u64,
+        /// How.
+        end: AttemptEnd,
+    },
+    /// An instance has had the same thing in hand for longer than its worker allows.
+    Hung {
+        /// Of which worker.
+        worker: String,
+        /// Which slot.
+        slot: u32,
+        /// What it has in hand.
+        busy_with: String,
+        /// For how long.
+        duration: Duration,
+    },
+    /// A hung instance got on.
+    Unhung {
+        /// Of which worker.
+        worker: String,
+        /// Which slot.
+        slot: u32,
+    },
+    /// The workers' executor runs nothing.
+    ExecutorStalled {
+        /// For how long.
+        duration: Duration,
+    },
+    /// The workers' executor runs again.
+    ExecutorMoves,
+    /// Every worker is ready.
+    Started {
+        /// How many workers.
+        workers: usize,
+        /// In what time.
+        took: Duration,
+    },
+    /// A stop was asked for.
+    StopBegan {
+        /// How long it may take.
+        budget: Duration,
+    },
+    /// The stop is cut short.
+    StopForced,
+    /// Everything is at rest, or left behind.
+    StopEnded {
+        /// Instances that finished what they had in hand.
+        drained: usize,
+        /// Instances that had to drop it.
+        forced: usize,
+        /// Instances that were left behind.
+        abandoned: usize,
+        /// In what time.
+        took: Duration,
+    },
+}
+
+/// An event with its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordedEvent {
+    /// When.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub event: SupervisorEvent,
+}
+
+type Consumer = Arc<dyn Fn(&RecordedEvent) + Send + Sync>;
+
+/// Where events go. Clones share history and consumers.
+#[derive(Clone)]
+pub struct EventStream {
+    clock: Arc<dyn Clock>,
+    history: Arc<Mutex<VecDeque<RecordedEvent>>>,
+    consumers: Arc<RwLock<Vec<Consumer>>>,
+}
+
+impl EventStream {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            history: Arc::default(),
+            consumers: Arc::default(),
+        }
+    }
+
+    /// Hands every event from now on to `consumer`, in order of time for one worker, on whatever thread it arises. It
+    /// must return at once; a panic in it is caught.
+    pub fn subscribe(&self, consumer: impl Fn(&RecordedEvent) + Send + Sync + 'static) {
+        let mut consumers = self.consumers.write().unwrap_or_else(PoisonError::into_inner);
+        consumers.push(Arc::new(consumer));
+    }
+
+    /// The latest events, oldest first; at most 1024.
+    pub fn history(&self) -> Vec<RecordedEvent> {
+        self.lock().iter().cloned().collect()
+    }
+
+    pub(super) fn emit(&self, event: SupervisorEvent) {
+        write_log(&event);
+        let at = self.clock.now();
+        let recorded = RecordedEvent { at, event };
+        let consumers = self.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for consumer in consumers {
+            if std::panic::catch_unwind(AssertUnwindSafe(|| consumer(&recorded))).is_err() {
+                warn!("a consumer of the supervisor's events panicked");
+            }
+        }
+        let mut history = self.lock();
+        if history.len() == HISTORY {
+            history.pop_front();
+        }
+        history.push_back(recorded);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<RecordedEvent>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One calm line for what an operator should see; what goes well is left to `debug`.
+fn write_log(event: &SupervisorEvent) {
+    match event {
+        SupervisorEvent::Added { worker } => debug!(worker, "worker registered"),
+        SupervisorEvent::Changed { worker } => info!(worker, "worker changed; it starts anew"),
+        SupervisorEvent::Removed { worker } => info!(worker, "worker removed"),
+        SupervisorEvent::Moved { .. } => write_move(event),
+        SupervisorEvent::Ended { worker, slot, end, .. } => debug!(worker, slot, "attempt {end}"),
+        SupervisorEvent::Hung {
+            worker,
+            slot,
+            busy_with,
+            duration,
+        } => {
+            warn!(worker, slot, "hung: busy with {busy_with} for {duration:.0?}");
+        }
+        SupervisorEvent::Unhung { worker, slot } => info!(worker, slot, "no longer hung"),
+        SupervisorEvent::ExecutorStalled { duration } => {
+            error!("the workers' executor has run nothing for {duration:.0?}; a worker blocks its threads");
+        }
+        SupervisorEvent::ExecutorMoves => info!("the workers' executor runs again"),
+        SupervisorEvent::Started { workers, took } => info!("{workers} workers ready after {took:.1?}"),
+        SupervisorEvent::StopBegan { budget } => info!("stopping workers within {budget:.0?}"),
+        SupervisorEvent::StopForced => warn!("stop forced: workers drop what they have in hand"),
+        SupervisorEvent::StopEnded {
+            drained,
+            forced,
+            abandoned,
+            took,
+        } => {
+            info!(drained, forced, abandoned, "workers stopped after {took:.1?}");
+        }
+    }
+}
+
+fn write_move(event: &SupervisorEvent) {
+    let SupervisorEvent::Moved {
+        worker,
+        slot,
+        state,
+        incarnation,
+        lasts,
+        cause,
+    } = event
+    else {
+        return;
+    };
+    let cause = cause.as_ref().map(ToString::to_string).unwrap_or_default();
+    match state {
+        SlotState::BackingOff => {
+            let pause = lasts.unwrap_or_default();
+            warn!(
+                worker,
+                slot, "attempt {incarnation} {cause}; it starts again in {pause:.1?}"
+            );
+        }
+        SlotState::GivenUp => error!(worker, slot, "given up after attempt {incarnation}, which {cause}"),
+        SlotState::Running if *incarnation > 1 => info!(worker, slot, "running again, attempt {incarnation}"),
+        SlotState::Forced => warn!(worker, slot, "did not finish in time: told to drop what it has in hand"),
+        SlotState::Dropped => warn!(worker, slot, "did not end in time: dropped"),
+        SlotState::Abandoned => error!(worker, slot, "does not let itself be dropped: left behind"),
+        SlotState::Paused => info!(worker, slot, "paused"),
+        _ => debug!(worker, slot, "{}", state.word()),
+    }
+}

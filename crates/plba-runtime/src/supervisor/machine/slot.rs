@@ -1,0 +1,182 @@
+//! One slot: where it is, what is to follow, and what its past attempts mean for the next. Transitions are made by the
+//! machine alone.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use plba_contracts::worker::{Restart, RestartPolicy};
+
+use super::super::view::SlotState;
+use super::protocol::Ticket;
+
+/// What is to follow once a slot's attempt is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The process stops: rest.
+    Stop,
+    /// Start anew.
+    Again,
+    /// The slot is not wanted any more.
+    Gone,
+    /// Rest until resumed.
+    Pause,
+    /// The attempt was dropped because its start took too long: treat it as failed.
+    Retry,
+}
+
+/// Where a command wants a slot to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Up,
+    Down,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) state: SlotState,
+    pub(crate) then: Then,
+    /// The number of the current or latest attempt.
+    pub(crate) attempt: u64,
+    pub(crate) incarnation: u64,
+    /// Since when the attempt runs.
+    pub(crate) running_since: Duration,
+    /// When its end was asked for.
+    pub(crate) asked_at: Duration,
+    /// The window that it has for ending; it may start anew when the end comes nearer.
+    pub(crate) from: Duration,
+    pub(crate) end: Duration,
+    /// The one timer a slot has; its meaning follows from the state.
+    pub(crate) timer: Option<Duration>,
+    /// Whether the worker's readiness waits for this slot.
+    pub(crate) unready: bool,
+    pub(crate) watchers: Vec<(Ticket, Wish)>,
+    past: Past,
+}
+
+/// What is remembered of ended attempts.
+#[derive(Debug, Default)]
+struct Past {
+    ended: VecDeque<Duration>,
+    streak: u32,
+}
+
+/// What the restart policy says about an ended attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Finished,
+    GivenUp,
+    /// After this pause, to be spread by jitter.
+    Again(Duration),
+}
+
+impl Slot {
+    /// A slot that waits; `unready` when the worker's readiness waits for it.
+    pub(crate) fn new(unready: bool) -> Self {
+        Self {
+            state: SlotState::Waiting,
+            then: Then::Again,
+            attempt: 0,
+            incarnation: 0,
+            running_since: Duration::ZERO,
+            asked_at: Duration::ZERO,
+            from: Duration::ZERO,
+            end: Duration::ZERO,
+            timer: None,
+            unready,
+            watchers: Vec::new(),
+            past: Past::default(),
+        }
+    }
+
+    /// The past is forgotten: an operator or a reload starts the slot anew.
+    pub(crate) fn forgive(&mut self) {
+        self.past = Past::default();
+    }
+
+    /// Counts an ended attempt and says what follows.
+    pub(crate) fn judge(&mut self, restart: &Restart, failed: bool, ran: Option<Duration>, now: Duration) -> Verdict {
+        let again = match restart.policy {
+            RestartPolicy::Permanent => true,
+            RestartPolicy::Transient => failed,
+            RestartPolicy::Never => false,
+        };
+        if !again {
+            return if failed { Verdict::GivenUp } else { Verdict::Finished };
+        }
+        let past = &mut self.past;
+        past.ended.push_back(now);
+        while past
+            .ended
+            .front()
+            .is_some_and(|&ended| now.saturating_sub(ended) >= restart.within)
+        {
+            past.ended.pop_front();
+        }
+        if past.ended.len() > restart.intensity as usize {
+            past.ended = VecDeque::new();
+            return Verdict::GivenUp;
+        }
+        // An attempt that ran as long as failures are remembered starts a new series of pauses.
+        if ran.is_some_and(|ran| ran >= restart.within) {
+            past.streak = 0;
+        }
+        let factor = 1u32.checked_shl(past.streak).unwrap_or(u32::MAX);
+        past.streak = past.streak.saturating_add(1);
+        let delay = restart.initial_delay.checked_mul(factor).unwrap_or(Duration::MAX);
+        Verdict::Again(delay.min(restart.maximum_delay))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(restart: &Restart, ends: &[u64]) -> Vec<Verdict> {
+        let mut slot = Slot::new(true);
+        let at = |second: &u64| slot.judge(restart, true, None, Duration::from_secs(*second));
+        ends.iter().map(at).collect()
+    }
+
+    #[test]
+    fn one_attempt_more_than_the_intensity_within_the_span_gives_up() {
+        let restart = Restart::default();
+        assert_eq!(judged(&restart, &[0, 1, 2, 3, 4, 5]).last(), Some(&Verdict::GivenUp));
+        assert!(!judged(&restart, &[0, 1, 2, 3, 4, 60]).contains(&Verdict::GivenUp));
+        assert_eq!(judged(&restart, &[0, 1, 2, 3, 4, 59]).last(), Some(&Verdict::GivenUp));
+        let none = Restart {
+            intensity: 0,
+            ..restart
+        };
+        assert_eq!(judged(&none, &[0]), [Verdict::GivenUp]);
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_limit_and_never_overflow() {
+        let restart = Restart {
+            intensity: 1000,
+            ..Restart::default()
+        };
+        let ends: Vec<u64> = (0..200).collect();
+        let pauses = judged(&restart, &ends);
+        let again = |millis| Verdict::Again(Duration::from_millis(millis));
+        assert_eq!(pauses[..4], [again(500), again(1000), again(2000), again(4000)]);
+        assert!(pauses[6..].iter().all(|verdict| *verdict == again(30_000)));
+        let huge = Restart {
+            initial_delay: Duration::MAX,
+            maximum_delay: Duration::MAX,
+            ..restart
+        };
+        assert_eq!(judged(&huge, &[0, 1])[1], Verdict::Again(Duration::MAX));
+    }
+
+    #[test]
+    fn a_long_run_starts_a_new_series_of_pauses() {
+        let restart = Restart::default();
+        let mut slot = Slot::new(true);
+        let secs = Duration::from_secs;
+        slot.judge(&restart, true, None, secs(1));
+        slot.judge(&restart, true, Some(secs(1)), secs(2));
+        let verdict = slot.judge(&restart, true, Some(secs(60)), secs(90));
+        assert_eq!(verdict, Verdict::Again(restart.initial_delay));
+    }
+}

@@ -1,0 +1,273 @@
+//! The stall watchdog: an operating-system thread that sees when the workers' executor runs nothing, and when an instance
+//! is busy with one thing for too long. It tells; what follows is others' decision.
+//!
+//! It counts only time that it has itself seen pass, at most two intervals from one look to the next. So a machine that
+//! was suspended, or so busy that the watchdog itself did not get to run, yields no verdict.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use plba_contracts::clock::Clock;
+use tokio::runtime::Handle;
+
+use super::board::{Board, Watched};
+use super::event::{EventStream, SupervisorEvent};
+
+/// How often the watchdog looks.
+#[derive(Clone, Debug)]
+pub struct WatchdogOptions {
+    /// From one look to the next; sooner where a worker's `stall_after` asks for it. Default: 1 s.
+    pub look_every: Duration,
+    /// How often the workers' executor has to show a sign of life. Default: 1 s.
+    pub heartbeat: Duration,
+    /// How long it may show none before it counts as stalled. Default: 5 s.
+    pub stalled_after: Duration,
+}
+
+impl Default for WatchdogOptions {
+    fn default() -> Self {
+        Self {
+            look_every: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(1),
+            stalled_after: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The shortest span from one look to the next.
+const MINIMUM_LOOK: Duration = Duration::from_millis(20);
+
+/// The running watchdog; it ends when this is dropped or told to quit.
+pub(super) struct Watchdog(Arc<Shared>);
+
+struct Shared {
+    beats: AtomicU64,
+    /// For how long the executor has been stalled, in milliseconds; 0 while it is not.
+    stalled: AtomicU64,
+    quit: Mutex<bool>,
+    woken: Condvar,
+}
+
+/// A handle by which the driver lets the watchdog end.
+#[derive(Clone)]
+pub(super) struct Quit(Arc<Shared>);
+
+impl Watchdog {
+    pub(super) fn start(
+        options: WatchdogOptions,
+        clock: Arc<dyn Clock>,
+        workers: &Handle,
+        board: Arc<Board>,
+        events: EventStream,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            beats: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
+            quit: Mutex::new(false),
+            woken: Condvar::new(),
+        });
+        let beating = Arc::downgrade(&shared);
+        let heartbeat = options.heartbeat;
+        workers.spawn(async move {
+            while let Some(shared) = beating.upgrade() {
+                shared.beats.fetch_add(1, Ordering::Relaxed);
+                if *shared.lock() {
+                    break;
+                }
+                drop(shared);
+                tokio::time::sleep(heartbeat).await;
+            }
+        });
+        let thread = Arc::clone(&shared);
+        let watch = move || thread.watch(&options, &*clock, &board, &events);
+        if let Err(error) = std::thread::Builder::new().name("plba-watchdog".into()).spawn(watch) {
+            tracing::error!("no stall watchdog, because its thread could not be started: {error}");
+        }
+        Self(shared)
+    }
+
+    /// For how long the workers' executor has run nothing, once that is longer than it should be.
+    pub(super) fn executor_stalled_for(&self) -> Option<Duration> {
+        match self.0.stalled.load(Ordering::Relaxed) {
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
+        }
+    }
+
+    pub(super) fn quitter(&self) -> Quit {
+        Quit(Arc::clone(&self.0))
+    }
+}
+
+impl Quit {
+    pub(super) fn quit(&self) {
+        *self.0.lock() = true;
+        self.0.woken.notify_all();
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.quitter().quit();
+    }
+}
+
+impl Shared {
+    fn watch(&self, options: &WatchdogOptions, clock: &dyn Clock, board: &Board, events: &EventStream) {
+        let mut observer = Observer::new(options.stalled_after, clock.monotonic());
+        let mut interval = options.look_every;
+        loop {
+            let quit = self.lock();
+            let woken = self.woken.wait_timeout_while(quit, interval, |quit| !*quit);
+            if *woken.unwrap_or_else(PoisonError::into_inner).0 {
+                self.stalled.store(0, Ordering::Relaxed);
+                return;
+            }
+            let (watched, shortest) = board.watched();
+            let now = clock.monotonic();
+            observer.look(now, interval, self.beats.load(Ordering::Relaxed), &watched, |event| {
+                events.emit(event)
+            });
+            let stalled = observer
+                .stalled_for()
+                .map_or(0, |stalled| stalled.as_millis().max(1) as u64);
+            self.stalled.store(stalled, Ordering::Relaxed);
+            let wanted = shortest.map_or(options.look_every, |shortest| shortest / 4);
+            interval = wanted.clamp(MINIMUM_LOOK.min(options.look_every), options.look_every);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.quit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the watchdog has seen, without thread and clock.
+struct Observer {
+    stalled_after: Duration,
+    last_look: Duration,
+    beats: u64,
+    /// Time seen to pass since the last beat.
+    silent: Duration,
+    stalled: bool,
+    /// By record, slot and incarnation: since when it is busy, and how much of that was seen to pass.
+    busy: HashMap<(usize, u32, u64), (Duration, Duration)>,
+}
+
+impl Observer {
+    fn new(stalled_after: Duration, now: Duration) -> Self {
+        Self {
+            stalled_after,
+            last_look: now,
+            beats: 0,
+            silent: Duration::ZERO,
+            stalled: false,
+            busy: HashMap::new(),
+        }
+    }
+
+    fn stalled_for(&self) -> Option<Duration> {
+        self.stalled.then_some(self.silent)
+    }
+
+    fn look(
+        &mut self,
+        now: Duration,
+        interval: Duration,
+        beats: u64,
+        watched: &[Watched],
+        mut emit: impl FnMut(SupervisorEvent),
+    ) {
+        let passed = now.saturating_sub(self.last_look).min(interval * 2);
+        self.last_look = now;
+        if let Some(event) = self.look_at_executor(passed, beats) {
+            emit(event);
+        }
+        let mut busy = HashMap::with_capacity(watched.len());
+        for one in watched {
+            let key = (Arc::as_ptr(&one.record) as usize, one.slot, one.incarnation);
+            if let Some(current) = &one.busy {
+                let seen = match self.busy.get(&key) {
+                    Some((since, seen)) if *since == current.since => *seen + passed,
+                    // It may have begun anywhere between the two looks.
+                    _ => now.saturating_sub(current.since).min(passed),
+                };
+                busy.insert(key, (current.since, seen));
+                if seen >= one.stall_after && one.record.mark_hung(one.slot, one.incarnation, true) {
+                    emit(SupervisorEvent::Hung {
+                        worker: one.record.name.to_string(),
+                        slot: one.slot,
+                        busy_with: current.what.as_ref().to_owned(),
+                        duration: now.saturating_sub(current.since),
+                    });
+                }
+                if seen >= one.stall_after {
+                    continue;
+                }
+            }
+            if one.record.is_hung(one.slot) && one.record.mark_hung(one.slot, one.incarnation, false) {
+                emit(SupervisorEvent::Unhung {
+                    worker: one.record.name.to_string(),
+                    slot: one.slot,
+                });
+            }
+        }
+        self.busy = busy;
+    }
+
+    fn look_at_executor(&mut self, passed: Duration, beats: u64) -> Option<SupervisorEvent> {
+        if beats == self.beats {
+            self.silent += passed;
+            let newly = self.silent >= self.stalled_after && !self.stalled;
+            self.stalled |= newly;
+            return newly.then_some(SupervisorEvent::ExecutorStalled { duration: self.silent });
+        }
+        (self.beats, self.silent) = (beats, Duration::ZERO);
+        std::mem::take(&mut self.stalled).then_some(SupervisorEvent::ExecutorMoves)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn looked(observer: &mut Observer, at: u64, beats: u64) -> Vec<SupervisorEvent> {
+        let mut events = Vec::new();
+        observer.look(SECOND * at as u32, SECOND, beats, &[], |event| events.push(event));
+        events
+    }
+
+    #[test]
+    fn an_executor_without_a_beat_is_stalled_until_it_beats_again() {
+        let mut observer = Observer::new(SECOND * 5, Duration::ZERO);
+        for second in 1..=5 {
+            assert_eq!(looked(&mut observer, second, second), []);
+        }
+        for second in 6..10 {
+            assert_eq!(looked(&mut observer, second, 5), []);
+        }
+        assert_eq!(
+            looked(&mut observer, 10, 5),
+            [SupervisorEvent::ExecutorStalled { duration: SECOND * 5 }]
+        );
+        assert_eq!(looked(&mut observer, 11, 5), []);
+        assert_eq!(observer.stalled_for(), Some(SECOND * 6));
+        assert_eq!(looked(&mut observer, 12, 6), [SupervisorEvent::ExecutorMoves]);
+        assert_eq!(observer.stalled_for(), None);
+    }
+
+    #[test]
+    fn time_in_which_the_watchdog_itself_did_not_run_is_no_verdict() {
+        let mut observer = Observer::new(SECOND * 5, Duration::ZERO);
+        looked(&mut observer, 1, 1);
+        // The process was suspended for ten minutes, or starved.
+        assert_eq!(looked(&mut observer, 601, 1), []);
+        assert_eq!(looked(&mut observer, 602, 1), []);
+        assert_eq!(looked(&mut observer, 603, 2), []);
+        assert_eq!(observer.stalled_for(), None);
+    }
+}
