@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use plba_contracts::BoxError;
+use plba_contracts::trace::TraceFactory;
 
 use crate::ledger::{DeliveryEnd, EntryState, Known, LedgerError, SourceLedger};
 use crate::queue::{Completion, ConsumerId, EndError, PublishError, QueueError, TaskQueue};
 use crate::source::SourceError;
-use crate::task::{AttemptEnd, EndedAttempt, NewTask, Origin, QueueName, Task, TaskId};
+use crate::task::{AttemptEnd, EndedAttempt, NewTask, Origin, QueueName, TRACEPARENT, Task, TaskId};
 
 /// The kind of the follow-up task that tells a source's own worker that something is done.
 pub const COMPLETED: &str = "source.completed";
@@ -59,6 +60,7 @@ pub struct Intake {
     ledger: Arc<dyn SourceLedger>,
     consumer: ConsumerId,
     completions: QueueName,
+    traces: Option<Arc<dyn TraceFactory>>,
 }
 
 impl Intake {
@@ -76,7 +78,15 @@ impl Intake {
             queue,
             ledger,
             consumer,
+            traces: None,
         }
+    }
+
+    /// Begins a journey for each arrival that comes without a trace context.
+    #[must_use]
+    pub fn with_traces(mut self, traces: Option<Arc<dyn TraceFactory>>) -> Self {
+        self.traces = traces;
+        self
     }
 
     /// The source's name.
@@ -111,6 +121,10 @@ impl Intake {
             let origin = Origin::new(Arc::clone(&self.source), Arc::clone(&arrival.key));
             let mut task = arrival.task.with_id(origin.task_id());
             task.origin = Some(origin);
+            if let Some(traces) = self.traces.as_ref().filter(|_| !task.headers.contains_key(TRACEPARENT)) {
+                let context = traces.current().unwrap_or_else(|| traces.begin());
+                task.headers.insert(TRACEPARENT.to_owned(), context.to_string());
+            }
             tasks.push(task);
             fresh.push(arrival.key);
         }

@@ -19,5 +19,8 @@ pub mod ledger;
 pub mod memory;
 mod panic;
 pub mod queue;
+pub mod retry;
 pub mod source;
+pub mod source_worker;
 pub mod task;
+pub mod worker;
