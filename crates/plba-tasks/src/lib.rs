@@ -12,6 +12,8 @@
 //! | choosing a backend by URL | [`backend`] | |
 //! | views and actions | | [`endpoints`] |
 
+pub mod backend;
+pub mod endpoints;
 pub mod file_ledger;
 pub mod handler;
 pub mod intake;
