@@ -32,13 +32,13 @@ impl Board {
         self.clock.now()
     }
 
-    /// Upstream was looked through to the end just now.
-    pub(crate) fn reconciled(&self) {
+    /// Upstream was looked through to the end just now; `note` says how far, or what hampers.
+    pub(crate) fn reconciled(&self, note: Option<String>) {
         let now = self.clock.now();
         let mut status = self.lock();
         status.health = Health::Ok;
         status.last_success = Some(now);
-        status.note = None;
+        status.note = note;
     }
 
     /// Something went wrong; `health` is what that means until the next success.
@@ -46,10 +46,6 @@ impl Board {
         let mut status = self.lock();
         status.errors += 1;
         status.health = health;
-    }
-
-    pub(crate) fn note(&self, note: impl Into<String>) {
-        self.lock().note = Some(note.into());
     }
 
     pub(crate) fn add_published(&self, count: usize) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_tasks::intake::{Intake, IntakeError};
+use plba_tasks::ledger::EntryState;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -30,11 +31,24 @@ pub(crate) async fn pump(intake: &Intake, sender: mpsc::Sender<Vec<Arc<str>>>) -
     }
 }
 
+/// Those of `keys` of which upstream has not been told yet: after a reconnect the same ones come from the ledger and from
+/// the queue.
+pub(crate) async fn untold(intake: &Intake, mut keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, IntakeError> {
+    let known = intake.known(&keys).await?;
+    let mut done = known
+        .iter()
+        .map(|known| known.as_ref().is_some_and(|known| known.state == EntryState::Done));
+    keys.retain(|_| done.next().unwrap_or(false));
+    Ok(keys)
+}
+
 /// The receiving end.
 #[derive(Debug)]
 pub(crate) struct Completions {
     receiver: mpsc::Receiver<Vec<Arc<str>>>,
     gathered: Vec<Arc<str>>,
+    /// When the oldest of the gathered ones has waited long enough.
+    due: Option<Instant>,
 }
 
 impl Completions {
@@ -44,6 +58,7 @@ impl Completions {
         let completions = Completions {
             receiver,
             gathered: Vec::new(),
+            due: None,
         };
         (sender, completions)
     }
@@ -59,13 +74,15 @@ impl Completions {
                 None => std::future::pending().await,
             }
         }
-        let end = Instant::now() + WINDOW;
+        // Kept between calls: callers who give up sooner than the window would otherwise never get anything.
+        let due = *self.due.get_or_insert_with(|| Instant::now() + WINDOW);
         while self.gathered.len() < BATCH {
-            match timeout_at(end, self.receiver.recv()).await {
+            match timeout_at(due, self.receiver.recv()).await {
                 Ok(Some(keys)) => self.gathered.extend(keys),
                 Ok(None) | Err(_) => break,
             }
         }
+        self.due = None;
         std::mem::take(&mut self.gathered)
     }
 
@@ -74,6 +91,32 @@ impl Completions {
         while let Ok(keys) = self.receiver.try_recv() {
             self.gathered.extend(keys);
         }
+        self.due = None;
         std::mem::take(&mut self.gathered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn completions_join_within_the_window_and_callers_may_give_up_sooner() {
+        let (sender, mut completions) = Completions::channel();
+        sender.send(vec!["1".into()]).await.unwrap();
+        let begin = Instant::now();
+        let mut given = Vec::new();
+        for _ in 0..20 {
+            let patience = Instant::now() + WINDOW / 4;
+            if let Ok(keys) = timeout_at(patience, completions.next()).await {
+                given = keys;
+                break;
+            }
+            sender.send(vec!["2".into()]).await.unwrap();
+        }
+        assert!(
+            given.len() > 1 && begin.elapsed() <= WINDOW + Duration::from_millis(2),
+            "{given:?}"
+        );
     }
 }

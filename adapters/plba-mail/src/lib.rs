@@ -3,6 +3,8 @@
 
 mod board;
 mod completions;
+#[cfg(test)]
+mod dovecot_tests;
 pub mod imap;
 mod location;
 pub mod maildir;

@@ -81,8 +81,23 @@ impl ImapLocation {
     /// The source's stable name: account and folder, without secrets and options.
     pub fn name(&self) -> String {
         let scheme = if self.encrypted { "imaps" } else { "imap" };
-        format!("{scheme}://{}@{}:{}/{}", self.user, self.host, self.port, self.folder)
+        bounded(format!(
+            "{scheme}://{}@{}:{}/{}",
+            self.user, self.host, self.port, self.folder
+        ))
     }
+}
+
+/// A name that ledgers accept: a long one is cut and told apart from its like by a digest (FNV-1a, 64 bits).
+pub(crate) fn bounded(name: String) -> String {
+    const LONGEST: usize = 180;
+    if name.len() <= LONGEST {
+        return name;
+    }
+    let digest = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+        (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{}#{digest:016x}", &name[..name.floor_char_boundary(LONGEST - 17)])
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -345,6 +360,13 @@ mod tests {
         assert_eq!(location.folder, "Aufträge/Neu");
         assert_eq!(location.tls.ca, Some("/etc/ca.pem".into()));
         assert_eq!(location.password_file, Some("pw".into()));
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_apart() {
+        let [one, two] = ["a", "b"].map(|end| bounded(format!("maildir:{}{end}", "ü".repeat(200))));
+        assert!(one.len() <= 180 && two.len() <= 180 && one != two, "{one} {two}");
+        assert_eq!(bounded("maildir:/x".into()), "maildir:/x");
     }
 
     #[test]

@@ -123,8 +123,8 @@ impl SourceLedger for TestLedger {
     async fn settle(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError> {
         let mut state = self.lock();
         for key in keys {
-            let known = state.entry(source, key);
-            if known.state == EntryState::Done {
+            let entry = state.entries.get_mut(&(source.to_owned(), key.to_string()));
+            if let Some((_, known)) = entry.filter(|(_, known)| known.state == EntryState::Done) {
                 known.state = EntryState::Settled;
             }
         }

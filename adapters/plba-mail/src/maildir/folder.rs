@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -37,6 +37,15 @@ pub enum Content {
     TooLarge(u64),
     /// The file has been deleted meanwhile.
     Gone,
+}
+
+/// What became of a message that was to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// It is in `new` now.
+    Now,
+    /// It had been delivered before.
+    AlreadyThere,
 }
 
 /// What became of messages that were to be marked.
@@ -111,6 +120,35 @@ impl Maildir {
     /// The directory of messages that a mail program has seen, with their flags.
     pub fn cur_dir(&self) -> PathBuf {
         self.root.join("cur")
+    }
+
+    /// Delivers a message under a name of the caller's, durably: written in `tmp`, moved to `new` when it is whole. A
+    /// message that is there already under this name, read or unread, stays as it is, so that delivering again after a
+    /// crash makes no second copy.
+    ///
+    /// `unique` becomes the message's key: no `/`, `:` or leading dot, at most 200 bytes.
+    pub fn deliver(&self, unique: &str, message: &[u8]) -> Result<Delivered, MaildirError> {
+        let target = self.new_dir().join(unique);
+        let bad =
+            unique.is_empty() || unique.len() > 200 || unique.starts_with('.') || unique.contains(['/', ':', '\0']);
+        if bad {
+            return Err(failed("deliver under the name", &target)(
+                io::ErrorKind::InvalidInput.into(),
+            ));
+        }
+        if self.scan()?.iter().any(|entry| entry.key == unique) {
+            return Ok(Delivered::AlreadyThere);
+        }
+        let written = self.root.join("tmp").join(unique);
+        let write = || {
+            let mut file = File::create(&written)?;
+            file.write_all(message)?;
+            file.sync_all()
+        };
+        write().map_err(failed("write", &written))?;
+        fs::rename(&written, &target).map_err(failed("deliver", &target))?;
+        self.sync()?;
+        Ok(Delivered::Now)
     }
 
     /// All messages in `new` and `cur`, in the order of their keys, which begin with the time of delivery by convention.

@@ -8,5 +8,5 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use folder::{Content, Entry, Maildir, MaildirError, Marked};
+pub use folder::{Content, Delivered, Entry, Maildir, MaildirError, Marked};
 pub use source::MaildirSource;

@@ -20,8 +20,8 @@ use tracing::{debug, error, info, warn};
 use super::folder::{Content, Entry, Maildir, MaildirError, Marked};
 use super::watch::Watch;
 use crate::board::Board;
-use crate::completions::{Completions, pump};
-use crate::location::MaildirLocation;
+use crate::completions::{Completions, pump, untold};
+use crate::location::{MaildirLocation, bounded};
 use crate::preview::{HEAD, Headline, Preview, PreviewError, SHOWN};
 use crate::settings::SourceSettings;
 use crate::since::Since;
@@ -35,6 +35,9 @@ const KEYS: usize = 1000;
 /// Takes in the messages of a Maildir and marks them as seen once they are done.
 ///
 /// Deliveries are noticed through the operating system at once, and by looking every `interval` whatever happens.
+///
+/// The ledger has to remember every message for as long as its file exists: a ledger that keeps only so many settled
+/// entries needs room for as many as the folder has files. Old mail is best moved elsewhere.
 pub struct MaildirSource {
     location: MaildirLocation,
     root: PathBuf,
@@ -71,7 +74,7 @@ impl MaildirSource {
         let root = settings.directory.join(&location.path);
         let shown = std::path::absolute(&root).unwrap_or_else(|_| root.clone());
         MaildirSource {
-            name: format!("maildir:{}", shown.display()),
+            name: bounded(format!("maildir:{}", shown.display())),
             board: Board::new(Arc::clone(&settings.clock)),
             location,
             root,
@@ -142,10 +145,9 @@ impl MaildirSource {
         keeper.begin().await?;
         loop {
             keeper.reconcile().await?;
-            self.board.reconciled();
-            if let Err(error) = &watch {
-                self.board.note(format!("looking by the clock only: {error}"));
-            }
+            let hampered = watch.as_ref().err();
+            self.board
+                .reconciled(hampered.map(|error| format!("looking by the clock only: {error}")));
             keeper.wait(watch.as_ref().ok()).await?;
         }
     }
@@ -348,6 +350,7 @@ impl Keeper<'_> {
 
     /// Sets the S flag on done messages and settles them; those that are gone need no flag.
     async fn tell(&mut self, keys: Vec<Arc<str>>) -> Result<(), Fault> {
+        let keys = untold(self.intake, keys).await?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -441,3 +444,7 @@ async fn blocking<T: Send + 'static>(
         Err(error) => Err(Fault::Aborted(error.to_string())),
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

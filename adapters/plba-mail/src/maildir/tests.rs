@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::folder::{Content, Maildir, MaildirError};
+use super::folder::{Content, Delivered, Maildir, MaildirError};
 use super::watch::Watch;
 
 /// A Maildir in a directory of its own, removed at the end.
@@ -27,8 +27,7 @@ impl Scratch {
 
     /// As a delivery agent does it: written in `tmp`, renamed into `new`.
     pub(crate) fn deliver(&self, name: &str, text: &str) {
-        let written = self.put("tmp", name, text);
-        fs::rename(written, self.0.new_dir().join(name)).unwrap();
+        assert_eq!(self.0.deliver(name, text.as_bytes()).unwrap(), Delivered::Now);
     }
 
     pub(crate) fn names(&self, place: &str) -> Vec<String> {
@@ -78,6 +77,20 @@ fn marking_keeps_flags_moves_to_cur_and_is_idempotent() {
         assert_eq!(marked.gone, ["4.host"]);
         assert_eq!(scratch.names("cur"), ["1.host:2,S", "2.host:2,FRS", "3.host:2,S"]);
         assert_eq!(scratch.names("new"), [""; 0]);
+    }
+}
+
+#[test]
+fn delivering_twice_makes_one_message_even_after_it_was_read() {
+    let scratch = Scratch::new();
+    scratch.deliver("1.host", "hello");
+    assert_eq!(scratch.0.deliver("1.host", b"again").unwrap(), Delivered::AlreadyThere);
+    scratch.0.mark_seen(["1.host"]).unwrap();
+    assert_eq!(scratch.0.deliver("1.host", b"again").unwrap(), Delivered::AlreadyThere);
+    assert_eq!(scratch.names("new"), [""; 0]);
+    assert_eq!(scratch.names("tmp"), [""; 0]);
+    for bad in ["", ".hidden", "a/b", "../up", "a:2,S"] {
+        assert!(scratch.0.deliver(bad, b"").is_err(), "{bad}");
     }
 }
 

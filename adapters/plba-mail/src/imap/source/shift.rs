@@ -3,21 +3,33 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plba_contracts::stop::StopSignal;
 use plba_tasks::intake::{Arrival, Intake};
+use plba_tasks::ledger::{EntryState, Known};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::caution::Caution;
 use super::cursor::Cursor;
 use super::{Fault, ImapSource};
-use crate::completions::{BATCH, Completions};
+use crate::completions::{BATCH, Completions, untold};
 use crate::imap::fetch::{MAX_UIDS, batches};
 use crate::imap::{Body, ImapSession, Message};
 
 /// How many pending or unsettled keys are asked of the ledger at once.
 const KEYS: usize = 1000;
+
+/// How long a connection is left without a command: servers close idle ones after 30 min, and some routers sooner.
+const PULSE: Duration = Duration::from_secs(300);
+
+/// How a wait ended.
+#[derive(PartialEq, Eq)]
+enum Rest {
+    Over,
+    Stop,
+}
 
 /// A source at work, over any number of connections.
 pub(super) struct Shift<'s> {
@@ -81,22 +93,34 @@ impl<'s> Shift<'s> {
         info!(source = self.source.name, "connected");
         loop {
             self.reconcile(&mut open).await?;
-            self.source.board.reconciled();
-            let next = Instant::now() + self.source.location.common.interval;
-            loop {
-                tokio::select! {
-                    biased;
-                    () = stop.requested() => {
-                        let keys = self.completions.take_now();
-                        self.tell(&mut open, keys).await?;
-                        open.session.logout().await;
-                        return Ok(());
-                    }
-                    keys = self.completions.next() => {
-                        self.tell(&mut open, keys).await?;
-                    }
-                    () = sleep_until(next) => break,
+            let Cursor { uid_validity, last, .. } = open.cursor;
+            let note = format!("taken in up to UID {last} (UIDVALIDITY {uid_validity})");
+            self.source.board.reconciled(Some(note));
+            if self.rest(&mut open).await? == Rest::Stop {
+                open.session.logout().await;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the next look, or the stop; marks completions meanwhile, and keeps the connection alive.
+    async fn rest(&mut self, open: &mut Open) -> Result<Rest, Fault> {
+        let stop = self.stop;
+        let next = Instant::now() + self.source.location.common.interval;
+        loop {
+            let pulse = next.min(Instant::now() + PULSE);
+            tokio::select! {
+                biased;
+                () = stop.requested() => {
+                    let keys = self.completions.take_now();
+                    self.tell(open, keys).await?;
+                    return Ok(Rest::Stop);
                 }
+                keys = self.completions.next() => {
+                    self.tell(open, keys).await?;
+                }
+                () = sleep_until(pulse), if pulse == next => return Ok(Rest::Over),
+                () = sleep_until(pulse) => open.session.noop().await?,
             }
         }
     }
@@ -184,10 +208,10 @@ impl<'s> Shift<'s> {
             }
             let count = self.caution.portion(first, MAX_UIDS).min(rest.len());
             let (portion, later) = rest.split_at(count);
-            // Alone in a folder's way, one message is tried to the end; together they are tried again one by one.
-            let described = open.session.describe(portion).await;
-            let messages = self.blame(&open.cursor, portion, described).await?;
-            let messages = self.without_gone(open, portion, messages).await?;
+            let wanted = self.wanted(&open.cursor, portion).await?;
+            let described = open.session.describe(&wanted).await;
+            let messages = self.blame(&open.cursor, &wanted, described).await?;
+            let messages = self.without_gone(open, &wanted, messages).await?;
             for batch in batches(&messages, self.source.settings.batch, self.source.settings.batch_bytes) {
                 self.take_in_batch(open, &messages[batch], advance).await?;
             }
@@ -197,6 +221,23 @@ impl<'s> Shift<'s> {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Leaves out what needs no fetching: messages that are done, in hand, or dead letters. The cursor may be behind those,
+    /// because it is moved last.
+    async fn wanted(&self, cursor: &Cursor, uids: &[u32]) -> Result<Vec<u32>, Fault> {
+        let keys: Vec<Arc<str>> = uids.iter().map(|&uid| cursor.key(uid)).collect();
+        let known = self.intake.known(&keys).await?;
+        let wanted = |known: &Option<Known>| match known {
+            Some(known) => known.state == EntryState::Open && !known.published,
+            None => true,
+        };
+        Ok(uids
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| wanted(known))
+            .map(|(&uid, _)| uid)
+            .collect())
     }
 
     /// Adds the messages that still exist though the server did not describe them, and gives up those that are gone.
@@ -230,10 +271,11 @@ impl<'s> Shift<'s> {
     async fn give_up_gone(&mut self, cursor: &Cursor, uids: &[u32]) -> Result<(), Fault> {
         let keys: Vec<Arc<str>> = uids.iter().map(|&uid| cursor.key(uid)).collect();
         let known = self.intake.known(&keys).await?;
+        let is_open = |known: &Option<Known>| known.as_ref().is_some_and(|known| known.state == EntryState::Open);
         let had: Vec<Arc<str>> = keys
             .into_iter()
             .zip(known)
-            .filter(|(_, known)| known.is_some())
+            .filter(|(_, known)| is_open(known))
             .map(|(key, _)| key)
             .collect();
         if !had.is_empty() {
@@ -356,6 +398,7 @@ impl<'s> Shift<'s> {
 
     /// Marks done messages as seen, and settles those for which the server has shown it. Answers how many.
     async fn tell(&mut self, open: &mut Open, keys: Vec<Arc<str>>) -> Result<usize, Fault> {
+        let keys = untold(self.intake, keys).await?;
         if keys.is_empty() {
             return Ok(0);
         }

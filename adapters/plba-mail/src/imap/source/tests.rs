@@ -286,8 +286,9 @@ async fn one_bad_message_blocks_nothing_and_ends_as_a_dead_letter() {
             vec![
                 ok("NOOP"),
                 found("UID SEARCH UID 2:3", "2 3"),
-                sizes("UID FETCH 2", &[2]),
-                answer("UID FETCH 2", nonsense),
+                sizes("UID FETCH 3", &[3]),
+                bodies("UID FETCH 3", &[3]),
+                found("UID SEARCH UID 4:*", "3"),
             ],
         ),
     ]);
@@ -299,7 +300,8 @@ async fn one_bad_message_blocks_nothing_and_ends_as_a_dead_letter() {
     }
     assert_eq!(bench.keys(EntryState::Dead), ["7:2"]);
     assert!(bench.ledger.reason("7:2").unwrap().contains("can't be fetched"));
-    assert_eq!(scripts.count(), 4);
+    assert_eq!(bench.take(1).await, ["mail3"]);
+    assert_eq!(scripts.count(), 5);
     running.abort();
 }
 
@@ -449,4 +451,16 @@ async fn marking_goes_on_while_a_full_queue_holds_the_source() {
     assert_eq!(bench.keys(EntryState::Open), ["7:2"], "the third still waits for room");
     bench.complete(first).await;
     assert_eq!(bench.take(2).await, ["mail2", "mail3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_nothing_to_do_is_kept_alive() {
+    let look = [ok("NOOP"), found("UID SEARCH UID 1:*", "")];
+    let pulses = vec![ok("NOOP"); 11];
+    let scripts = Scripts::new(vec![opened(7, 1, [&look[..], &pulses[..], &look[..]].concat())]);
+    let (bench, source) = (Bench::new(), source(&scripts, "since=now&interval=1h"));
+    let _running = bench.run(&source);
+    sleep(Duration::from_secs(3700)).await;
+    assert_eq!((scripts.count(), source.status().errors), (1, 0));
+    assert_eq!(source.status().note.unwrap(), "taken in up to UID 0 (UIDVALIDITY 7)");
 }
