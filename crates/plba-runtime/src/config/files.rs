@@ -107,7 +107,7 @@ pub(crate) fn read(
 }
 
 fn syntax(fault: SyntaxFault, source: usize, extension: &str, keys: &KnownKeys, sources: &mut Sources) -> ConfigFault {
-    for hidden in keys.hidden_around(sources.text(source), fault.range.start) {
+    if let Some(hidden) = keys.hidden_around(sources.text(source), fault.range.start) {
         sources.hide(Place::new(source, hidden));
     }
     let format = if extension == "yml" {

@@ -117,62 +117,77 @@ impl KnownKeys {
         !self.is_secret(key) && self.plain.contains(last(key))
     }
 
-    /// What of a broken file must not be shown around the byte `at`. Nothing but names of keys tells there what a value
-    /// is, so only values of known keys are shown, and nothing that follows a secret key up to the next key.
-    pub(crate) fn hidden_around(&self, text: &str, at: usize) -> Vec<Range<usize>> {
+    /// What of a broken file must not be shown of the line of the byte `at`. Nothing but names of keys tells there what a
+    /// value is, and they may be broken too: a line is only shown if all of it is well known.
+    pub(crate) fn hidden_around(&self, text: &str, at: usize) -> Option<Range<usize>> {
         let at = at.min(text.len().saturating_sub(1));
         let mut start = 0;
         let mut inside_secret = false;
         let mut multiline = false;
         for line in text.split_inclusive('\n') {
             let end = start + line.len();
-            if let Some(separator) = assignment(line).filter(|_| !multiline) {
+            let separator = assignment(line).filter(|_| !multiline);
+            if let Some(separator) = separator {
                 inside_secret = self.is_secret(key(&line[..separator]));
                 let value = line[separator + 1..].trim();
                 let opens = ["\"\"\"", "'''", "|", ">"].iter().any(|mark| value.starts_with(mark));
                 multiline = inside_secret && opens;
-            } else if inside_secret && end > at {
-                return vec![start..end];
             }
             if end > at {
-                return self.hidden_parts(line, start);
+                let within = inside_secret && separator.is_none();
+                return if within {
+                    Some(start..end)
+                } else {
+                    self.hidden_in(line, start)
+                };
             }
             start = end;
         }
-        Vec::new()
+        None
     }
 
-    /// The parts of a line that can't be shown; `start` is where the line begins.
-    fn hidden_parts(&self, line: &str, start: usize) -> Vec<Range<usize>> {
-        let trimmed = line.trim();
-        let in_header = |character: char| character.is_alphanumeric() || "_-.[] ".contains(character);
-        if trimmed.starts_with('[') && trimmed.chars().all(in_header) {
-            return Vec::new();
+    /// What of a line can't be shown; `start` is where the line begins.
+    fn hidden_in(&self, line: &str, start: usize) -> Option<Range<usize>> {
+        let lower = line.to_lowercase();
+        let names_secret = SECRET_WORDS.iter().any(|word| lower.contains(word))
+            || self.secret.iter().any(|key| lower.contains(&key.to_lowercase()));
+        let mut parts = line.split(['{', '}', ',', '[', ']']);
+        if !names_secret && (self.is_header(line) || parts.all(|part| self.is_harmless(part))) {
+            return None;
         }
-        let mut hidden = Vec::new();
-        let mut from = start;
-        for part in line.split_inclusive(['{', '}', ',', '[', ']']) {
-            if let Some(range) = self.hidden_part(part) {
-                hidden.push(from + range.start..from + range.end);
-            }
-            from += part.len();
-        }
-        hidden
-    }
-
-    fn hidden_part(&self, part: &str) -> Option<Range<usize>> {
-        let end = part.trim_end_matches(['{', '}', ',', '[', ']', '\n', '\r']).len();
-        let begin = part.len() - part.trim_start().len();
-        let separators = separators(&part[..end]);
-        let range = match separators.first() {
-            Some(separator) if self.is_plain(key(&part[..*separator])) && separators.len() == 1 => return None,
-            // The key itself may be shown: it is the value that is secret.
-            Some(separator) if !key(&part[..*separator]).contains(char::is_whitespace) => separator + 1..end,
-            _ => begin..end,
+        let end = line.trim_end().len();
+        let known = |separator: &usize| {
+            let name = last(key(&line[..*separator]));
+            self.plain.contains(name) || self.secret.contains(name)
         };
-        let harmless = |character: char| character.is_ascii_punctuation() || character.is_whitespace();
-        let shown = part.get(range.clone())?;
-        (!shown.chars().all(harmless)).then_some(range)
+        let indent = |from: usize| from + line[from..].len() - line[from..].trim_start().len();
+        let from = assignment(line)
+            .filter(known)
+            .map_or(indent(0), |separator| indent(separator + 1));
+        (from < end).then(|| start + from..start + end)
+    }
+
+    fn is_header(&self, line: &str) -> bool {
+        let names = line.trim().trim_start_matches('[').trim_end_matches(']');
+        line.trim().starts_with('[') && names.split('.').all(|name| self.plain.contains(last(name)))
+    }
+
+    /// Whether a part of a line is no more than a known key with one plain value.
+    fn is_harmless(&self, part: &str) -> bool {
+        let harmless = |character: char| character.is_ascii_digit() || "+-.\"' \t\r\n".contains(character);
+        if part.chars().all(harmless) {
+            return true;
+        }
+        let separators = separators(part);
+        let Some(separator) = separators.first().filter(|_| separators.len() == 1) else {
+            return false;
+        };
+        let value = part[separator + 1..].trim();
+        let quotes = value
+            .chars()
+            .filter(|character| matches!(character, '"' | '\''))
+            .count();
+        self.is_plain(key(&part[..*separator])) && quotes <= 2 && !value.contains(char::is_whitespace)
     }
 }
 
@@ -236,8 +251,8 @@ mod tests {
             "bot": { "properties": { "workers": {}, "password": {}, "pin": { "writeOnly": true } } },
         } });
         let hidden = KnownKeys::of(&schema).hidden_around(line, line.trim_end().len());
-        let text = hidden.iter().rev().fold(line.to_owned(), |mut text, range| {
-            text.replace_range(range.clone(), MASK);
+        let text = hidden.into_iter().fold(line.to_owned(), |mut text, range| {
+            text.replace_range(range, MASK);
             text
         });
         assert_eq!(text, shown);
@@ -245,20 +260,24 @@ mod tests {
 
     #[test]
     fn a_broken_file_shows_values_of_known_keys_only() {
-        check("workers = \"four\n", "workers = \"four\n");
-        check("[bot\n", "[bot\n");
-        check("{\"bot\": {\"workers\": 4, }\n", "{\"bot\": {\"workers\": 4, }\n");
-        check("password = \"hunter2", "password =***");
+        for shown in [
+            "workers = \"four\n",
+            "[bot\n",
+            "{\"bot\": {\"workers\": 4, }\n",
+            "workers = [1, 2\n",
+        ] {
+            check(shown, shown);
+        }
+        check("password = \"hunter2", "password = ***");
         check("pass\"hunter2\"\n", "***\n");
-        check("pin = hunter2 x\n", "pin =***\n");
-        check("workers = 5 password = \"hunter2\n", "workers =***\n");
-        check("workers = 5 = \"hunter2\n", "workers =***\n");
-        check(
-            "bot = { workers = 1, password = \"hunter2\" \n",
-            "bot = { workers = 1, password =***\n",
-        );
+        check("pin = hunter2 x\n", "pin = ***\n");
+        check("workers = 5 password = \"hunter2\n", "workers = ***\n");
+        check("workers = 5 = \"hunter2\n", "workers = ***\n");
+        check("workers = \"5 \"hunter2\"\n", "workers = ***\n");
+        check("bot = { workers = 1, password = \"hunter2\"\n", "bot = ***\n");
         check("pin: |\n  hunter2\n", "pin: |\n***");
         check("pin = \"\"\"\nworkers = hunter2\n", "pin = \"\"\"\n***");
-        check("- hunter2: [\n", "- hunter2: [\n");
+        check("- hunter2: [\n", "***\n");
+        check("password[bot = \"hunter2\"\n", "***\n");
     }
 }

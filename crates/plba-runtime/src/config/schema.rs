@@ -118,7 +118,7 @@ impl<'a> SchemaView<'a> {
     /// Whether the value is a secret.
     pub(crate) fn is_secret(&self) -> bool {
         let secret = |schema: &&Value| schema.get("writeOnly") == Some(&Value::Bool(true));
-        self.branches.iter().any(|schema| secret(schema)) || self.has_format("password")
+        self.branches.iter().any(secret) || self.has_format("password")
     }
 
     /// Whether a secret is, or lies within, the value.
@@ -140,7 +140,7 @@ impl<'a> SchemaView<'a> {
     /// Whether the value has this `format`.
     pub(crate) fn has_format(&self, format: &str) -> bool {
         let has = |schema: &&Value| schema.get("format").and_then(Value::as_str) == Some(format);
-        self.branches.iter().any(|schema| has(schema))
+        self.branches.iter().any(has)
     }
 
     /// What the value is for.

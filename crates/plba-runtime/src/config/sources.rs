@@ -214,10 +214,13 @@ impl Source {
         let line = self.line_of(at);
         let range = self.line_range(line);
         let at = at.min(range.end);
-        let before = self.shown(range.start..at);
+        let mut before = self.shown(range.start..at);
         let marked = self.shown(at..place.end.clamp(at, range.end));
         let after = self.shown(place.end.clamp(at, range.end)..range.end);
-        // A mask that begins before the caret would otherwise be written twice.
+        // A mask that the caret falls into would otherwise be written twice.
+        if marked.starts_with(MASK) && self.hidden.iter().any(|hidden| hidden.start < at && at < hidden.end) {
+            before.truncate(before.len() - MASK.len().min(before.len()));
+        }
         let after = if marked.ends_with(MASK) {
             after.trim_start_matches(MASK)
         } else {
@@ -240,13 +243,10 @@ fn clip(before: &str, marked: &str, after: &str, line: u32) -> Excerpt {
         lead.insert(0, '…');
     }
     let indent = lead.len();
-    let width = marked
-        .chars()
-        .count()
-        .clamp(1, EXCERPT_WIDTH - indent.min(EXCERPT_WIDTH / 2));
+    let width = marked.chars().count().clamp(1, EXCERPT_WIDTH - indent);
     let rest = marked.chars().chain(after.chars()).map(tidy);
-    let mut text: String = lead.into_iter().chain(rest.take(EXCERPT_WIDTH)).collect();
-    if marked.chars().count() + after.chars().count() > EXCERPT_WIDTH {
+    let mut text: String = lead.into_iter().chain(rest.take(EXCERPT_WIDTH - indent)).collect();
+    if indent + marked.chars().count() + after.chars().count() > EXCERPT_WIDTH {
         text.push('…');
     }
     Excerpt {

@@ -90,6 +90,9 @@ fn fault(text: &str, error: &toml::de::Error) -> SyntaxFault {
     if rest.trim().is_empty() && before.ends_with('=') {
         return SyntaxFault::new("a value is missing after `=`", start..start);
     }
+    if error.message().contains("recursion") {
+        return SyntaxFault::depth(start..range.end.max(start));
+    }
     SyntaxFault::new(error.message().trim_end(), start..range.end.max(start))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Number, Value};
 
 use super::sources::Place;
@@ -29,7 +29,10 @@ fn read(text: &str, source: usize) -> Result<Node, SyntaxFault> {
         let (event, span) = event.map_err(|error| {
             let start = offset(text, error.marker());
             let width = text[start..].chars().next().map_or(0, char::len_utf8);
-            SyntaxFault::new(error.info(), start..start + width)
+            match error.kind() {
+                ErrorKind::RecursionLimitExceeded => SyntaxFault::depth(start..start + width),
+                _ => SyntaxFault::new(error.info(), start..start + width),
+            }
         })?;
         builder.event(event, range(text, span))?;
     }
