@@ -128,6 +128,7 @@ pub trait HealthContributor: Send + Sync + 'static {
 }
 
 /// A contributor as a module registers it.
+#[derive(Clone)]
 pub struct HealthContribution {
     /// Its name in the health view, unique in the process, such as `order_store`.
     pub name: String,

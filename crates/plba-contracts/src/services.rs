@@ -174,6 +174,7 @@ impl<T> Clone for Build<T> {
 type CloseFn = dyn Fn(ErasedService) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// A service as a module registers it.
+#[derive(Clone)]
 pub struct ServiceDefinition {
     /// What it is asked for by.
     pub key: ServiceKey,

@@ -74,9 +74,16 @@ impl Blueprint {
         let configuration = loaded.map_err(|report| BlueprintError::Misconfigured(Box::new(report)))?;
         let current = configuration.current();
         let platform = platform_of(&current)?;
-        let assembled = launch.modules.iter().map(|module| assemble(module, &current, &platform));
+        let assembled = launch
+            .modules
+            .iter()
+            .map(|module| assemble(module, &current, &platform));
         let modules = assembled.collect::<Result<_, _>>()?;
-        Ok(Self { configuration, platform, modules })
+        Ok(Self {
+            configuration,
+            platform,
+            modules,
+        })
     }
 }
 
@@ -95,7 +102,10 @@ pub fn declare(modules: &[Arc<dyn ApplicationModule>]) -> Result<Vec<SectionDefi
             return Err(BlueprintError::Name(message));
         }
         if !tables.insert(table_of(name)) {
-            let message = format!("there are two modules for the table [{}]; rename one of them", table_of(name));
+            let message = format!(
+                "there are two modules for the table [{}]; rename one of them",
+                table_of(name)
+            );
             return Err(BlueprintError::Name(message));
         }
         let mut declaration = Declaration::new(name);
@@ -115,12 +125,23 @@ pub fn assemble(
     platform: &PlatformConfig,
 ) -> Result<AssembledModule, BlueprintError> {
     let table = table_of(module.name());
-    let mut assembly = Assembly::new(module.name(), configuration.section(&table), platform.state_dir.as_path());
-    let failed = |reason| BlueprintError::Assembly { module: module.name().to_owned(), reason };
+    let mut assembly = Assembly::new(
+        module.name(),
+        configuration.section(&table),
+        platform.state_dir.as_path(),
+    );
+    let failed = |reason| BlueprintError::Assembly {
+        module: module.name().to_owned(),
+        reason,
+    };
     catch_unwind(AssertUnwindSafe(|| module.assemble(&mut assembly)))
         .map_err(|panic| failed(panic_message(panic.as_ref())))?
         .map_err(|error| failed(describe(error.as_ref())))?;
-    Ok(AssembledModule { module: Arc::clone(module), table, parts: assembly.into_parts() })
+    Ok(AssembledModule {
+        module: Arc::clone(module),
+        table,
+        parts: assembly.into_parts(),
+    })
 }
 
 /// The platform's own section of a configuration.
@@ -128,6 +149,8 @@ pub fn assemble(
 /// # Errors
 /// The configuration was loaded without it.
 pub fn platform_of(configuration: &Configuration) -> Result<Arc<PlatformConfig>, BlueprintError> {
-    let section = configuration.section("platform").and_then(|section| section.downcast::<PlatformConfig>().ok());
+    let section = configuration
+        .section("platform")
+        .and_then(|section| section.downcast::<PlatformConfig>().ok());
     section.ok_or_else(|| BlueprintError::Name("the configuration was loaded without its section [platform]".into()))
 }

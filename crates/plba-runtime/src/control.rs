@@ -158,12 +158,11 @@ impl ControlPlane {
         executor: Handle,
     ) -> Result<(), DuplicateEndpoint> {
         let endpoints = unique(endpoints, |name| self.shared.own.contains_key(name))?;
-        // A second call finds the first one's in place; the manager makes only one.
-        let _ = self.shared.contributed.set(Contributed {
+        let contributed = Contributed {
             endpoints,
-            services,
-            executor,
-        });
+            means: Some((services, executor)),
+        };
+        *self.shared.contributed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(contributed);
         Ok(())
     }
 
@@ -284,12 +283,7 @@ impl ControlSurface for ControlPlane {
     }
 
     fn catalogue(&self) -> Vec<CatalogueEntry> {
-        let contributed = self
-            .shared
-            .contributed
-            .get()
-            .into_iter()
-            .flat_map(|some| some.endpoints.values());
+        let contributed = self.contributed();
         let entry = |endpoint: &Endpoint| CatalogueEntry {
             name: endpoint.name.to_owned(),
             summary: endpoint.summary.to_owned(),
@@ -436,6 +430,7 @@ mod tests {
         let (live, usable): (Box<Verdict>, Box<Verdict>) = (Box::new(|| true), Box::new(|| true));
         let (clock, audit) = (Arc::new(SystemClock::new()), AuditLog::to_log_only());
         ControlPlane::new(ControlParts {
+            lifecycle: Lifecycle::default(),
             clock,
             token: Secret::from("right"),
             audit,

@@ -89,17 +89,20 @@ struct Shared {
     ask_workers: Box<AskWorkers>,
     workers: Mutex<BTreeMap<String, HealthEntry>>,
     contributors: Mutex<BTreeMap<String, HealthEntry>>,
-    checks: Mutex<Vec<JoinHandle<()>>>,
+    /// The running checks by contributor; the look at the workers goes by the empty name.
+    checks: Mutex<BTreeMap<String, JoinHandle<()>>>,
 }
 
 impl HealthRegistry {
     /// A registry without contributors; `workers` tells how the workers are, from memory.
-    pub fn new(clock: Arc<dyn Clock>, workers: impl Fn() -> Vec<HealthEntry> + Send + Sync + 'static) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, workers: impl Fn() -> Vec<WorkerHealth> + Send + Sync + 'static) -> Self {
+        let (ask_workers, workers) = (Box::new(workers), Mutex::default());
         let (contributors, checks) = (Mutex::default(), Mutex::default());
         Self {
             shared: Arc::new(Shared {
                 clock,
-                workers: Box::new(workers),
+                ask_workers,
+                workers,
                 contributors,
                 checks,
             }),
@@ -129,22 +132,37 @@ impl HealthRegistry {
         let answers = futures_util::future::join_all(asked).await;
         for (watched, health) in first.into_iter().zip(answers) {
             self.shared.record(&watched.contribution, health);
+            let name = watched.contribution.name.clone();
             let check = tokio::spawn(watched.run(Arc::clone(&self.shared)));
-            lock(&self.shared.checks).push(check);
+            if let Some(other) = lock(&self.shared.checks).insert(name, check) {
+                other.abort();
+            }
         }
         let shared = Arc::clone(&self.shared);
-        lock(&self.shared.checks).push(tokio::spawn(async move {
-            loop {
-                shared.look_at_workers();
-                tokio::time::sleep(LOOK).await;
-            }
-        }));
+        lock(&self.shared.checks).entry(String::new()).or_insert_with(|| {
+            tokio::spawn(async move {
+                loop {
+                    shared.look_at_workers();
+                    tokio::time::sleep(LOOK).await;
+                }
+            })
+        });
         Ok(())
+    }
+
+    /// Stops these checks and forgets what they said.
+    pub fn forget(&self, names: &[String]) {
+        for name in names {
+            if let Some(check) = lock(&self.shared.checks).remove(name) {
+                check.abort();
+            }
+            lock(&self.shared.contributors).remove(name);
+        }
     }
 
     /// Stops all checks; what was last said stays.
     pub fn stop(&self) {
-        for check in std::mem::take(&mut *lock(&self.shared.checks)) {
+        for check in std::mem::take(&mut *lock(&self.shared.checks)).into_values() {
             check.abort();
         }
     }

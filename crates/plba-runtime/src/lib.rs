@@ -3,22 +3,31 @@
 //!
 //! | concern | module |
 //! |---|---|
-//! | one process from start to exit | [`manager`], [`platform`], [`state`], [`shutdown`] |
+//! | one process from start to exit | [`manager`], [`blueprint`], [`modules`], [`reload`], [`state`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
-//! | configuration | [`config`] |
+//! | configuration | [`config`], [`platform`] |
 //! | logging | [`logging`] |
-//! | health, traces, control plane, services | [`health`], [`trace`], [`control`], [`services`] |
+//! | health, traces, services | [`health`], [`trace`], [`services`] |
+//! | control plane | [`control`], [`views`], [`audit`], [`token`] |
 //! | time | [`clock`] |
 
 pub mod audit;
+pub mod blueprint;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod health;
 pub mod logging;
+pub mod manager;
+pub mod modules;
 pub mod panic;
+pub mod platform;
+pub mod reload;
 pub mod services;
+pub mod shutdown;
 pub mod state;
 pub mod supervisor;
+pub mod token;
 pub mod trace;
+pub mod views;
 pub mod worker;

@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use plba_contracts::clock::Clock;
 use plba_contracts::control::{ControlTransport, TransportSettings};
-use plba_contracts::health::HealthContribution;
-use plba_contracts::services::ServiceDefinition;
 use plba_contracts::stop::{StopHandle, StopPhase};
-use plba_contracts::trace::{TraceFactory, TraceTransport};
-use plba_contracts::worker::WorkerDefinition;
-use plba_contracts::describe;
+use plba_contracts::trace::TraceTransport;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::{error, info, warn};
 
@@ -22,13 +18,13 @@ use crate::clock::SystemClock;
 use crate::config::ConfigurationManager;
 use crate::control::{ControlParts, ControlPlane, ControlPlaneService, Lifecycle, Stage, transport_failed};
 use crate::health::HealthRegistry;
-use crate::logging::{self, LoggingHandle};
+use crate::logging;
+use crate::modules::{Foundation, RunningModules};
 use crate::platform::PlatformConfig;
 use crate::reload::Reloader;
-use crate::services::{Provided, ServiceContainer};
 use crate::shutdown::{Asked, ExitReason, Signals, StopReport};
 use crate::state::{self, StateDirectory};
-use crate::supervisor::WorkerSupervisor;
+use crate::supervisor::{WatchdogOptions, WorkerSupervisor};
 use crate::token;
 use crate::trace::{TraceExport, TraceService};
 use crate::views;
@@ -54,7 +50,10 @@ pub struct StartupError {
 
 impl StartupError {
     fn failed(message: impl ToString) -> Self {
-        Self { reason: ExitReason::StartFailed, message: message.to_string() }
+        Self {
+            reason: ExitReason::StartFailed,
+            message: message.to_string(),
+        }
     }
 }
 
@@ -64,7 +63,10 @@ impl From<BlueprintError> for StartupError {
             BlueprintError::Misconfigured(_) => ExitReason::Misconfigured,
             BlueprintError::Assembly { .. } | BlueprintError::Name(_) => ExitReason::StartFailed,
         };
-        Self { reason, message: error.to_string() }
+        Self {
+            reason,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -75,7 +77,11 @@ impl RuntimeManager {
         transports: Vec<Arc<dyn ControlTransport>>,
         trace_transports: Vec<Arc<dyn TraceTransport>>,
     ) -> Self {
-        Self { launch, transports, trace_transports }
+        Self {
+            launch,
+            transports,
+            trace_transports,
+        }
     }
 
     /// Runs the application from start to stop and says how it ended. Signals are heard from the first moment.
@@ -86,7 +92,10 @@ impl RuntimeManager {
     /// # Errors
     /// It could not start.
     pub fn run(self) -> Result<ExitReason, StartupError> {
-        let own = Builder::new_current_thread().enable_all().build().map_err(StartupError::failed)?;
+        let own = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartupError::failed)?;
         let workers = workers_executor().map_err(StartupError::failed)?;
         let outcome = own.block_on(self.live(workers.handle().clone()));
         // Threads that would not end are left behind; the process is about to end anyway.
@@ -98,25 +107,41 @@ impl RuntimeManager {
         let mut signals = Signals::listen().map_err(StartupError::failed)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let blueprint = Blueprint::draw(&self.launch).await?;
-        let Blueprint { configuration, platform, modules } = blueprint;
+        let Blueprint {
+            configuration,
+            platform,
+            modules,
+        } = blueprint;
 
-        let directory = platform.state_dir.as_path();
+        let directory = platform.state_dir.as_path().to_owned();
+        let directory = directory.as_path();
         let state = StateDirectory::lock(directory, &self.launch.application, clock.now());
         let mut state = state.map_err(StartupError::failed)?;
-        let (traces, export) =
-            TraceService::new(&platform.trace, Arc::clone(&clock), fastrand::u64(..), self.trace_transports);
-        let logging = logging::init(&platform.logging, vec![Box::new(traces.layer())]).map_err(StartupError::failed)?;
+        let (traces, export) = TraceService::new(
+            &platform.trace,
+            Arc::clone(&clock),
+            fastrand::u64(..),
+            self.trace_transports,
+        );
+        let logging = logging::init(&platform.logging, Arc::clone(&clock), vec![Box::new(traces.layer())])
+            .map_err(StartupError::failed)?;
 
-        let mut process = Process::new(&self.launch.application, clock, workers, platform, configuration, traces)?;
+        let mut process = Process::new(
+            &self.launch.application,
+            clock,
+            workers,
+            platform,
+            configuration,
+            traces,
+        )?;
         process.open_control_plane(self.transports, &mut state).await?;
         let exporting = process.export_traces(export);
-        let greetings = modules.iter().flat_map(|module| module.parts.greetings.clone()).collect::<Vec<_>>();
-
-        let started = process.start_while_listening(modules, &mut signals, logging).await;
+        let started = process.start(modules, &mut signals).await;
         let (cause, failure) = match started {
-            Started::Ready(reloader) => {
-                greet(&process, &greetings, directory);
-                (process.work(&mut signals, reloader).await, None)
+            Started::Ready => {
+                process.greet();
+                let mut reloader = Reloader::new(Arc::clone(&process.configuration), logging, self.launch.clone());
+                (process.work(&mut signals, &mut reloader).await, None)
             }
             Started::Interrupted(cause) => (cause, None),
             Started::Failed(message) => {
@@ -137,20 +162,11 @@ impl RuntimeManager {
 /// The executor that workers run on: a thread for each core, and at least two, so that one that blocks leaves another.
 fn workers_executor() -> std::io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    Builder::new_multi_thread().worker_threads(cores.max(2)).thread_name("worker").enable_all().build()
-}
-
-fn greet(process: &Process, greetings: &[String], directory: &Path) {
-    info!("{} is ready", process.application);
-    for greeting in greetings {
-        info!("{greeting}");
-    }
-    if let Some(control) = &process.control {
-        for address in control.addresses() {
-            let token = directory.join(token::FILE);
-            info!("control plane: {address}, token in {}", token.display());
-        }
-    }
+    Builder::new_multi_thread()
+        .worker_threads(cores.max(2))
+        .thread_name("worker")
+        .enable_all()
+        .build()
 }
 
 fn report_stop(report: &StopReport, directory: &Path) {
@@ -170,7 +186,7 @@ fn report_stop(report: &StopReport, directory: &Path) {
 /// How a start ended.
 enum Started {
     /// Every worker is ready.
-    Ready(Reloader),
+    Ready,
     /// A signal came first.
     Interrupted(&'static str),
     /// It failed, with this message.
@@ -190,7 +206,7 @@ struct Process {
     plane: ControlPlane,
     lifecycle: Lifecycle,
     control: Option<ControlPlaneService>,
-    container: Option<Arc<ServiceContainer>>,
+    modules: Option<RunningModules>,
     end_of_traces: StopHandle,
 }
 
@@ -203,16 +219,17 @@ impl Process {
         configuration: ConfigurationManager,
         traces: TraceService,
     ) -> Result<Self, StartupError> {
-        let supervisor = {
-            let _on_workers = workers.enter();
-            WorkerSupervisor::new(Arc::clone(&clock), fastrand::u64(..))
-        };
+        let watchdog = WatchdogOptions::default();
+        let supervisor = WorkerSupervisor::with_workers_on(&workers, Arc::clone(&clock), fastrand::u64(..), watchdog);
         let configuration = Arc::new(configuration);
         let health = HealthRegistry::new(Arc::clone(&clock), views::worker_health(supervisor.clone()));
         let directory = platform.state_dir.as_path();
         let token = token::of(&platform.control, directory).map_err(StartupError::failed)?;
         let audit = AuditLog::open(directory).map_err(|error| {
-            StartupError::failed(format!("the audit log in {} can't be written: {error}", directory.display()))
+            StartupError::failed(format!(
+                "the audit log in {} can't be written: {error}",
+                directory.display()
+            ))
         })?;
         let stall_limit = Duration::from(platform.health.stall_limit);
         let lifecycle = Lifecycle::default();
@@ -236,7 +253,7 @@ impl Process {
             }),
         });
         let application = application.to_owned();
-        let (control, container, end_of_traces) = (None, None, StopHandle::new());
+        let (control, modules, end_of_traces) = (None, None, StopHandle::new());
         Ok(Self {
             application,
             clock,
@@ -249,7 +266,7 @@ impl Process {
             plane,
             lifecycle,
             control,
-            container,
+            modules,
             end_of_traces,
         })
     }
@@ -263,7 +280,10 @@ impl Process {
             return Ok(());
         }
         let control = &self.platform.control;
-        let settings = TransportSettings { listen: control.listen.clone(), hosts: control.hosts.clone() };
+        let settings = TransportSettings {
+            listen: control.listen.clone(),
+            hosts: control.hosts.clone(),
+        };
         let opened = ControlPlaneService::open(self.plane.clone(), transports, settings).await;
         let service = opened.map_err(|error| StartupError::failed(transport_failed(error)))?;
         if let Some(address) = service.addresses().first() {
@@ -278,20 +298,33 @@ impl Process {
         self.workers.spawn(export.run(async move { end.requested().await }))
     }
 
-    async fn start_while_listening(
-        &mut self,
-        modules: Vec<AssembledModule>,
-        signals: &mut Signals,
-        logging: LoggingHandle,
-    ) -> Started {
-        let starting = self.start(modules, logging);
+    /// Puts the modules together and starts them, listening to signals meanwhile.
+    async fn start(&mut self, modules: Vec<AssembledModule>, signals: &mut Signals) -> Started {
+        let foundation = Foundation {
+            clock: Arc::clone(&self.clock),
+            workers: self.workers.clone(),
+            supervisor: self.supervisor.clone(),
+            health: self.health.clone(),
+            plane: self.plane.clone(),
+            traces: self.traces.clone(),
+        };
+        let modules = match RunningModules::new(modules, foundation) {
+            Ok(modules) => self.modules.insert(modules),
+            Err(message) => return Started::Failed(message),
+        };
+        let starting = modules.start();
         tokio::pin!(starting);
         loop {
             tokio::select! {
-                started = &mut starting => return match started {
-                    Ok(reloader) => Started::Ready(reloader),
-                    Err(message) => Started::Failed(message),
-                },
+                started = &mut starting => {
+                    return match started {
+                        Ok(()) => {
+                            self.lifecycle.enter(Stage::Ready);
+                            Started::Ready
+                        }
+                        Err(message) => Started::Failed(message),
+                    };
+                }
                 asked = signals.next() => match asked {
                     Asked::Stop(cause) => return Started::Interrupted(cause),
                     Asked::Reload => info!("SIGHUP is left alone: the process is still starting"),
@@ -300,44 +333,36 @@ impl Process {
         }
     }
 
-    /// Builds services, starts health checks and workers. Runs on the workers' executor, where what is built may spawn.
-    async fn start(&mut self, modules: Vec<AssembledModule>, logging: LoggingHandle) -> Result<Reloader, String> {
-        let mut parts = StartParts::default();
-        let mut kept = Vec::new();
-        for module in modules {
-            kept.push((Arc::clone(&module.module), module.table.clone(), names(&module.parts.workers)));
-            parts.services.extend(module.parts.services);
-            parts.workers.extend(module.parts.workers);
-            parts.health.extend(module.parts.health);
-            parts.endpoints.extend(module.parts.endpoints);
+    fn greet(&self) {
+        info!("{} is ready", self.application);
+        for greeting in self.modules.iter().flat_map(RunningModules::greetings) {
+            info!("{greeting}");
         }
-        let provided = Provided::default()
-            .with::<dyn Clock>(Arc::clone(&self.clock))
-            .with::<dyn TraceFactory>(Arc::new(self.traces.clone()));
-        let container = ServiceContainer::new(parts.services, provided).map_err(|error| error.to_string())?;
-        let container = Arc::new(container);
-        self.container = Some(Arc::clone(&container));
-        let services = container.services();
-        let contributed = self.plane.contribute(parts.endpoints, services.clone(), self.workers.clone());
-        contributed.map_err(|error| error.to_string())?;
-        let (health, supervisor) = (self.health.clone(), self.supervisor.clone());
-        let (definitions, contributions) = (parts.workers, parts.health);
-        let start = self.workers.spawn(async move {
-            container.build_all().await.map_err(|error| describe(&error))?;
-            health.watch(contributions, &services).await.map_err(|error| describe(error.as_ref()))?;
-            supervisor.start(definitions, services).await.map_err(|error| describe(&error))
-        });
-        start.await.map_err(|broken| format!("the start was cut short: {broken}"))??;
-        self.lifecycle.enter(Stage::Ready);
-        Ok(Reloader::new(Arc::clone(&self.configuration), logging, self.supervisor.clone(), kept))
+        for address in self.control.iter().flat_map(ControlPlaneService::addresses) {
+            let token = token::path(&self.platform.control, self.platform.state_dir.as_path());
+            info!("control plane at {address}, with the token in {token}");
+        }
     }
 
     /// Waits for a stop; carries out reloads on the way. Returns what asked for the stop.
-    async fn work(&self, signals: &mut Signals, mut reloader: Reloader) -> &'static str {
+    async fn work(&mut self, signals: &mut Signals, reloader: &mut Reloader) -> &'static str {
         loop {
             match signals.next().await {
                 Asked::Stop(cause) => return cause,
-                Asked::Reload => reloader.reload().await,
+                Asked::Reload => {
+                    let Some(modules) = &mut self.modules else { continue };
+                    let reloading = reloader.reload(modules);
+                    tokio::pin!(reloading);
+                    loop {
+                        tokio::select! {
+                            () = &mut reloading => break,
+                            asked = signals.next() => match asked {
+                                Asked::Stop(cause) => return cause,
+                                Asked::Reload => info!("SIGHUP is left alone: a reload is under way"),
+                            },
+                        }
+                    }
+                }
             }
         }
     }
@@ -352,7 +377,10 @@ impl Process {
         self.lifecycle.enter(Stage::Stopping);
         let (asked, since) = (self.clock.now(), self.clock.monotonic());
         let budget = Duration::from(self.platform.stop_budget);
-        info!("stopping ({cause}): at most {:.0} s; a second signal interrupts what is in hand", budget.as_secs_f64());
+        info!(
+            "stopping ({cause}): at most {:.0} s; a second signal interrupts what is in hand",
+            budget.as_secs_f64()
+        );
         let force = StopHandle::new();
         let stopping = self.supervisor.stop(budget, force.signal());
         tokio::pin!(stopping);
@@ -368,15 +396,20 @@ impl Process {
             }
         };
         self.health.stop();
-        if let Some(container) = self.container.take() {
-            let closing = self.workers.spawn(async move { container.close_all().await });
-            if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-                warn!("services did not close within {} s and were left behind", CLOSE_TIMEOUT.as_secs());
-            }
+        if let Some(modules) = self.modules.take()
+            && tokio::time::timeout(CLOSE_TIMEOUT, modules.close()).await.is_err()
+        {
+            warn!(
+                "services did not close within {} s and were left behind",
+                CLOSE_TIMEOUT.as_secs()
+            );
         }
         self.end_of_traces.stop(false);
         let exported = tokio::time::timeout(CLOSE_TIMEOUT, exporting).await;
-        let spans_lost = exported.ok().and_then(Result::ok).unwrap_or_else(|| self.traces.counts().1);
+        let spans_lost = exported
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_else(|| self.traces.counts().1);
         StopReport {
             application: self.application.clone(),
             cause: cause.to_owned(),
@@ -394,16 +427,4 @@ impl Process {
             control.close().await;
         }
     }
-}
-
-#[derive(Default)]
-struct StartParts {
-    services: Vec<ServiceDefinition>,
-    workers: Vec<WorkerDefinition>,
-    health: Vec<HealthContribution>,
-    endpoints: Vec<plba_contracts::control::Endpoint>,
-}
-
-fn names(workers: &[WorkerDefinition]) -> Vec<String> {
-    workers.iter().map(|worker| worker.name.clone()).collect()
 }

@@ -66,13 +66,21 @@ impl Default for PlatformConfig {
 
 impl Default for ControlConfig {
     fn default() -> Self {
-        Self { enabled: true, listen: "127.0.0.1:8080".into(), hosts: Vec::new(), token_file: None, token: None }
+        Self {
+            enabled: true,
+            listen: "127.0.0.1:8080".into(),
+            hosts: Vec::new(),
+            token_file: None,
+            token: None,
+        }
     }
 }
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { stall_limit: TimeSpan::seconds(60) }
+        Self {
+            stall_limit: TimeSpan::seconds(60),
+        }
     }
 }
 
@@ -81,8 +89,16 @@ impl ConfigSection for PlatformConfig {
         let positive = "a span longer than 0 is needed";
         faults.require(!self.stop_budget.0.is_zero(), "stop_budget", positive);
         faults.require(!self.health.stall_limit.0.is_zero(), "health.stall_limit", positive);
-        faults.require((0.0..=1.0).contains(&self.trace.sample), "trace.sample", "a share lies between 0 and 1");
-        faults.require(self.trace.keep <= 100_000, "trace.keep", "at most 100,000 spans can be kept in memory");
+        faults.require(
+            (0.0..=1.0).contains(&self.trace.sample),
+            "trace.sample",
+            "a share lies between 0 and 1",
+        );
+        faults.require(
+            self.trace.keep <= 100_000,
+            "trace.keep",
+            "at most 100,000 spans can be kept in memory",
+        );
         self.control.validate(faults);
     }
 }
@@ -90,13 +106,22 @@ impl ConfigSection for PlatformConfig {
 impl ControlConfig {
     /// Whether only this machine can reach the address.
     pub fn is_loopback(&self) -> bool {
-        let host = self.listen.rsplit_once(':').map_or(self.listen.as_str(), |(host, _)| host);
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        let host = self
+            .listen
+            .rsplit_once(':')
+            .map_or(self.listen.as_str(), |(host, _)| host);
+        let address = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<std::net::IpAddr>();
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 
     fn validate(&self, faults: &mut Faults) {
-        let port = self.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let port = self
+            .listen
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
         let message = "an address with a port is needed, such as \"127.0.0.1:8080\"";
         faults.require(port.is_some(), "control.listen", message);
         let credentials = self.token_file.is_some() || self.token.is_some();

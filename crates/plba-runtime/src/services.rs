@@ -95,23 +95,42 @@ impl ServiceContainer {
         Ok(())
     }
 
-    /// Closes what was built, the last one first. A panic while closing is logged and does not keep the others open.
+    /// Closes what was built here, the last one first. A panic while closing is logged and does not keep the others open.
     pub async fn close_all(&self) {
-        let built = std::mem::take(&mut *self.built.lock().unwrap_or_else(PoisonError::into_inner));
-        for key in built.into_iter().rev() {
-            let Some(entry) = self.entries.get(&key) else { continue };
-            let close = entry
-                .definition
-                .as_ref()
-                .and_then(|definition| definition.close.clone());
-            if let (Some(close), Some(service)) = (close, entry.cell.get()) {
-                debug!(service = %key, "closing");
-                if let Err(panic) = AssertUnwindSafe(async { close(Arc::clone(service)).await })
-                    .catch_unwind()
-                    .await
-                {
-                    warn!(service = %key, reason = panic_message(panic.as_ref()), "closing a service panicked");
-                }
+        self.close(|_| true).await;
+    }
+
+    /// Closes those of the services that were built here whose keys are wanted, the last one first.
+    pub async fn close(&self, wanted: impl Fn(&ServiceKey) -> bool) {
+        let closing: Vec<ServiceKey> = {
+            let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+            let (closing, kept) = built.drain(..).partition(|key| wanted(key));
+            *built = kept;
+            closing
+        };
+        for key in closing.into_iter().rev() {
+            self.close_one(&key).await;
+        }
+    }
+
+    /// Whether anything that was built here is still open.
+    pub fn holds_any(&self) -> bool {
+        !self.built.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    async fn close_one(&self, key: &ServiceKey) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let close = entry
+            .definition
+            .as_ref()
+            .and_then(|definition| definition.close.clone());
+        if let (Some(close), Some(service)) = (close, entry.cell.get()) {
+            debug!(service = %key, "closing");
+            if let Err(panic) = AssertUnwindSafe(async { close(Arc::clone(service)).await })
+                .catch_unwind()
+                .await
+            {
+                warn!(service = %key, reason = panic_message(panic.as_ref()), "closing a service panicked");
             }
         }
     }
@@ -203,10 +222,21 @@ impl ServiceSource for Handle {
 }
 
 /// Services that exist before any module assembles: the platform's own.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Provided(Vec<(ServiceKey, ErasedService)>);
 
 impl Provided {
+    /// Adds what another container has built under these keys; it stays the other's to close.
+    #[must_use]
+    pub fn carried_over(mut self, from: &ServiceContainer, keys: impl IntoIterator<Item = ServiceKey>) -> Self {
+        for key in keys {
+            if let Some(service) = from.entries.get(&key).and_then(|entry| entry.cell.get()) {
+                self.0.push((key, Arc::clone(service)));
+            }
+        }
+        self
+    }
+
     /// Adds a ready-made service.
     #[must_use]
     pub fn with<T: ?Sized + Send + Sync + 'static>(mut self, service: Arc<T>) -> Self {

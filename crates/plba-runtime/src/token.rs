@@ -34,6 +34,15 @@ pub enum TokenError {
     Short(String),
 }
 
+/// Where the admin's token is to be found, for people.
+pub fn path(config: &ControlConfig, state: &Path) -> String {
+    match (&config.token, &config.token_file) {
+        (Some(_), _) => "the configuration".into(),
+        (None, Some(path)) => path.as_path().display().to_string(),
+        (None, None) => state.join(FILE).display().to_string(),
+    }
+}
+
 /// The admin's token: configured, kept, or made now.
 ///
 /// # Errors
@@ -68,7 +77,11 @@ pub fn existing(config: &ControlConfig, state: &Path) -> Result<Secret, TokenErr
 }
 
 fn read(path: &Path) -> Result<Secret, TokenError> {
-    let failed = |source| TokenError::File { path: path.display().to_string(), doing: "read", source };
+    let failed = |source| TokenError::File {
+        path: path.display().to_string(),
+        doing: "read",
+        source,
+    };
     let text = fs::read_to_string(path).map_err(failed)?;
     let token = text.trim();
     if token.len() < SHORTEST {
@@ -78,9 +91,15 @@ fn read(path: &Path) -> Result<Secret, TokenError> {
 }
 
 fn make(path: &Path) -> Result<Secret, TokenError> {
-    let failed = |source| TokenError::File { path: path.display().to_string(), doing: "written", source };
+    let failed = |source| TokenError::File {
+        path: path.display().to_string(),
+        doing: "written",
+        source,
+    };
     let mut random = [0_u8; 32];
-    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(failed)?;
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random))
+        .map_err(failed)?;
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     write_private(path, format!("{token}\n").as_bytes()).map_err(failed)?;
     Ok(Secret::from(token))

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber, info, warn};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -113,6 +114,7 @@ impl TraceService {
         TraceLayer {
             shared: Arc::clone(&self.shared),
         }
+        .with_filter(LevelFilter::INFO)
     }
 
     /// The latest finished spans, the newest first, of one journey or of all.

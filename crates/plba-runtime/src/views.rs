@@ -77,26 +77,54 @@ pub struct Status {
 pub fn own(facts: Facts) -> Vec<Endpoint> {
     let facts = Arc::new(facts);
     vec![
-        view(&facts, "status", "Tells how the process is, at a glance.", |facts, _| Ok(facts.status())),
-        view(&facts, "workers", "Lists the workers and what each does.", |facts, _| Ok(facts.workers())),
-        view(&facts, "health", "Tells how every part is, the worst first.", |facts, _| Ok(facts.health())),
-        view(&facts, "traces", "Lists the latest finished spans.", |facts, parameters| facts.traces(&parameters))
-            .parameter("trace", "only spans of this journey (32 hexadecimal digits)")
-            .parameter("limit", "how many at most, up to 1000; 100 when left out"),
-        view(&facts, "config", "Shows the running configuration with origins; secrets are masked.", |facts, _| {
-            serde_json::to_value(facts.configuration.current().show()).map_err(|error| ControlError::Failed(error.into()))
-        }),
+        view(
+            &facts,
+            "status",
+            "Tells how the process is, at a glance.",
+            |facts, _| Ok(facts.status()),
+        ),
+        view(
+            &facts,
+            "workers",
+            "Lists the workers and what each does.",
+            |facts, _| Ok(facts.workers()),
+        ),
+        view(
+            &facts,
+            "health",
+            "Tells how every part is, the worst first.",
+            |facts, _| Ok(facts.health()),
+        ),
+        view(
+            &facts,
+            "traces",
+            "Lists the latest finished spans.",
+            |facts, parameters| facts.traces(&parameters),
+        )
+        .parameter("trace", "only spans of this journey (32 hexadecimal digits)")
+        .parameter("limit", "how many at most, up to 1000; 100 when left out"),
+        view(
+            &facts,
+            "config",
+            "Shows the running configuration with origins; secrets are masked.",
+            |facts, _| {
+                serde_json::to_value(facts.configuration.current().show())
+                    .map_err(|error| ControlError::Failed(error.into()))
+            },
+        ),
     ]
 }
 
-fn view<T: Serialize + JsonSchema>(
+fn view<T: Serialize + JsonSchema + Send + 'static>(
     facts: &Arc<Facts>,
     name: &'static str,
     summary: &'static str,
     tell: fn(&Facts, Parameters) -> Result<T, ControlError>,
 ) -> Endpoint {
     let facts = Arc::clone(facts);
-    Endpoint::view(name, summary, move |_, parameters| std::future::ready(tell(&facts, parameters)))
+    Endpoint::view(name, summary, move |_, parameters| {
+        std::future::ready(tell(&facts, parameters))
+    })
 }
 
 impl Facts {
@@ -132,22 +160,32 @@ impl Facts {
 
     fn traces(&self, parameters: &Parameters) -> Result<Vec<FinishedSpan>, ControlError> {
         let limit = limit(parameters, 100)?;
-        Ok(self.traces.recent(parameters.get("trace").and_then(Value::as_str), limit))
+        Ok(self
+            .traces
+            .recent(parameters.get("trace").and_then(Value::as_str), limit))
     }
 }
 
 /// The parameter `limit`, a number or its text, within bounds.
 fn limit(parameters: &Parameters, default: usize) -> Result<usize, ControlError> {
-    let Some(given) = parameters.get("limit") else { return Ok(default) };
+    let Some(given) = parameters.get("limit") else {
+        return Ok(default);
+    };
     let number = given.as_u64().or_else(|| given.as_str()?.parse().ok());
-    let number = number.and_then(|number| usize::try_from(number).ok()).filter(|number| (1..=MOST).contains(number));
+    let number = number
+        .and_then(|number| usize::try_from(number).ok())
+        .filter(|number| (1..=MOST).contains(number));
     number.ok_or_else(|| ControlError::Invalid(format!("limit takes a number from 1 to {MOST}, not {given}")))
 }
 
 /// How the workers are, for the health registry.
 pub fn worker_health(supervisor: WorkerSupervisor) -> impl Fn() -> Vec<WorkerHealth> + Send + Sync + 'static {
     move || {
-        let told = |view: WorkerView| WorkerHealth { name: view.name, health: view.health, criticality: view.criticality };
+        let told = |view: WorkerView| WorkerHealth {
+            name: view.name,
+            health: view.health,
+            criticality: view.criticality,
+        };
         supervisor.snapshot().into_iter().map(told).collect()
     }
 }
@@ -155,8 +193,15 @@ pub fn worker_health(supervisor: WorkerSupervisor) -> impl Fn() -> Vec<WorkerHea
 /// Whether the platform can make progress: the workers' executor moves, and no worker that liveness depends on is hung.
 pub fn live(supervisor: WorkerSupervisor, stall_limit: Duration) -> Box<Verdict> {
     Box::new(move || {
-        let stalled = supervisor.executor_stalled_for().is_some_and(|stalled| stalled > stall_limit);
-        let hung = || supervisor.snapshot().iter().any(|worker| worker.liveness && worker.is_hung());
+        let stalled = supervisor
+            .executor_stalled_for()
+            .is_some_and(|stalled| stalled > stall_limit);
+        let hung = || {
+            supervisor
+                .snapshot()
+                .iter()
+                .any(|worker| worker.liveness && worker.is_hung())
+        };
         !stalled && !hung()
     })
 }
