@@ -30,6 +30,9 @@ pub struct DeskOptions {
     pub profiles: Vec<CustomerProfile>,
     /// What happens to orders from other addresses. Default `accept_as_guest`.
     pub unknown_senders: UnknownSenders,
+    /// The `List-Id`s of the company's own distribution addresses: mail that comes by one of them is not list mail.
+    /// Default none.
+    pub own_lists: Vec<String>,
     /// How many days back an order with the same customer and lines is named as a possible duplicate; 0 switches that
     /// off. Default 7.
     pub duplicate_window_days: u32,
@@ -42,6 +45,7 @@ impl Default for DeskOptions {
             replies: ReplyOptions::default(),
             profiles: Vec::new(),
             unknown_senders: UnknownSenders::default(),
+            own_lists: Vec::new(),
             duplicate_window_days: 7,
         }
     }
@@ -65,10 +69,21 @@ pub struct DeskSettings {
     replies: ReplySettings,
     profiles: Profiles,
     unknown_senders: UnknownSenders,
+    own_lists: Vec<String>,
     duplicate_window: SignedDuration,
 }
 
 impl DeskOptions {
+    /// The defaults, with the customers of the sample mails: what suits the embedded catalogue and inbox.
+    #[must_use]
+    pub fn for_samples() -> Self {
+        // The embedded text is read by a test, so there is no other case.
+        Self {
+            profiles: crate::samples::profiles().unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
     /// Checks all options.
     ///
     /// # Errors
@@ -85,6 +100,7 @@ impl DeskOptions {
                 replies,
                 profiles,
                 unknown_senders: self.unknown_senders,
+                own_lists: self.own_lists.clone(),
                 duplicate_window: SignedDuration::from_hours(24 * i64::from(self.duplicate_window_days)),
             }),
             _ => Err(faults),
@@ -192,7 +208,8 @@ impl OrderDesk {
     /// # Errors
     /// [`ProcessError`]; nothing was recorded.
     pub fn process(&self, raw: &[u8], received: Timestamp) -> Result<Processed, ProcessError> {
-        let mail = reading::read(raw, &self.settings.limits)?;
+        let mut mail = reading::read(raw, &self.settings.limits)?;
+        mail.forgive_lists(&self.settings.own_lists);
         let key = MessageKey {
             message_id: mail.message_id.clone(),
             body_hash: mail.body_hash.clone(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::desk::{DeskOptions, NotAnOrder, OrderDesk, Processed};
 use crate::domain::{Catalogue, Money, OrderId, OrderStatus, UnknownSenders};
 use crate::reply::{Delivered, OutboxMaildir};
-use crate::samples::{self, SAMPLES, generate};
+use crate::samples::{SAMPLES, generate};
 use crate::store::{Counts, OrderFilter, OrderReads, OrderStore};
 use jiff::Timestamp;
 
@@ -51,10 +51,7 @@ fn desk(directory: &Path, options: &DeskOptions) -> OrderDesk {
 }
 
 fn options() -> DeskOptions {
-    DeskOptions {
-        profiles: samples::profiles().unwrap(),
-        ..DeskOptions::default()
-    }
+    DeskOptions::for_samples()
 }
 
 fn now() -> Timestamp {
@@ -407,6 +404,33 @@ fn a_message_without_an_order_is_answered_only_where_the_options_say_so() {
             pending_reply: Some(_)
         }
     ));
+}
+
+#[test]
+fn mail_by_an_own_list_is_judged_without_the_list() {
+    let shop = Shop::open(
+        "lists",
+        &DeskOptions {
+            own_lists: vec!["Orders.shop.example".to_owned()],
+            ..options()
+        },
+    );
+    let process = |headers: &str| {
+        let raw = format!("From: a@b.example\r\nPrecedence: list\r\n{headers}\r\n\r\n2 x ART-001\r\n");
+        shop.process(raw.as_bytes())
+    };
+    let answered = process("Message-ID: <1@b>\r\nList-Id: Orders <orders.shop.example>");
+    assert!(
+        matches!(answered, Processed::Stored { outbox_id: Some(_), .. }),
+        "{answered:?}"
+    );
+    let silent = process("Message-ID: <2@b>\r\nList-Id: <orders.shop.example>\r\nAuto-Submitted: auto-generated");
+    assert!(
+        matches!(silent, Processed::Stored { outbox_id: None, .. }),
+        "{silent:?}"
+    );
+    let foreign = process("Message-ID: <3@b>\r\nList-Id: <news.other.example>");
+    assert!(matches!(foreign, Processed::NotAnOrder { .. }), "{foreign:?}");
 }
 
 #[test]

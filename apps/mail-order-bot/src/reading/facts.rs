@@ -38,11 +38,13 @@ impl Automation {
     }
 }
 
-/// Judges by the header fields; `field` gives the unfolded value of a field by its lower-case name.
+/// Judges by the header fields; `field` gives the unfolded value of a field by its lower-case name. `by_list` says
+/// whether the marks of a mailing list count.
 pub(super) fn judge<'h>(
     field: impl Fn(&str) -> Option<&'h str>,
     content_type: &str,
     from: Option<&str>,
+    by_list: bool,
 ) -> Option<Automation> {
     let value = |name: &str| {
         field(name)
@@ -77,7 +79,8 @@ pub(super) fn judge<'h>(
         "list-owner",
         "list-archive",
     ];
-    if matches!(precedence.as_str(), "bulk" | "list" | "junk") || listed.iter().any(|name| field(name).is_some()) {
+    let listed = precedence == "list" || listed.iter().any(|name| field(name).is_some());
+    if matches!(precedence.as_str(), "bulk" | "junk") || listed && by_list {
         return Some(Automation::Bulk);
     }
     if !submitted.is_empty() && submitted != "no" {
@@ -124,12 +127,16 @@ mod tests {
                 |wanted| (wanted == *name).then_some(*value),
                 "text/plain",
                 Some("a@b.c"),
+                true,
             );
             assert_eq!(found, *expected, "{name}: {value}");
         }
-        assert_eq!(judge(|_| None, "multipart/report", None), Some(Automation::Bounce));
         assert_eq!(
-            judge(|_| None, "text/plain", Some("MAILER-DAEMON@b.c")),
+            judge(|_| None, "multipart/report", None, true),
+            Some(Automation::Bounce)
+        );
+        assert_eq!(
+            judge(|_| None, "text/plain", Some("MAILER-DAEMON@b.c"), true),
             Some(Automation::Bounce)
         );
     }

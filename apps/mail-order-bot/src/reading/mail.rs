@@ -49,8 +49,22 @@ pub struct IncomingMail {
     pub references: Vec<String>,
     /// Whether a machine sent it.
     pub automation: Option<Automation>,
+    /// The `List-Id` without angle brackets, in lower case.
+    pub list_id: Option<String>,
+    apart_from_list: Option<Automation>,
     /// Its contents.
     pub leaves: Vec<Leaf>,
+}
+
+impl IncomingMail {
+    /// Judges the message as if the list had not handled it, if it came by one of `own_lists`: a company's own
+    /// distribution address (a Google group, for instance) marks every mail as list mail.
+    pub fn forgive_lists(&mut self, own_lists: &[String]) {
+        let own = |id: &String| own_lists.iter().any(|own| own.eq_ignore_ascii_case(id));
+        if self.list_id.as_ref().is_some_and(own) {
+            self.automation = self.apart_from_list;
+        }
+    }
 }
 
 pub(super) fn parse(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, ReadError> {
@@ -78,10 +92,14 @@ pub(super) fn parse(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, 
         let parts = [address, &date, &subject, &body_hash];
         format!("missing-{}", hex(&Sha256::digest(parts.join("\n"))))
     });
+    let list_id = field(&headers, &head, "list-id").map(|value| list_id(&value));
+    let (automation, apart_from_list) = automation(&headers, &head, from.as_ref());
     Ok(IncomingMail {
         has_message_id: own_id.is_some(),
         references: references(&headers, own_id),
-        automation: automation(&headers, &head, from.as_ref()),
+        automation,
+        list_id,
+        apart_from_list,
         reply_to: headers.reply_to().and_then(first_address),
         to: headers
             .to()
@@ -155,7 +173,14 @@ fn references(headers: &Message<'_>, own: Option<String>) -> Vec<String> {
     thread.split_off(thread.len().saturating_sub(MAX_REFERENCES))
 }
 
-fn automation(headers: &Message<'_>, head: &[u8], from: Option<&Sender>) -> Option<Automation> {
+/// `Orders <orders.example.com>` → `orders.example.com` (RFC 2919).
+fn list_id(value: &str) -> String {
+    let id = value.rsplit_once('<').map_or(value, |(_, id)| id);
+    id.trim().trim_end_matches('>').to_ascii_lowercase()
+}
+
+/// The verdict, and what it would be without the marks of a mailing list.
+fn automation(headers: &Message<'_>, head: &[u8], from: Option<&Sender>) -> (Option<Automation>, Option<Automation>) {
     let content_type = headers.root_part().content_type();
     let content_type = content_type
         .map(|t| format!("{}/{}", t.ctype(), t.subtype().unwrap_or_default()).to_ascii_lowercase())
@@ -176,7 +201,8 @@ fn automation(headers: &Message<'_>, head: &[u8], from: Option<&Sender>) -> Opti
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     };
-    facts::judge(find, &content_type, from.map(|from| from.address.as_str()))
+    let judge = |by_list| facts::judge(find, &content_type, from.map(|from| from.address.as_str()), by_list);
+    (judge(true), judge(false))
 }
 
 fn field(headers: &Message<'_>, head: &[u8], name: &str) -> Option<String> {

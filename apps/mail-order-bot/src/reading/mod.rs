@@ -7,7 +7,7 @@
 //!
 //! Where lines are looked for, first hit wins, so that the same order in two forms isn't counted twice:
 //! 1. attachments: XLSX and CSV, recognised by content; all of them together,
-//! 2. tables in the HTML body ([`html`]),
+//! 2. tables in the HTML body (`html.rs`),
 //! 3. lines of the text body ([`text`] documents the grammar).
 
 pub mod charset;

@@ -7,9 +7,10 @@
 //!           | reference space times space number [unit] [price]   ART-001 x 2
 //! times     = "x" | "X" | "×" | "*"
 //! columns   = article sep quantity [sep price [sep anything]]    ART-001;2;12,50
+//!           | article sep name sep quantity sep price            ART-001;Green tea;2;12,50
 //! sep       = ";" | "|" | tab | ", " | two or more spaces
 //! unit      = "pcs" | "pc" | "pieces" | "stk" | "stück" | "st" | "kg" | "g" | "l" | "m"
-//! price     = ("@" | "à" | "at" | "je" | "zu" | "for" "each"…) amount [currency]
+//! price     = ("@" | "à" | "at" | "je" | "zu" | "zu je") amount [currency] ["each"]
 //! reference = an article's number, or its name of up to eight words
 //! ```
 //!
@@ -28,10 +29,11 @@ use super::draft::{DraftLine, Value, is_article_like};
 /// Longest text line that is looked at, in characters. Longer ones are prose or hostile.
 pub(crate) const MAX_LINE_CHARS: usize = 400;
 
-const UNITS: [&str; 16] = [
-    "pcs", "pc", "pcs.", "piece", "pieces", "stk", "stk.", "stück", "stueck", "st", "st.", "kg", "g", "l", "m", "x",
+const UNITS: [&str; 15] = [
+    "pcs", "pc", "pcs.", "piece", "pieces", "stk", "stk.", "stück", "stueck", "st", "st.", "kg", "g", "l", "m",
 ];
-const PRICE_WORDS: [&str; 7] = ["@", "à", "á", "at", "je", "zu", "zu je"];
+/// Longer ones first.
+const PRICE_WORDS: [&str; 7] = ["zu je", "@", "à", "á", "at", "je", "zu"];
 const BULLETS: [char; 5] = ['-', '*', '•', '–', '·'];
 
 /// Reads the order lines of `text`; empty when it is not an order.
@@ -113,7 +115,7 @@ fn counted(line: &str) -> Option<DraftLine> {
     let rest = rest.trim_start();
     let (word, after_word) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let lower = word.to_lowercase();
-    let (unit, rest) = if lower != "x" && UNITS.contains(&lower.as_str()) {
+    let (unit, rest) = if UNITS.contains(&lower.as_str()) {
         (word, after_word.trim_start())
     } else {
         ("", rest)
@@ -165,21 +167,33 @@ fn columns(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
             .collect(),
         None => line.split(", ").map(str::trim).collect(),
     };
-    let [article, quantity, rest @ ..] = cells.as_slice() else {
-        return None;
+    let numeric = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let (article, name, quantity, rest) = match cells.as_slice() {
+        [article, name, quantity, price, rest @ ..] if !numeric(name) && numeric(quantity) && rest.len() < 6 => {
+            (article, Some(*name), quantity, std::slice::from_ref(price))
+        }
+        [article, quantity, rest @ ..] if rest.len() < 8 => (article, None, quantity, rest),
+        _ => return None,
     };
-    let plausible = quantity.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    if !is_article_like(article) && !known(article) || firm.is_none() && !plausible || rest.len() > 6 {
+    if !is_article_like(article) && !known(article) || firm.is_none() && !numeric(quantity) {
         return None;
     }
-    let price = rest.first().filter(|price| !price.is_empty()).map(|price| {
-        let bare = PRICE_WORDS
+    let price = rest.first().map(|price| {
+        PRICE_WORDS
             .iter()
             .find_map(|word| price.strip_prefix(word))
-            .unwrap_or(price);
-        Value::text(bare)
+            .unwrap_or(price)
     });
-    Some(draft(article, None, Value::text(quantity), price))
+    // `ART-001, 2, thanks`: words where the price would be are no price.
+    let price = price
+        .filter(|price| price.contains(|c: char| c.is_ascii_digit()))
+        .map(Value::text);
+    Some(draft(
+        article,
+        name.filter(|name| !name.is_empty()),
+        Value::text(quantity),
+        price,
+    ))
 }
 
 /// Splits `ART-001 @ 12.50 EUR` before its price word.
@@ -264,6 +278,9 @@ mod tests {
             ("ART-001   2", "ART-001", "2", None),
             ("  ART-001   2 pcs   @ 12.50", "ART-001", "2 pcs", Some(" 12.50")),
             ("green tea;2", "green tea", "2", None),
+            ("ART-001;Green tea;2;12,50", "ART-001", "2", Some("12,50")),
+            ("ART-001, 2, thank you", "ART-001", "2", None),
+            ("3 Stk ART-001 zu je 12,50 €", "ART-001", "3", Some("12,50 €")),
         ];
         for (line, article, quantity, price) in table {
             let price = price.map(|price| price.trim().to_owned());

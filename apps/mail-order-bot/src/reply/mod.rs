@@ -1,4 +1,4 @@
-//! The answer to an order: who may be answered ([`etiquette`]), what it says ([`letter`]), how it is made a mail
+//! The answer to an order: who may be answered ([`etiquette`]), what it says (`letter.rs`), how it is made a mail
 //! ([`compose`]), and the Maildir it is handed over to ([`outbox_maildir`]). Everything in a header was validated after
 //! decoding; what a stranger wrote is shortened before it is sent back, so that the bot is a poor megaphone for spam.
 

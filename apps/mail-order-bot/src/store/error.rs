@@ -15,6 +15,14 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The file can't be made.
+    #[error("order store {}: cannot be created: {source}; check that its directory exists and is writable", path.display())]
+    Create {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file is a database, but not this application's.
     #[error("order store {}: this database belongs to another application; choose another file", path.display())]
     NotOurs {

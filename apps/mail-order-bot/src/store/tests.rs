@@ -293,6 +293,23 @@ fn a_store_is_read_beside_a_writer_and_after_it() {
     assert_eq!(again.reads().counts().unwrap().replies_pending, 2);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_new_store_is_its_owners_alone_and_a_missing_directory_is_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new("store-mode");
+    let path = scratch.path().join("orders.db");
+    let _store = OrderStore::open(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let error = OrderStore::open(&scratch.path().join("no").join("orders.db"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no/orders.db") && error.contains("directory exists"),
+        "{error}"
+    );
+}
+
 #[test]
 fn foreign_and_newer_databases_are_refused_untouched() {
     let scratch = Scratch::new("store-version");
