@@ -12,6 +12,9 @@ use super::sources::{Place, Sources};
 use super::tree::{Content, Node, dotted};
 use super::words;
 
+/// How long a key may be, in characters, to be compared with the known ones.
+const MAXIMUM_COMPARED: usize = 64;
+
 /// How many known keys a remedy lists.
 const LISTED_KEYS: usize = 16;
 
@@ -187,7 +190,11 @@ fn collect_secrets(node: &Node, secrets: &mut Vec<String>) {
 
 /// "did you mean", or else what there is.
 pub(crate) fn suggestion(name: &str, known: &[String], noun: &str) -> String {
+    let comparable = name.chars().count() <= MAXIMUM_COMPARED;
     let near = |candidate: &&String| {
+        if !comparable {
+            return None;
+        }
         let distance = strsim::damerau_levenshtein(&name.to_lowercase(), candidate);
         (distance <= 1 + name.chars().count() / 4).then_some(distance)
     };

@@ -66,10 +66,10 @@ impl ConfigurationManager {
             definitions: definitions.into(),
             sources,
         });
-        let first = reader.read(1).await.map_err(|faults| ConfigReport {
-            faults,
-            consequence: Consequence::NothingStarted,
-        })?;
+        let first = reader
+            .read(1)
+            .await
+            .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))?;
         Ok(Self {
             reader,
             current: watch::Sender::new(Arc::new(first)),
@@ -118,12 +118,10 @@ impl ConfigurationManager {
     pub async fn reload(&self) -> Result<ReloadOutcome, ConfigReport> {
         let _one = self.reloading.lock().await;
         let running = self.current();
-        let refused = |faults| ConfigReport {
-            faults,
-            consequence: Consequence::StaysRunning {
-                generation: running.generation,
-            },
+        let stays = Consequence::StaysRunning {
+            generation: running.generation,
         };
+        let refused = |faults| ConfigReport::new(faults, stays);
         let next = Arc::new(self.reader.read(running.generation + 1).await.map_err(refused)?);
         let vetoes = self.ask(&running, &next).await;
         if !vetoes.is_empty() {
@@ -274,9 +272,8 @@ pub(super) mod tests_support {
             definitions: definitions.into(),
             sources,
         };
-        reader.assemble(Vec::new(), 1).map_err(|faults| ConfigReport {
-            faults,
-            consequence: Consequence::NothingStarted,
-        })
+        reader
+            .assemble(Vec::new(), 1)
+            .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))
     }
 }

@@ -36,6 +36,6 @@ pub use explain::{ExplainError, Explanation, LayerValue};
 pub use files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
 pub use layers::ConfigurationSources;
 pub use manager::{ConfigurationManager, PROVIDER_LIMIT, ReloadOutcome};
-pub use report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt};
+pub use report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt, MAXIMUM_REPORTED};
 pub use show::{Shown, ShownTable, ShownValue};
 pub use snapshot::{Configuration, SectionError};

@@ -8,13 +8,21 @@ use serde::Serialize;
 
 use super::sources::{Place, Sources};
 
+/// How many faults a report names; beyond that nobody mends them one by one.
+pub const MAXIMUM_REPORTED: usize = 200;
+
+/// How many characters of a key or a message are kept.
+const MAXIMUM_TEXT: usize = 400;
+
 /// All faults of a configuration at once.
 ///
 /// `Display` is the report for people; serialised, it is `{"faults": [..], "consequence": ..}`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConfigReport {
-    /// The faults, in the order of their places.
+    /// The faults, in the order of their places, at most [`MAXIMUM_REPORTED`].
     pub faults: Vec<ConfigFault>,
+    /// How many more there are.
+    pub omitted: usize,
     /// What follows from them.
     pub consequence: Consequence,
 }
@@ -93,11 +101,30 @@ impl Located {
     pub(crate) fn report(self, sources: &Sources) -> ConfigFault {
         ConfigFault {
             kind: self.kind,
-            key: self.key,
+            key: clipped(self.key),
             origin: self.place.map(|place| sources.origin(place)),
-            message: super::mask::without_credentials(&self.message),
+            message: clipped(super::mask::without_credentials(&self.message)),
             remedy: self.remedy,
             excerpt: self.place.and_then(|place| sources.excerpt(place)),
+        }
+    }
+}
+
+fn clipped(text: String) -> String {
+    match text.char_indices().nth(MAXIMUM_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+impl ConfigReport {
+    pub(crate) fn new(mut faults: Vec<ConfigFault>, consequence: Consequence) -> Self {
+        let omitted = faults.len().saturating_sub(MAXIMUM_REPORTED);
+        faults.truncate(MAXIMUM_REPORTED);
+        Self {
+            faults,
+            omitted,
+            consequence,
         }
     }
 }
@@ -109,9 +136,10 @@ impl fmt::Display for ConfigReport {
         for fault in &self.faults {
             writeln!(out, "{fault}")?;
         }
-        let count = match self.faults.len() {
-            1 => "1 fault".to_owned(),
-            count => format!("{count} faults"),
+        let count = match (self.faults.len(), self.omitted) {
+            (1, 0) => "1 fault".to_owned(),
+            (count, 0) => format!("{count} faults"),
+            (count, omitted) => format!("{} faults, of which the first {count} are shown,", count + omitted),
         };
         write!(out, "{count} in the configuration; ")?;
         match self.consequence {

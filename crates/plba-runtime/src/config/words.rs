@@ -19,7 +19,7 @@ const NAMES: [(&str, &str); 20] = [
     ("expected path string", "expected a path"),
     ("expected a sequence", "expected a list"),
     ("expected a map", "expected a table"),
-    ("expected string or table", "expected text or a table"),
+    ("expected string or map", "expected text"),
     ("expected a nonzero u16", "expected a whole number from 1 to 65535"),
     ("expected a nonzero u32", "expected a whole number from 1 to 4294967295"),
 ];

@@ -139,7 +139,8 @@ impl LoggingConfig {
             faults.require(named, "logging.file.path", "the path must end in a file name");
         }
         let silent = self.output == LogOutput::None && self.file.path.is_none();
-        let message = "nothing would be logged at all: set logging.file.path, or choose \"stderr\" or \"stdout\"";
+        let message =
+            "nothing would be logged at all: set platform.logging.file.path, or choose \"stderr\" or \"stdout\"";
         faults.require(!silent, "logging.output", message);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
-use plba_contracts::config::FilePath;
+use plba_contracts::config::{Faults, FilePath};
 use tracing::dispatcher::with_default;
 use tracing::{debug, info, warn};
 
@@ -208,4 +208,21 @@ fn a_rotated_file_carries_its_date_and_is_written_out_on_drop() {
         name.starts_with("bot.20") && name.ends_with(".log") && text.contains("\"kept\""),
         "{name}: {text}"
     );
+}
+
+#[test]
+fn a_log_that_goes_nowhere_is_refused() {
+    let mut config = LoggingConfig {
+        output: LogOutput::None,
+        ..utc()
+    };
+    config.file.max_files = 0;
+    let mut faults = Faults::default();
+    config.validate(&mut faults);
+    let paths: Vec<String> = faults
+        .into_vec()
+        .into_iter()
+        .map(|fault| fault.path.join("."))
+        .collect();
+    assert_eq!(paths, ["logging.file.max_files", "logging.output"]);
 }

@@ -252,3 +252,17 @@ fn columns_count_characters() {
     );
     assert!(lines[2].ends_with(" ^^^"), "{report}");
 }
+
+#[test]
+fn endless_faults_and_keys_are_cut() {
+    let keys: String = (0..5_000).map(|number| format!("key{number} = 1\n")).collect();
+    let directory = Directory::new().file("a.toml", format!("[bot]\n{} = 1\n{keys}", "k".repeat(500_000)));
+    let report = directory.load().unwrap_err();
+    assert_eq!(
+        (report.faults.len(), report.omitted),
+        (MAXIMUM_REPORTED, 5_001 - MAXIMUM_REPORTED)
+    );
+    let text = report.to_string();
+    assert!(text.len() < 100_000, "{} bytes", text.len());
+    assert!(text.ends_with("5001 faults, of which the first 200 are shown, in the configuration; nothing was started"));
+}

@@ -47,7 +47,7 @@ fn no_file_makes_it_panic() {
         .file("x.toml", "")
         .file("x.yaml", "")
         .file("x.json", "");
-    for _ in 0..1_500 {
+    for _ in 0..1_000 {
         for (index, text) in [TOML, YAML, JSON].into_iter().enumerate() {
             let bytes = mutated(&mut random, text);
             let path = &directory.sources.files[index];
@@ -73,5 +73,5 @@ fn no_file_makes_it_panic() {
             }
         }
     }
-    assert!(good > 300 && bad > 300, "{good} good, {bad} bad");
+    assert!(good > 200 && bad > 200, "{good} good, {bad} bad");
 }
