@@ -7,7 +7,7 @@
 //! ```
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -75,6 +75,31 @@ pub struct ImapLocation {
     pub password_file: Option<PathBuf>,
     /// Options.
     pub common: Common,
+}
+
+impl Location {
+    /// The source's stable name, which tells account and folder, or the path; a relative path counts from `directory`.
+    /// Name the source worker's intake by this, so that the ledger's entries belong to what they were taken from.
+    pub fn name(&self, directory: &Path) -> String {
+        match self {
+            Location::Maildir(location) => location.name(directory),
+            Location::Imap(location) => location.name(),
+        }
+    }
+
+    /// Whether the source needs a password that the location does not lead to.
+    pub fn needs_password(&self) -> bool {
+        matches!(self, Location::Imap(location) if location.password_file.is_none())
+    }
+}
+
+impl MaildirLocation {
+    /// The source's stable name: the absolute path; a relative one counts from `directory`.
+    pub fn name(&self, directory: &Path) -> String {
+        let root = directory.join(&self.path);
+        let shown = std::path::absolute(&root).unwrap_or(root);
+        bounded(format!("maildir:{}", shown.display()))
+    }
 }
 
 impl ImapLocation {

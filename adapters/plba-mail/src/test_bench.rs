@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::stop::StopHandle;
 use plba_tasks::intake::{Intake, completion_task};
-use plba_tasks::ledger::EntryState;
+use plba_tasks::ledger::{EntryState, SourceLedger};
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
 use plba_tasks::queue::{Completion, ConsumerId, Delivery, Incarnation, TaskQueue};
 use plba_tasks::source::{SourceError, TaskSource};
@@ -33,8 +33,8 @@ impl Clock for FixedClock {
 }
 
 /// One process' life: queue, ledger, and at most one running source.
-pub(crate) struct Bench {
-    pub(crate) ledger: Arc<TestLedger>,
+pub(crate) struct Bench<L = TestLedger> {
+    pub(crate) ledger: Arc<L>,
     pub(crate) queue: Arc<InMemoryTaskQueue>,
     consumer: ConsumerId,
     stop: StopHandle,
@@ -63,7 +63,13 @@ impl Bench {
         Self::on(self.ledger.after_restart(), 10_000)
     }
 
-    fn on(ledger: TestLedger, capacity: usize) -> Self {
+    pub(crate) fn keys(&self, state: EntryState) -> Vec<String> {
+        self.ledger.keys(state)
+    }
+}
+
+impl<L: SourceLedger> Bench<L> {
+    pub(crate) fn on(ledger: L, capacity: usize) -> Self {
         // Nobody extends a lease here, and paused clocks run fast.
         let settings = MemorySettings {
             capacity,
@@ -71,7 +77,7 @@ impl Bench {
             ..MemorySettings::default()
         };
         let ledger = Arc::new(ledger);
-        let shared: Arc<TestLedger> = Arc::clone(&ledger);
+        let shared: Arc<L> = Arc::clone(&ledger);
         let queue = InMemoryTaskQueue::with_ledger(settings, Arc::new(FixedClock), shared).unwrap();
         Bench {
             ledger,
@@ -83,7 +89,7 @@ impl Bench {
 
     pub(crate) fn intake(&self) -> Intake {
         let queue: Arc<InMemoryTaskQueue> = Arc::clone(&self.queue);
-        let ledger: Arc<TestLedger> = Arc::clone(&self.ledger);
+        let ledger: Arc<L> = Arc::clone(&self.ledger);
         Intake::new(SOURCE, queue, ledger, self.consumer.clone())
     }
 
@@ -119,10 +125,6 @@ impl Bench {
         let token = delivery.token;
         let ended = self.queue.ack(vec![Completion { token, then }]).await.unwrap();
         assert!(ended.iter().all(Result::is_ok), "{ended:?}");
-    }
-
-    pub(crate) fn keys(&self, state: EntryState) -> Vec<String> {
-        self.ledger.keys(state)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Maildir: one file per message; the folder on disk, and on it the source that makes messages tasks.
 
 mod folder;
+mod keeper;
 mod name;
 mod source;
 mod watch;

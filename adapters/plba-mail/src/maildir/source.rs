@@ -1,36 +1,28 @@
 //! A Maildir as a source of tasks. What has been taken in is what the ledger knows; there is no order in a Maildir on
-//! which a cursor could rest, and the S flag is not ours alone.
+//! which a cursor could rest, and the S flag is not ours alone. The work itself is in `keeper`.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
 use plba_contracts::health::Health;
 use plba_contracts::stop::StopSignal;
-use plba_tasks::intake::{Arrival, Intake, IntakeError};
-use plba_tasks::ledger::EntryState;
+use plba_tasks::intake::{Intake, IntakeError};
 use plba_tasks::source::{SourceError, SourceStatus, TaskSource};
-use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::warn;
 
-use super::folder::{Content, Entry, Maildir, MaildirError, Marked};
+use super::folder::{Entry, Maildir, MaildirError};
+use super::keeper::Keeper;
 use super::watch::Watch;
 use crate::board::Board;
-use crate::completions::{Completions, pump, untold};
+use crate::completions::{Completions, pump};
 use crate::location::{MaildirLocation, bounded};
 use crate::preview::{HEAD, Headline, Preview, PreviewError, SHOWN};
 use crate::settings::SourceSettings;
 use crate::since::Since;
-
-/// How long a notice of a delivery waits for others, so that a burst is one look.
-const SETTLE: Duration = Duration::from_millis(20);
-
-/// How many keys are asked of the ledger at once.
-const KEYS: usize = 1000;
 
 /// Takes in the messages of a Maildir and marks them as seen once they are done.
 ///
@@ -39,16 +31,16 @@ const KEYS: usize = 1000;
 /// The ledger has to remember every message for as long as its file exists: a ledger that keeps only so many settled
 /// entries needs room for as many as the folder has files. Old mail is best moved elsewhere.
 pub struct MaildirSource {
-    location: MaildirLocation,
+    pub(super) location: MaildirLocation,
     root: PathBuf,
-    name: String,
-    settings: SourceSettings,
-    board: Board,
+    pub(super) name: String,
+    pub(super) settings: SourceSettings,
+    pub(super) board: Board,
 }
 
 /// Why a look at the folder ended early.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+pub(super) enum Fault {
     #[error(transparent)]
     Folder(#[from] MaildirError),
     #[error(transparent)]
@@ -72,9 +64,8 @@ impl MaildirSource {
     /// A source for this Maildir. Nothing is opened before it runs.
     pub fn new(location: MaildirLocation, settings: SourceSettings) -> Self {
         let root = settings.directory.join(&location.path);
-        let shown = std::path::absolute(&root).unwrap_or_else(|_| root.clone());
         MaildirSource {
-            name: bounded(format!("maildir:{}", shown.display())),
+            name: location.name(&settings.directory),
             board: Board::new(Arc::clone(&settings.clock)),
             location,
             root,
@@ -176,250 +167,8 @@ impl TaskSource for MaildirSource {
     }
 }
 
-/// The source at work.
-struct Keeper<'s> {
-    source: &'s MaildirSource,
-    maildir: Maildir,
-    intake: &'s Intake,
-    stop: &'s StopSignal,
-    completions: Completions,
-    /// Keys that need no further look: taken in, settled, dead, or out of scope.
-    handled: HashSet<Arc<str>>,
-}
-
-impl Keeper<'_> {
-    /// Decides, at the very first start, which messages are out of scope, and tells of what was left over.
-    async fn begin(&mut self) -> Result<(), Fault> {
-        let mark = format!("begun with since={}", self.source.location.common.since);
-        let kept = self.intake.cursor().await?;
-        if kept.as_deref().is_none_or(|cursor| !cursor.starts_with("begun")) {
-            let since = self.source.location.common.since;
-            let maildir = self.maildir.clone();
-            let others = blocking(move || {
-                let entries = maildir.scan()?;
-                let others = entries.into_iter().filter(|entry| !is_wanted(&maildir, entry, since));
-                Ok(others.map(|entry| Arc::from(entry.key)).collect::<Vec<Arc<str>>>())
-            });
-            let others = others.await?;
-            // The ledger remembers them as settled: known, and nothing left to do.
-            for keys in others.chunks(KEYS) {
-                self.intake.lost(keys).await?;
-            }
-            info!(source = self.source.name, out_of_scope = others.len(), "first look");
-            self.intake.set_cursor(&mark).await?;
-        }
-        loop {
-            let keys = self.intake.unsettled(KEYS).await?;
-            if keys.is_empty() {
-                return Ok(());
-            }
-            self.tell(keys).await?;
-        }
-    }
-
-    /// Looks through the whole folder, takes in what the ledger does not know, and what it wants again.
-    async fn reconcile(&mut self) -> Result<(), Fault> {
-        let pending = self.intake.pending(KEYS).await?;
-        for key in &pending {
-            self.handled.remove(key);
-        }
-        let maildir = self.maildir.clone();
-        let entries = blocking(move || maildir.scan()).await?;
-        self.forget_vanished(&entries).await?;
-        let fresh: Vec<Entry> = entries
-            .iter()
-            .filter(|entry| !self.handled.contains(entry.key.as_str()))
-            .cloned()
-            .collect();
-        for entries in fresh.chunks(self.source.settings.batch.max(1)) {
-            self.take_in(entries).await?;
-        }
-        let present: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-        let gone: Vec<Arc<str>> = pending
-            .into_iter()
-            .filter(|key| !present.contains(key.as_ref()))
-            .collect();
-        if !gone.is_empty() {
-            warn!(
-                source = self.source.name,
-                count = gone.len(),
-                "open messages have been deleted"
-            );
-            self.intake.lost(&gone).await?;
-        }
-        Ok(())
-    }
-
-    /// Entries of messages that no longer exist need not be kept, once they are settled.
-    async fn forget_vanished(&mut self, entries: &[Entry]) -> Result<(), Fault> {
-        let present: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-        let vanished: Vec<Arc<str>> = self
-            .handled
-            .iter()
-            .filter(|key| !present.contains(key.as_ref()))
-            .cloned()
-            .collect();
-        for keys in vanished.chunks(KEYS) {
-            let known = self.intake.known(keys).await?;
-            let (mut over, mut settled) = (Vec::new(), Vec::new());
-            for (key, known) in keys.iter().zip(known) {
-                match known.map(|known| known.state) {
-                    Some(EntryState::Settled) => settled.push(Arc::clone(key)),
-                    None => over.push(Arc::clone(key)),
-                    // Still on its way through the queue: asked again with the next look.
-                    Some(_) => {}
-                }
-            }
-            self.intake.forget(&settled).await?;
-            over.iter().chain(&settled).for_each(|key| _ = self.handled.remove(key));
-        }
-        Ok(())
-    }
-
-    async fn take_in(&mut self, entries: &[Entry]) -> Result<(), Fault> {
-        if self.stop.is_requested() {
-            return Err(Fault::Stopped);
-        }
-        let keys: Vec<Arc<str>> = entries.iter().map(|entry| Arc::from(entry.key.as_str())).collect();
-        let known = self.intake.known(&keys).await?;
-        let wanted = |known: &Option<plba_tasks::ledger::Known>| match known {
-            Some(known) => known.state == EntryState::Open && !known.published,
-            None => true,
-        };
-        let unread: Vec<Entry> = entries
-            .iter()
-            .zip(&known)
-            .filter(|(_, known)| wanted(known))
-            .map(|(entry, _)| entry.clone())
-            .collect();
-        let maildir = self.maildir.clone();
-        let (largest, bytes) = (
-            self.source.location.common.max_message,
-            self.source.settings.batch_bytes,
-        );
-        let mut rest = unread;
-        while !rest.is_empty() {
-            let (reader, entries) = (maildir.clone(), rest);
-            let (read, later) = blocking(move || read_some(&reader, entries, largest, bytes)).await?;
-            self.hand_on(read).await?;
-            rest = later;
-        }
-        self.handled.extend(keys);
-        Ok(())
-    }
-
-    async fn hand_on(&mut self, read: Vec<(Entry, Content)>) -> Result<(), Fault> {
-        let mut arrivals = Vec::with_capacity(read.len());
-        for (entry, content) in read {
-            let key: Arc<str> = entry.key.into();
-            match content {
-                Content::Here(message) => arrivals.push(Arrival {
-                    key,
-                    task: self.source.settings.task(message),
-                }),
-                Content::TooLarge(size) => self.bury(key, size).await?,
-                Content::Gone => debug!(source = self.source.name, %key, "deleted before it was read"),
-            }
-        }
-        let (intake, stop) = (self.intake, self.stop);
-        let mut publishing = pin!(intake.publish(arrivals));
-        loop {
-            tokio::select! {
-                biased;
-                published = &mut publishing => {
-                    self.source.board.add_published(published?.published);
-                    return Ok(());
-                }
-                () = stop.requested() => return Err(Fault::Stopped),
-                keys = self.completions.next() => self.tell(keys).await?,
-            }
-        }
-    }
-
-    async fn bury(&self, key: Arc<str>, size: u64) -> Result<(), Fault> {
-        let largest = self.source.location.common.max_message;
-        let reason = format!("the message has {size} bytes, more than max_message ({largest})");
-        error!(source = self.source.name, %key, "{reason}");
-        let settings = &self.source.settings;
-        let at = self.source.board.now();
-        Ok(self
-            .intake
-            .bury(key, &settings.queue, &settings.kind, at, reason)
-            .await?)
-    }
-
-    /// Sets the S flag on done messages and settles them; those that are gone need no flag.
-    async fn tell(&mut self, keys: Vec<Arc<str>>) -> Result<(), Fault> {
-        let keys = untold(self.intake, keys).await?;
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let maildir = self.maildir.clone();
-        let marking = keys.clone();
-        let marked: Marked = blocking(move || maildir.mark_seen(marking.iter().map(AsRef::as_ref))).await?;
-        debug!(
-            source = self.source.name,
-            seen = marked.seen.len(),
-            gone = marked.gone.len(),
-            "marked as seen"
-        );
-        self.intake.settle(&keys).await?;
-        self.source.board.add_settled(keys.len());
-        Ok(())
-    }
-
-    /// Waits for a delivery, the next look by the clock, or the stop; marks completions meanwhile.
-    async fn wait(&mut self, watch: Option<&Watch>) -> Result<(), Fault> {
-        let next = Instant::now() + self.source.location.common.interval;
-        let stop = self.stop;
-        let delivery = async {
-            match watch {
-                Some(watch) => watch.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut delivery = pin!(delivery);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.requested() => {
-                    let keys = self.completions.take_now();
-                    self.tell(keys).await?;
-                    return Err(Fault::Stopped);
-                }
-                keys = self.completions.next() => self.tell(keys).await?,
-                () = &mut delivery => {
-                    sleep(SETTLE).await;
-                    return Ok(());
-                }
-                () = sleep_until(next) => return Ok(()),
-            }
-        }
-    }
-}
-
-/// Reads entries until so many bytes are read; answers with what was read and what is left.
-type ReadSome = (Vec<(Entry, Content)>, Vec<Entry>);
-
-fn read_some(maildir: &Maildir, entries: Vec<Entry>, largest: u64, bytes: u64) -> Result<ReadSome, MaildirError> {
-    let mut read = Vec::new();
-    let mut total = 0;
-    let mut entries = entries.into_iter();
-    for entry in entries.by_ref() {
-        let content = maildir.read(&entry, largest)?;
-        if let Content::Here(message) = &content {
-            total += message.len() as u64;
-        }
-        read.push((entry, content));
-        if total >= bytes {
-            break;
-        }
-    }
-    Ok((read, entries.collect()))
-}
-
 /// Whether a message that is there at the first start is in scope.
-fn is_wanted(maildir: &Maildir, entry: &Entry, since: Since) -> bool {
+pub(super) fn is_wanted(maildir: &Maildir, entry: &Entry, since: Since) -> bool {
     match since {
         Since::Now => false,
         Since::Unseen => !entry.seen,
@@ -436,7 +185,7 @@ fn is_wanted(maildir: &Maildir, entry: &Entry, since: Since) -> bool {
 }
 
 /// Runs disk work off the executor's threads.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MaildirError> + Send + 'static,
 ) -> Result<T, Fault> {
     match tokio::task::spawn_blocking(work).await {

@@ -5,6 +5,8 @@ mod caution;
 mod cursor;
 mod preview;
 mod shift;
+mod take_in;
+mod tell;
 #[cfg(test)]
 mod tests;
 
