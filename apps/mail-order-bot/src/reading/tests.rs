@@ -333,6 +333,22 @@ fn a_hostile_workbook_becomes_a_note() {
             "not a readable",
         ),
         (
+            "reserve, other name",
+            workbook(
+                ROWS,
+                &[("xl/strings.bin", b"\n<sst uniqueCount='99999999999'/>".to_vec())],
+            ),
+            "more content",
+        ),
+        (
+            "styles beside sheets",
+            workbook(
+                ROWS,
+                &[("xl/worksheets/styles.xml", "<xf/>".repeat(300_000).into_bytes())],
+            ),
+            "more",
+        ),
+        (
             "old excel",
             [&b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"[..], &[0; 600]].concat(),
             "old or password",
@@ -361,6 +377,13 @@ fn a_hostile_workbook_becomes_a_note() {
             found.notes
         );
     }
+}
+
+#[test]
+fn a_workbook_with_a_picture_is_fine() {
+    let picture = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+    let book = workbook(ROWS, &[("xl/media/image1.png", picture)]);
+    assert_eq!(lines(&xlsx_mail(&book)), "ART-001*2@4.5");
 }
 
 #[test]

@@ -86,11 +86,17 @@ pub(super) fn guard(bytes: &[u8], limits: &ReadingLimits) -> Result<(), Workbook
         if sniff(&content) != Container::Other {
             return Err(WorkbookProblem::Nested);
         }
-        if name.ends_with(".xml") || name.ends_with(".rels") {
+        if name.ends_with(".xml") || name.ends_with(".rels") || looks_like_text(&content) {
             check_xml(&name, &content, limits, &mut other_elements)?;
         }
     }
     Ok(())
+}
+
+/// Relations may point to any name, so a file is judged by its beginning too. Pictures and the like are left alone.
+fn looks_like_text(content: &[u8]) -> bool {
+    let marks: [&[u8]; 3] = [b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"];
+    marks.iter().any(|mark| content.starts_with(mark)) || content.trim_ascii_start().starts_with(b"<")
 }
 
 fn check_xml(
@@ -106,7 +112,8 @@ fn check_xml(
     if declared_counts(content).any(|count| count.is_none_or(|count| count > limits.shared_strings)) {
         return Err(WorkbookProblem::TooMuchContent);
     }
-    if name.contains("worksheets/") {
+    // Sheets are read as a stream and counted by their cells. What lies beside them under another name is not a sheet.
+    if name.starts_with("xl/worksheets/sheet") {
         return Ok(());
     }
     let elements = content.iter().filter(|byte| **byte == b'<').count();

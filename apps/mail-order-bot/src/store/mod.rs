@@ -12,8 +12,8 @@
 //! All calls block; call them from a blocking thread. [`OrderStore`] is cheap to clone.
 
 mod error;
-mod outbox;
-mod reads;
+pub mod outbox;
+pub mod reads;
 mod record;
 mod rows;
 mod schema;
