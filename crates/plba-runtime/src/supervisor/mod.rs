@@ -8,7 +8,7 @@ mod event;
 pub(crate) mod instance;
 mod machine;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 mod watchdog;
 

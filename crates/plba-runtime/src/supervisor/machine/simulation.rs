@@ -389,10 +389,7 @@ impl World {
             }
             // Ends that were asked for don't count.
             SlotState::Gone => self.forget(|other| other == key),
-            SlotState::Paused | SlotState::Stopped => {
-                self.ends.entry(key).or_default().pop();
-            }
-            SlotState::Starting | SlotState::Waiting
+            SlotState::Paused | SlotState::Stopped | SlotState::Starting | SlotState::Waiting
                 if before.is_some_and(|state| state.is_ending() || state == SlotState::Abandoned) =>
             {
                 self.ends.entry(key).or_default().pop();

@@ -1,0 +1,93 @@
+//! What an instance has done and how it therefore is: outcomes become health here.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use plba_contracts::health::Health;
+use plba_contracts::worker::WorkerStatus;
+
+/// The counts of one instance.
+pub(super) struct Tally {
+    unhealthy_after: u32,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    status: WorkerStatus,
+    in_a_row: u32,
+    fatal: bool,
+}
+
+impl Tally {
+    pub(super) fn new(unhealthy_after: u32) -> Self {
+        Self {
+            unhealthy_after,
+            inner: Mutex::default(),
+        }
+    }
+
+    pub(super) fn succeeded(&self, now: Timestamp) {
+        let mut inner = self.lock();
+        inner.status.succeeded += 1;
+        inner.status.last_success = Some(now);
+        (inner.in_a_row, inner.fatal) = (0, false);
+    }
+
+    /// Counts an error; gives how many there were in a row.
+    pub(super) fn failed(&self, error: &str, fatal: bool) -> u32 {
+        let mut inner = self.lock();
+        inner.status.failed += 1;
+        inner.status.last_error = Some(error.to_owned());
+        inner.in_a_row = inner.in_a_row.saturating_add(1);
+        inner.fatal = fatal;
+        inner.in_a_row
+    }
+
+    pub(super) fn note(&self, note: Option<String>) {
+        self.lock().status.note = note;
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let inner = self.lock();
+        let error = inner.status.last_error.as_deref().unwrap_or_default();
+        match inner.in_a_row {
+            0 => Health::Ok,
+            _ if inner.fatal => Health::unhealthy(format!("can't go on: {error}")),
+            times if times >= self.unhealthy_after => {
+                Health::unhealthy(format!("failed {times} times in a row: {error}"))
+            }
+            1 => Health::degraded(format!("the latest run failed: {error}")),
+            times => Health::degraded(format!("the latest {times} runs failed: {error}")),
+        }
+    }
+
+    pub(super) fn status(&self) -> WorkerStatus {
+        self.lock().status.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_follows_the_outcomes() {
+        let tally = Tally::new(3);
+        assert_eq!(tally.health(), Health::Ok);
+        tally.failed("no disk", false);
+        assert_eq!(tally.health(), Health::degraded("the latest run failed: no disk"));
+        tally.failed("no disk", false);
+        assert_eq!(tally.failed("no net", false), 3);
+        assert_eq!(tally.health(), Health::unhealthy("failed 3 times in a row: no net"));
+        tally.succeeded(Timestamp::UNIX_EPOCH);
+        assert_eq!(tally.health(), Health::Ok);
+        tally.failed("bad key", true);
+        assert_eq!(tally.health(), Health::unhealthy("can't go on: bad key"));
+        assert_eq!((tally.status().succeeded, tally.status().failed), (1, 4));
+    }
+}
