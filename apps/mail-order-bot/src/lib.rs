@@ -12,8 +12,10 @@
 //! | [`store`] | orders, message outcomes and the outbox in one SQLite file |
 //! | [`reply`] | the answer as a mail, and who must not be answered |
 //! | [`desk`] | the one entry point that puts these together |
+//! | [`bot`] | the module: settings, services, workers, views |
 //! | [`samples`] | sample mails, catalogue and profiles inside the program |
 
+pub mod bot;
 pub mod checking;
 pub mod desk;
 pub mod domain;

@@ -123,8 +123,11 @@ impl RuntimeManager {
             fastrand::u64(..),
             self.trace_transports,
         );
-        let logging = logging::init(&platform.logging, Arc::clone(&clock), vec![Box::new(traces.layer())])
-            .map_err(StartupError::failed)?;
+        // Held to the very end: what is logged after its drop is lost.
+        let logging = Arc::new(
+            logging::init(&platform.logging, Arc::clone(&clock), vec![Box::new(traces.layer())])
+                .map_err(StartupError::failed)?,
+        );
 
         let mut process = Process::new(
             &self.launch.application,
@@ -140,7 +143,11 @@ impl RuntimeManager {
         let (cause, failure) = match started {
             Started::Ready => {
                 process.greet();
-                let mut reloader = Reloader::new(Arc::clone(&process.configuration), logging, self.launch.clone());
+                let mut reloader = Reloader::new(
+                    Arc::clone(&process.configuration),
+                    Arc::clone(&logging),
+                    self.launch.clone(),
+                );
                 (process.work(&mut signals, &mut reloader).await, None)
             }
             Started::Interrupted(cause) => (cause, None),

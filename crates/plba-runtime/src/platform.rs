@@ -100,6 +100,7 @@ impl ConfigSection for PlatformConfig {
             "at most 100,000 spans can be kept in memory",
         );
         self.control.validate(faults);
+        self.logging.validate(faults);
     }
 }
 

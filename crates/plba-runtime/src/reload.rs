@@ -19,13 +19,13 @@ type Assembled = Arc<Mutex<Vec<AssembledModule>>>;
 /// Carries out reloads, one at a time.
 pub struct Reloader {
     configuration: Arc<ConfigurationManager>,
-    logging: LoggingHandle,
+    logging: Arc<LoggingHandle>,
     assembled: Assembled,
 }
 
 impl Reloader {
     /// Makes sure that no configuration is published by which a module can't be assembled.
-    pub fn new(configuration: Arc<ConfigurationManager>, logging: LoggingHandle, launch: Launch) -> Self {
+    pub fn new(configuration: Arc<ConfigurationManager>, logging: Arc<LoggingHandle>, launch: Launch) -> Self {
         let assembled = Assembled::default();
         let keep = Arc::clone(&assembled);
         configuration.on_reload("modules", move |old, new| {

@@ -75,8 +75,11 @@ impl StopReport {
     /// The report for a person: one line when all went well, and one more for each instance that did not drain.
     pub fn lines(&self) -> Vec<String> {
         let count = |kind| self.workers.iter().filter(|stop| stop.how == kind).count();
-        let (drained, forced, abandoned) =
-            (count(StopOutcome::Drained), count(StopOutcome::Forced), count(StopOutcome::Abandoned));
+        let (drained, forced, abandoned) = (
+            count(StopOutcome::Drained),
+            count(StopOutcome::Forced),
+            count(StopOutcome::Abandoned),
+        );
         let word = match self.outcome {
             ExitReason::Clean => "clean",
             ExitReason::Forced => "with interrupted work",
@@ -85,16 +88,32 @@ impl StopReport {
         };
         let mut lines = vec![format!(
             "stopped {word} after {}: {drained} drained, {forced} forced, {abandoned} abandoned (asked by {}, budget {:.0} s)",
-            seconds(self.took), self.cause, self.budget.as_secs_f64()
+            seconds(self.took),
+            self.cause,
+            self.budget.as_secs_f64()
         )];
-        lines.extend(self.workers.iter().filter(|stop| stop.how != StopOutcome::Drained).map(|stop| {
-            let held = stop.held.as_deref().map_or_else(|| "held nothing".to_owned(), |held| format!("held {held}"));
-            format!("  {}[{}] was {} after {}; {held}", stop.worker, stop.slot, match stop.how {
-                StopOutcome::Drained => "drained",
-                StopOutcome::Forced => "forced",
-                StopOutcome::Abandoned => "abandoned",
-            }, seconds(stop.took))
-        }));
+        lines.extend(
+            self.workers
+                .iter()
+                .filter(|stop| stop.how != StopOutcome::Drained)
+                .map(|stop| {
+                    let held = stop
+                        .held
+                        .as_deref()
+                        .map_or_else(|| "held nothing".to_owned(), |held| format!("held {held}"));
+                    format!(
+                        "  {}[{}] was {} after {}; {held}",
+                        stop.worker,
+                        stop.slot,
+                        match stop.how {
+                            StopOutcome::Drained => "drained",
+                            StopOutcome::Forced => "forced",
+                            StopOutcome::Abandoned => "abandoned",
+                        },
+                        seconds(stop.took)
+                    )
+                }),
+        );
         lines
     }
 }

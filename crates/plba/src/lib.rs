@@ -42,6 +42,8 @@ pub use plba_http as http;
 pub use plba_mail as mail;
 #[cfg(feature = "tasks")]
 pub use plba_tasks as tasks;
+#[cfg(feature = "tasks")]
+pub use wiring::queue_backends;
 
 /// Workers: the contract, and builders that make workers of plain functions.
 pub mod worker {

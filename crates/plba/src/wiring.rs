@@ -20,3 +20,9 @@ pub(crate) fn client() -> Option<Arc<dyn ControlClient>> {
     ];
     clients.into_iter().next()
 }
+
+/// The queues that a location can name.
+#[cfg(feature = "tasks")]
+pub fn queue_backends() -> Vec<Arc<dyn plba_tasks::backend::QueueBackend>> {
+    vec![Arc::new(plba_tasks::backend::MemoryBackend)]
+}

@@ -19,7 +19,7 @@ use super::keeper::Keeper;
 use super::watch::Watch;
 use crate::board::Board;
 use crate::completions::{Completions, pump};
-use crate::location::{MaildirLocation, bounded};
+use crate::location::MaildirLocation;
 use crate::preview::{HEAD, Headline, Preview, PreviewError, SHOWN};
 use crate::settings::SourceSettings;
 use crate::since::Since;

@@ -1,0 +1,94 @@
+//! The module itself: what it declares and what it assembles, in one place and in order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use plba::mail::MailSource;
+use plba::prelude::*;
+use plba::tasks::handler::TaskHandler;
+use plba::tasks::retry::RetryPolicy;
+use plba::tasks::source::TaskSource;
+use plba::tasks::source_worker::{SourceWorkerSettings, source_worker};
+use plba::tasks::worker::{TaskWorkerSettings, task_worker};
+use plba::worker::WorkerDefinition;
+
+use super::orders::OrderHandler;
+use super::relay::{self, Bell, OutboxRelay};
+use super::replies::ReplyHandler;
+use super::services::{self, ORDERS};
+use super::settings::BotConfig;
+use super::views;
+use crate::OrderDesk;
+use crate::reply::outbox_maildir::OutboxMaildir;
+use crate::store::OrderStore;
+
+/// The bot as a module of the platform.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MailOrderBot;
+
+impl ApplicationModule for MailOrderBot {
+    fn name(&self) -> &str {
+        "mail-order-bot"
+    }
+
+    fn declare(&self, declaration: &mut Declaration) {
+        declaration.section::<BotConfig>();
+    }
+
+    fn assemble(&self, assembly: &mut Assembly) -> Result<(), BoxError> {
+        let config = assembly.section::<BotConfig>()?;
+        for service in services::definitions(&config, assembly.state_dir().to_owned()) {
+            assembly.service(service);
+        }
+        assembly.worker(orders(&config));
+        assembly.worker(replies());
+        assembly.worker(outbox());
+        assembly.worker(mail(&config)?);
+        plba::tasks::endpoints::endpoints().into_iter().chain(views::endpoints()).for_each(|view| assembly.endpoint(view));
+        assembly.greet(format!("orders come from {}; drop a mail there, or see `mail-order-bot orders`", config.source));
+        assembly.greet(format!("orders are stored in {}, replies go to {}", config.store, config.replies));
+        Ok(())
+    }
+}
+
+/// Works on order mails, several at a time.
+fn orders(config: &BotConfig) -> WorkerDefinition {
+    let settings = TaskWorkerSettings {
+        timeout: config.timeout.into(),
+        retry: RetryPolicy { maximum_attempts: config.attempts, ..RetryPolicy::default() },
+        ..TaskWorkerSettings::default()
+    };
+    let handler = |services: Services| async move {
+        let (desk, bell) = (services.get::<OrderDesk>().await?, services.get::<Bell>().await?);
+        Ok(Arc::new(OrderHandler::new(OrderDesk::clone(&desk), bell)) as Arc<dyn TaskHandler>)
+    };
+    task_worker("orders", ORDERS, settings, handler).concurrency(config.workers)
+}
+
+/// Sends replies. One at a time: a Maildir is quick, and a server wants one connection.
+fn replies() -> WorkerDefinition {
+    task_worker("replies", relay::QUEUE, TaskWorkerSettings::default(), |services: Services| async move {
+        let (store, replies) = (services.get::<OrderStore>().await?, services.get::<OutboxMaildir>().await?);
+        Ok(Arc::new(ReplyHandler::new(store.outbox(), OutboxMaildir::clone(&replies))) as Arc<dyn TaskHandler>)
+    })
+}
+
+/// Brings replies from the outbox into their queue.
+fn outbox() -> WorkerDefinition {
+    let source = |services: Services| async move {
+        let (store, bell) = (services.get::<OrderStore>().await?, services.get::<Bell>().await?);
+        Ok(Arc::new(OutboxRelay::new(store.outbox(), bell)) as Arc<dyn TaskSource>)
+    };
+    source_worker("outbox", SourceWorkerSettings::default(), source).after("replies")
+}
+
+/// Takes order mails in, and marks them as read once their orders are stored. The outbox is ready before the first order.
+fn mail(config: &BotConfig) -> Result<WorkerDefinition, BoxError> {
+    let location: plba::mail::Location = config.source.as_str().parse()?;
+    let settings = SourceWorkerSettings { source: Some(location.name(Path::new("."))), ..SourceWorkerSettings::default() };
+    let source = |services: Services| async move {
+        let source = services.get::<MailSource>().await?;
+        Ok(MailSource::clone(&source).into_source())
+    };
+    Ok(source_worker("mail", settings, source).after("orders").after("outbox"))
+}

@@ -1,0 +1,132 @@
+//! The bot's services: what is opened, from which setting, and in which type others ask for it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plba::clock::Clock;
+use plba::mail::{MailSource, SourceSettings};
+use plba::prelude::*;
+use plba::tasks::backend::{BackendContext, open_queue};
+use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
+use plba::tasks::ledger::SourceLedger;
+use plba::tasks::queue::TaskQueue;
+
+use super::relay::Bell;
+use super::settings::{BotConfig, DEFAULT_SOURCE};
+use crate::OrderDesk;
+use crate::domain::Catalogue;
+use crate::reply::outbox_maildir::OutboxMaildir;
+use crate::samples;
+use crate::store::{OrderReads, OrderStore};
+
+/// The queue of order mails.
+pub const ORDERS: &str = "orders";
+
+/// The kind of its tasks; the payload is the raw message.
+pub const ORDER_MAIL: &str = "order.received";
+
+/// The file in which orders are stored, for reading beside whoever writes it.
+pub struct OrderFile(PathBuf);
+
+impl OrderFile {
+    /// A reader; `None` while nothing was ever stored.
+    ///
+    /// # Errors
+    /// The file can't be read, or a newer program wrote it.
+    pub fn reads(&self) -> Result<Option<OrderReads>, BoxError> {
+        if !self.0.exists() {
+            return Ok(None);
+        }
+        Ok(Some(OrderReads::open(&self.0)?))
+    }
+}
+
+/// All services of the bot.
+pub fn definitions(config: &Arc<BotConfig>, state_dir: PathBuf) -> Vec<ServiceDefinition> {
+    let bell = Arc::new(Bell::default());
+    vec![
+        ready::<Bell>(bell),
+        ready(Arc::new(OrderFile(path(&config.store)))),
+        blocking(config, |config| Ok(OrderStore::open(&path(&config.store))?)),
+        blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
+        blocking(config, |config| Ok(OutboxMaildir::open(&path(&config.replies))?)),
+        desk(config),
+        ledger(state_dir),
+        queue(config),
+        source(config),
+    ]
+}
+
+fn path(location: &Location) -> PathBuf {
+    location.path().unwrap_or_default().into()
+}
+
+fn ready<T: Send + Sync + 'static>(service: Arc<T>) -> ServiceDefinition {
+    ServiceDefinition::new::<T, _, _>(move |_| std::future::ready(Ok(Arc::clone(&service))))
+}
+
+/// A service whose opening blocks the thread.
+fn blocking<T, F>(config: &Arc<BotConfig>, open: F) -> ServiceDefinition
+where
+    T: Send + Sync + 'static,
+    F: Fn(&BotConfig) -> Result<T, BoxError> + Clone + Send + Sync + 'static,
+{
+    let config = Arc::clone(config);
+    ServiceDefinition::new::<T, _, _>(move |_| {
+        let (config, open) = (Arc::clone(&config), open.clone());
+        async move { Ok(Arc::new(tokio::task::spawn_blocking(move || open(&config)).await??)) }
+    })
+}
+
+fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
+    let config = Arc::clone(config);
+    ServiceDefinition::new::<OrderDesk, _, _>(move |services| {
+        let config = Arc::clone(&config);
+        async move {
+            let (catalogue, store) = (services.get::<Catalogue>().await?, services.get::<OrderStore>().await?);
+            let faults = |faults: Vec<_>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let settings = config.desk.validate().map_err(faults)?;
+            Ok(Arc::new(OrderDesk::new(catalogue, Arc::new(settings), OrderStore::clone(&store))))
+        }
+    })
+}
+
+fn ledger(state_dir: PathBuf) -> ServiceDefinition {
+    ServiceDefinition::new::<dyn SourceLedger, _, _>(move |_| {
+        let path = state_dir.join("ledger");
+        async move {
+            let ledger = FileLedger::open(path, FileLedgerSettings::default()).await?;
+            Ok(Arc::new(ledger) as Arc<dyn SourceLedger>)
+        }
+    })
+}
+
+fn queue(config: &Arc<BotConfig>) -> ServiceDefinition {
+    let config = Arc::clone(config);
+    ServiceDefinition::new::<dyn TaskQueue, _, _>(move |services| {
+        let config = Arc::clone(&config);
+        async move {
+            let (clock, ledger) = (services.get::<dyn Clock>().await?, services.get::<dyn SourceLedger>().await?);
+            let context = BackendContext { clock, ledger: Some(ledger), seed: None };
+            Ok(open_queue(&plba::queue_backends(), &config.queue, context).await?)
+        }
+    })
+}
+
+fn source(config: &Arc<BotConfig>) -> ServiceDefinition {
+    let config = Arc::clone(config);
+    ServiceDefinition::new::<MailSource, _, _>(move |services| {
+        let config = Arc::clone(&config);
+        async move {
+            let clock = services.get::<dyn Clock>().await?;
+            let mut settings = SourceSettings::new(ORDERS, ORDER_MAIL, clock);
+            settings.password.clone_from(&config.password);
+            let source = plba::mail::open(config.source.as_str(), settings)?;
+            if config.source.as_str() == DEFAULT_SOURCE {
+                let inbox = path(&config.source);
+                tokio::task::spawn_blocking(move || samples::fill(&inbox)).await??;
+            }
+            Ok(Arc::new(source))
+        }
+    })
+}

@@ -1,0 +1,98 @@
+//! The section `[mail_order_bot]`: what an operator may set, each value with its default. What a value does in detail is
+//! told where it is used.
+
+use plba::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::desk::DeskOptions;
+
+/// Where the embedded default takes orders from.
+pub const DEFAULT_SOURCE: &str = "maildir:var/inbox";
+
+/// Settings of the bot.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct BotConfig {
+    /// Where orders come from: `maildir:PATH`, `imap://USER@HOST/FOLDER` or `imaps://USER@HOST/FOLDER`, each with options
+    /// after a `?`, such as `since=now|unseen|all|DATE`, `interval=30s`, `password_file=FILE`, `ca=FILE`.
+    pub source: Location,
+    /// The mailbox's password; better given by the environment, or as `password_file` in `source`, than in a file.
+    pub password: Option<Secret>,
+    /// Where tasks wait: `memory:`, with options such as `capacity=10000`.
+    pub queue: Location,
+    /// Where orders are stored: `sqlite:PATH`.
+    pub store: Location,
+    /// Where replies go: `maildir:PATH`.
+    pub replies: Location,
+    /// How many orders are worked on at a time, 1 to 256.
+    pub workers: u32,
+    /// How long one order may take before it counts as failed and is tried again.
+    pub timeout: TimeSpan,
+    /// How often an order that fails for technical reasons is tried before it becomes a dead letter.
+    pub attempts: u32,
+    /// What is sold: `csv:FILE`, `sqlite:FILE?table=NAME`, or `embedded:` for the sample catalogue.
+    pub catalogue: Location,
+    /// How orders are read, checked and answered.
+    pub desk: DeskOptions,
+}
+
+impl Default for BotConfig {
+    fn default() -> Self {
+        Self {
+            source: Location::from(DEFAULT_SOURCE),
+            password: None,
+            queue: Location::from("memory:"),
+            store: Location::from("sqlite:var/orders.db"),
+            replies: Location::from("maildir:var/outbox"),
+            workers: 4,
+            timeout: TimeSpan::seconds(60),
+            attempts: 10,
+            catalogue: Location::from("embedded:"),
+            desk: DeskOptions::default(),
+        }
+    }
+}
+
+impl ConfigSection for BotConfig {
+    fn validate(&self, faults: &mut Faults) {
+        self.validate_source(faults);
+        let backends = plba::queue_backends();
+        let queues: Vec<&str> = backends.iter().flat_map(|backend| backend.schemes().iter().copied()).collect();
+        scheme(faults, "queue", &self.queue, &queues);
+        path(faults, "store", &self.store, "sqlite");
+        path(faults, "replies", &self.replies, "maildir");
+        faults.require((1..=256).contains(&self.workers), "workers", "1 to 256 workers are possible");
+        faults.require((1..=1_000).contains(&self.attempts), "attempts", "1 to 1000 attempts are possible");
+        faults.require(!self.timeout.0.is_zero(), "timeout", "a span longer than 0 is needed");
+        for fault in self.desk.validate().err().into_iter().flatten() {
+            faults.report("desk", fault.to_string());
+        }
+    }
+}
+
+impl BotConfig {
+    fn validate_source(&self, faults: &mut Faults) {
+        match self.source.as_str().parse::<plba::mail::Location>() {
+            Err(error) => faults.report("source", error.to_string()),
+            Ok(source) if source.needs_password() && self.password.is_none() => {
+                let message = "this mailbox needs a password: add password_file=FILE to the URL, or set the environment \
+                               variable PLBA__MAIL_ORDER_BOT__PASSWORD";
+                faults.report("source", message);
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+fn scheme(faults: &mut Faults, key: &str, location: &Location, known: &[&str]) {
+    if !known.contains(&location.scheme()) {
+        let known: Vec<String> = known.iter().map(|scheme| format!("{scheme}:")).collect();
+        faults.report(key, format!("\"{location}\" begins with none of: {}", known.join(", ")));
+    }
+}
+
+fn path(faults: &mut Faults, key: &str, location: &Location, scheme: &str) {
+    let fits = location.scheme() == scheme && location.path().is_some();
+    faults.require(fits, key, format!("\"{location}\" has to be {scheme}:PATH"));
+}

@@ -1,0 +1,161 @@
+//! The promise on a real mail server: each order stored once and answered once, `\Seen` only after the commit, whatever
+//! kills the bot on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mail_order_bot::samples::generate::order_mails;
+use plba_testservers::Dovecot;
+use plba_testservers::require;
+
+use crate::bot::{Bot, Home, pause};
+
+/// How many orders the big run has.
+const ORDERS: usize = 1_000;
+
+/// How often it is killed on the way.
+const KILLS: usize = 10;
+
+fn settings(dovecot: &Dovecot) -> Vec<String> {
+    let source = format!(
+        "imaps://{}@localhost:{}/INBOX?mode=poll&interval=200ms&password_file={}&ca={}",
+        dovecot.user(),
+        dovecot.imaps_port(),
+        dovecot.password_path().display(),
+        dovecot.ca_path().display()
+    );
+    vec!["--set".into(), format!("mail_order_bot.source={source}"), "--set".into(), "mail_order_bot.workers=8".into()]
+}
+
+fn start(home: &Home, settings: &[String]) -> Bot {
+    home.start(&settings.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The Message-IDs of the mails that are `\Seen` on the server.
+fn seen(dovecot: &Dovecot) -> BTreeSet<String> {
+    let messages = dovecot.messages(dovecot.user()).unwrap();
+    let seen = messages.into_iter().filter(|message| message.is_seen());
+    seen.filter_map(|message| message_id(&std::fs::read(message.path).ok()?)).collect()
+}
+
+fn message_id(raw: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(raw);
+    let line = text.lines().find(|line| line.to_ascii_lowercase().starts_with("message-id:"))?;
+    Some(line.split_once(':')?.1.trim().trim_matches(['<', '>']).to_owned())
+}
+
+fn stored(home: &Home) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for order in home.orders(&[]) {
+        *counts.entry(order["message_id"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn a_thousand_orders_are_stored_and_answered_once_each_though_the_bot_is_killed_ten_times() {
+    let Some(dovecot) = require(Dovecot::start().await) else { return };
+    let mails: Vec<_> = order_mails(ORDERS, 1).unwrap().map(Result::unwrap).collect();
+    dovecot.deliver_many(dovecot.user(), mails.iter().map(|mail| &mail.raw)).unwrap();
+    let expected: BTreeSet<String> = mails.iter().map(|mail| mail.message_id.clone()).collect();
+
+    let home = Home::new("thousand");
+    let settings = settings(&dovecot);
+    let seed = fastrand::u64(..);
+    println!("seed of the kills: {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut most_left = ORDERS;
+    for kill in 0..KILLS {
+        let mut bot = start(&home, &settings);
+        // Most kills fall into the work itself, some into the start.
+        pause(std::time::Duration::from_millis(random.u64(50..900)));
+        let before = seen(&dovecot);
+        let committed = stored_while_running(&home);
+        let early: Vec<_> = before.iter().filter(|id| !committed.contains(*id)).collect();
+        assert!(early.is_empty(), "kill {kill}: \\Seen before their orders were committed: {early:?}");
+        most_left = most_left.min(ORDERS - before.len());
+        bot.kill();
+    }
+    println!("after {KILLS} kills {most_left} of {ORDERS} were not \\Seen yet");
+
+    let mut bot = start(&home, &settings);
+    bot.wait("every mail to be \\Seen", || seen(&dovecot).len() == ORDERS);
+    bot.wait("every reply", || home.replies() >= ORDERS);
+    bot.stop();
+    let stored = stored(&home);
+    assert_eq!(stored.keys().cloned().collect::<BTreeSet<_>>(), expected, "each order is stored");
+    assert!(stored.values().all(|count| *count == 1), "each once");
+    assert_eq!(home.replies(), ORDERS, "each is answered once");
+    let answered: BTreeSet<String> = answers(&home);
+    assert_eq!(answered, expected, "every answer names its order");
+    assert_eq!(home.ask(&["dead", "list"])["letters"].as_array().map_or(0, Vec::len), 0, "nothing is dead");
+}
+
+/// Which orders are committed, read beside the running bot.
+fn stored_while_running(home: &Home) -> BTreeSet<String> {
+    let path = home.join("var/orders.db");
+    if !path.exists() {
+        return BTreeSet::new();
+    }
+    let Ok(reads) = mail_order_bot::store::OrderReads::open(&path) else { return BTreeSet::new() };
+    let mut filter = mail_order_bot::store::OrderFilter { limit: 1_000, ..Default::default() };
+    let mut found = BTreeSet::new();
+    while let Ok(page) = reads.orders(&filter) {
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+        found.extend(page.into_iter().map(|order| order.message_id));
+    }
+    found
+}
+
+/// The Message-IDs that the replies in the outbox answer.
+fn answers(home: &Home) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for part in ["new", "cur"] {
+        for entry in std::fs::read_dir(home.join("var/outbox").join(part)).unwrap() {
+            let raw = std::fs::read(entry.unwrap().path()).unwrap();
+            let text = String::from_utf8_lossy(&raw).replace("\r\n ", " ");
+            let line = text.lines().find(|line| line.starts_with("In-Reply-To:")).unwrap().to_owned();
+            ids.insert(line["In-Reply-To:".len()..].trim().trim_matches(['<', '>']).to_owned());
+        }
+    }
+    ids
+}
+
+#[tokio::test]
+async fn one_line_of_configuration_changes_the_source_from_maildir_to_imap() {
+    let Some(dovecot) = require(Dovecot::start().await) else { return };
+    let home = Home::new("swap");
+    let maildir = "[mail_order_bot]\nworkers = 2\nsource = \"maildir:inbox\"\n";
+    std::fs::write(home.join("bot.toml"), maildir).unwrap();
+    let mails: Vec<_> = order_mails(2, 2).unwrap().map(Result::unwrap).collect();
+    for part in ["tmp", "new", "cur"] {
+        std::fs::create_dir_all(home.join("inbox").join(part)).unwrap();
+    }
+    std::fs::write(home.join("inbox/new/first"), &mails[0].raw).unwrap();
+    let mut bot = home.start(&["--config", "bot.toml"]);
+    bot.wait("first order", || home.orders(&["--config", "bot.toml"]).len() == 1);
+    bot.stop();
+
+    dovecot.deliver(dovecot.user(), &mails[1].raw).unwrap();
+    let imap = maildir.replace("maildir:inbox", settings(&dovecot)[1].split_once('=').unwrap().1);
+    assert_eq!(imap.lines().zip(maildir.lines()).filter(|(a, b)| a != b).count(), 1, "one line differs");
+    std::fs::write(home.join("bot.toml"), imap).unwrap();
+    let mut bot = home.start(&["--config", "bot.toml"]);
+    bot.wait("second order", || home.orders(&["--config", "bot.toml"]).len() == 2);
+    bot.wait("\\Seen", || seen(&dovecot).len() == 1);
+    bot.stop();
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_a_first_connection_would_take_in() {
+    let Some(dovecot) = require(Dovecot::start().await) else { return };
+    let mails: Vec<_> = order_mails(3, 3).unwrap().map(Result::unwrap).collect();
+    dovecot.deliver_many(dovecot.user(), mails.iter().map(|mail| &mail.raw)).unwrap();
+    let home = Home::new("dry-run");
+    let settings = settings(&dovecot);
+    let arguments: Vec<&str> = ["source", "dry-run"].into_iter().chain(settings.iter().map(String::as_str)).collect();
+    let told = home.ask(&arguments);
+    assert_eq!((told["total"].as_u64(), told["count"].as_u64()), (Some(3), Some(3)), "{told}");
+    assert!(seen(&dovecot).is_empty());
+    assert!(home.orders(&[]).is_empty());
+}

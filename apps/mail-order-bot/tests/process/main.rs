@@ -1,0 +1,8 @@
+//! The bot as its users run it: the real program in a process of its own, on real directories and a real mail server.
+//! What single parts promise is tested beside them.
+
+mod bot;
+mod configurations;
+mod default_run;
+mod mailbox;
+mod signals;
