@@ -1,8 +1,9 @@
-//! The HTML body: its tables as rows, and its text outside of tables as lines. A tokenizer, no tree: linear in the
+//! The HTML body: its tables as rows, and all its text as lines. A tokenizer, no tree: linear in the
 //! input, bounded in cells and nesting. Tables inside `<blockquote>` are somebody else's mail and left out.
 
 use html5gum::{DefaultEmitter, HtmlString, StartTag, Token, Tokenizer};
 
+use super::columns::ANSWER_HEADING;
 use super::draft::Value;
 use super::table::{MAX_COLUMNS, Row};
 
@@ -14,7 +15,7 @@ const MAX_TABLE_DEPTH: usize = 64;
 pub(super) struct HtmlContent {
     /// The tables in the order in which they end, inner ones first.
     pub(super) tables: Vec<Vec<Row>>,
-    /// The text outside of tables.
+    /// The text, each cell of a table on lines of its own: mails are laid out with tables.
     pub(super) text: String,
     /// Whether a limit cut something off.
     pub(super) truncated: bool,
@@ -27,6 +28,8 @@ struct OpenTable {
     cell: Option<String>,
     /// Columns that the open cell spans beyond its first.
     extra_columns: usize,
+    /// Where the text of the table begins in the text of the page.
+    text_start: usize,
 }
 
 struct HtmlReader {
@@ -69,7 +72,13 @@ pub(super) fn read(html: &str, cells: usize) -> HtmlContent {
 impl HtmlReader {
     fn start(&mut self, tag: &StartTag<()>) {
         match tag.name.as_slice() {
-            b"table" if self.open.len() < MAX_TABLE_DEPTH => self.open.push(OpenTable::default()),
+            b"table" if self.open.len() < MAX_TABLE_DEPTH => {
+                let text_start = self.content.text.len();
+                self.open.push(OpenTable {
+                    text_start,
+                    ..OpenTable::default()
+                });
+            }
             b"table" => {
                 self.too_deep += 1;
                 self.content.truncated = true;
@@ -100,34 +109,29 @@ impl HtmlReader {
         if self.silent > 0 || self.quotes > 0 || self.too_deep > 0 {
             return;
         }
-        match self.open.last_mut() {
-            Some(OpenTable { cell: Some(cell), .. }) => {
-                if cell.len() < 4 * super::text::MAX_LINE_CHARS {
-                    cell.push_str(text);
-                }
-            }
-            Some(_) => {}
-            None => {
-                let mut pieces = text.split(['\n', '\r']);
-                self.content.text.push_str(pieces.next().unwrap_or_default());
-                for piece in pieces {
-                    self.content.text.push(' ');
-                    self.content.text.push_str(piece.trim_start());
-                }
-            }
+        if let Some(OpenTable { cell: Some(cell), .. }) = self.open.last_mut()
+            && cell.len() < 4 * super::text::MAX_LINE_CHARS
+        {
+            cell.push_str(text);
+        }
+        let mut pieces = text.split(['\n', '\r']);
+        self.content.text.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            self.content.text.push(' ');
+            self.content.text.push_str(piece.trim_start());
         }
     }
 
     fn line_break(&mut self) {
-        match self.open.last_mut() {
-            Some(OpenTable { cell: Some(cell), .. }) => cell.push(' '),
-            Some(_) => {}
-            None => self.content.text.push('\n'),
+        if let Some(OpenTable { cell: Some(cell), .. }) = self.open.last_mut() {
+            cell.push(' ');
         }
+        self.content.text.push('\n');
     }
 
     fn open_cell(&mut self, tag: &StartTag<()>) {
         self.close_cell();
+        self.content.text.push('\n');
         let span = tag.attributes.get(b"colspan".as_slice());
         let span = span
             .and_then(|value| String::from_utf8_lossy(value).trim().parse::<usize>().ok())
@@ -169,10 +173,18 @@ impl HtmlReader {
 
     fn close_table(&mut self) {
         self.close_row();
-        if let Some(table) = self.open.pop()
-            && self.quotes == 0
-            && !table.rows.is_empty()
+        self.content.text.push('\n');
+        let Some(table) = self.open.pop() else { return };
+        let answer = |cell: &Value| cell.text.eq_ignore_ascii_case(ANSWER_HEADING);
+        if table
+            .rows
+            .first()
+            .is_some_and(|headings| headings.cells.iter().any(answer))
         {
+            // An answer of ours, quoted back: neither its rows nor its text are an order.
+            self.content.text.truncate(table.text_start);
+        }
+        if self.quotes == 0 && !table.rows.is_empty() {
             self.content.tables.push(table.rows);
         }
     }
@@ -208,6 +220,16 @@ mod tests {
         assert_eq!(content.tables.len(), 2);
         assert_eq!(texts(&content.tables[0]), [vec!["x", "", "y"]]);
         assert!(!content.text.contains("td{}"));
+    }
+
+    #[test]
+    fn text_in_a_layout_table_keeps_its_lines() {
+        let content = read(
+            "<table><tr><td>Hello<br>2 x A-1\n @ 3<p>1 x A-2</td><td>x</td></table>bye",
+            100,
+        );
+        let lines: Vec<&str> = content.text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines, ["Hello", "2 x A-1 @ 3", "1 x A-2", "x", "bye"]);
     }
 
     #[test]

@@ -122,6 +122,14 @@ fn every_form_of_order_is_found() {
             "ART-001*2@- ART-002*1@-",
         ),
         (
+            "html laid out with a table",
+            message(
+                "Content-Type: text/html\r\n",
+                "<table><tr><td>Hi,<br>2 x ART-001<br>1 x ART-002</td></tr></table>",
+            ),
+            "ART-001*2@- ART-002*1@-",
+        ),
+        (
             "text and html once",
             message("Content-Type: multipart/alternative; boundary=b\r\n", &both),
             "ART-001*2@-",
