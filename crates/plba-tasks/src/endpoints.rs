@@ -105,7 +105,7 @@ async fn change(services: Services, parameters: Parameters, change: Change) -> R
     let queue = queue(&services).await?;
     let all = asks_for_all(&parameters)?;
     let mut ids = ids(&parameters)?;
-    if all == !ids.is_empty() {
+    if all != ids.is_empty() {
         let either = "name either the ids of dead letters, as `dead list` shows them, or --all";
         return Err(ControlError::Invalid(either.into()));
     }

@@ -1,1 +1,10 @@
-//! plba-testkit.
+//! For tests of applications and adapters: injected and paused time, fakes of what the platform provides, and one
+//! conformance suite per port. Real servers live in `plba-testservers`; nothing here is for production.
+
+pub mod clock;
+pub mod conformance;
+pub mod handler;
+pub mod runtime;
+pub mod services;
+pub mod source;
+pub mod worker;

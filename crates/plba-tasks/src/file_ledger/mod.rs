@@ -50,7 +50,8 @@ impl Default for FileLedgerSettings {
 /// write. An error leaves the ledger as it was, and the next change starts with a fresh file.
 pub struct FileLedger {
     shared: Arc<Shared>,
-    writer: Writer,
+    /// None for a ledger that is kept in memory only.
+    writer: Option<Writer>,
 }
 
 /// Why a ledger could not be opened.
@@ -120,7 +121,17 @@ impl FileLedger {
         }
         let shared = Shared::new(book);
         let writer = Writer::start(journal, Arc::clone(&shared), settings.compact_above).map_err(failed)?;
+        let writer = Some(writer);
         Ok(Self { shared, writer })
+    }
+
+    /// A ledger in memory that nothing is written of: for programs whose sources need no memory, and for tests under
+    /// paused time.
+    pub fn in_memory(settings: &FileLedgerSettings) -> Self {
+        Self {
+            shared: Shared::new(Book::new(settings.settled)),
+            writer: None,
+        }
     }
 
     /// [`open_blocking`](Self::open_blocking) off the executor.
@@ -143,8 +154,11 @@ impl FileLedger {
     }
 
     async fn write(&self, event: Event) -> Answer {
+        let Some(writer) = &self.writer else {
+            return Ok(self.shared.book().apply(&event));
+        };
         let gone = |_| Err(LedgerError::new("its writer has ended; restart the process"));
-        self.writer.write(event).await.unwrap_or_else(gone)
+        writer.write(event).await.unwrap_or_else(gone)
     }
 }
 
@@ -167,7 +181,10 @@ fn check<'a>(source: &str, keys: impl IntoIterator<Item = &'a Arc<str>>) -> Resu
 #[async_trait]
 impl SourceLedger for FileLedger {
     fn durability(&self) -> Durability {
-        Durability::OsCrash
+        match self.writer {
+            Some(_) => Durability::OsCrash,
+            None => Durability::Volatile,
+        }
     }
 
     async fn record_intake(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError> {

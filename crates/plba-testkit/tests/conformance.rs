@@ -1,0 +1,116 @@
+//! The reference implementations keep the promises of their ports: the queue in memory and the ledger on a file.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
+use plba_tasks::ledger::SourceLedger;
+use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
+use plba_testkit::clock::TokioClock;
+use plba_testkit::conformance::ledger::LedgerUnderTest;
+use plba_testkit::conformance::queue::QueueUnderTest;
+use plba_testkit::conformance::{Time, ledger, model, queue};
+
+fn settings() -> MemorySettings {
+    MemorySettings {
+        capacity: 64,
+        lease: Duration::from_secs(30),
+        maximum_crashes: 3,
+        seed: Some(1),
+        ..MemorySettings::default()
+    }
+}
+
+fn under_test(memory: InMemoryTaskQueue) -> QueueUnderTest {
+    QueueUnderTest {
+        queue: Arc::new(memory),
+        capacity: Some(64),
+        maximum_crashes: 3,
+        keep: Box::new(()),
+    }
+}
+
+async fn plain() -> QueueUnderTest {
+    under_test(InMemoryTaskQueue::new(settings(), Arc::new(TokioClock::new())).unwrap())
+}
+
+async fn with_ledger() -> (QueueUnderTest, Arc<dyn SourceLedger>) {
+    let ledger: Arc<dyn SourceLedger> = Arc::new(FileLedger::in_memory(&FileLedgerSettings::default()));
+    let clock = Arc::new(TokioClock::new());
+    let memory = InMemoryTaskQueue::with_ledger(settings(), clock, Arc::clone(&ledger)).unwrap();
+    (under_test(memory), ledger)
+}
+
+#[test]
+fn the_queue_in_memory_keeps_the_promises_of_queues() {
+    queue::queue(Time::Paused, plain);
+}
+
+#[test]
+fn the_queue_in_memory_with_a_ledger_keeps_the_promises_of_queues() {
+    queue::queue(Time::Paused, || async { with_ledger().await.0 });
+}
+
+#[test]
+fn the_queue_in_memory_keeps_its_ledger_in_step() {
+    queue::queue_with_ledger(Time::Paused, with_ledger);
+}
+
+#[test]
+fn the_queue_in_memory_does_what_a_small_model_does() {
+    let seed = std::env::var("PLBA_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1);
+    model::queue(seed, 200, 200, plain);
+}
+
+/// A directory of its own, gone at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("plba-conformance-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn on_file(settings: FileLedgerSettings) -> LedgerUnderTest {
+    let directory = Directory::new();
+    let path = directory.0.join("ledger.journal");
+    let open = move || {
+        let (path, settings) = (path.clone(), settings.clone());
+        let opening = async move { Arc::new(FileLedger::open(path, settings).await.unwrap()) as Arc<dyn SourceLedger> };
+        Box::pin(opening) as std::pin::Pin<Box<dyn Future<Output = _>>>
+    };
+    LedgerUnderTest {
+        open: Box::new(open),
+        keep: Box::new(directory),
+    }
+}
+
+#[test]
+fn the_ledger_on_a_file_keeps_the_promises_of_ledgers() {
+    ledger::ledger(Time::Real, || async { on_file(FileLedgerSettings::default()) });
+}
+
+#[test]
+fn the_ledger_on_a_file_keeps_them_while_it_compacts_all_the_time() {
+    let settings = || FileLedgerSettings {
+        compact_above: 1,
+        ..FileLedgerSettings::default()
+    };
+    ledger::ledger(Time::Real, || async { on_file(settings()) });
+}
