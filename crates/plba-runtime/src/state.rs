@@ -152,16 +152,18 @@ impl StateDirectory {
 
     fn write(&mut self) -> std::io::Result<()> {
         let text = serde_json::to_vec(&self.owner)?;
+        // Never empty in between: somebody may be reading who the owner is. What is left of a longer text goes last.
         self.lock.rewind()?;
-        self.lock.set_len(0)?;
-        self.lock.write_all(&text)
+        self.lock.write_all(&text)?;
+        self.lock.set_len(text.len() as u64)
     }
 }
 
 fn read(lock: &mut File) -> Option<Owner> {
     let mut text = String::new();
     lock.take(64 * 1024).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    // The first value counts; a longer text from before may not have been cut off yet.
+    serde_json::Deserializer::from_str(&text).into_iter().next()?.ok()
 }
 
 /// Writes a file that only this user may read, whole or not at all.

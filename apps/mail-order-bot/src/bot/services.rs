@@ -17,7 +17,7 @@ use crate::OrderDesk;
 use crate::domain::Catalogue;
 use crate::reply::outbox_maildir::OutboxMaildir;
 use crate::samples;
-use crate::store::{OrderReads, OrderStore};
+use crate::store::{OrderReads, OrderStore, StoreError};
 
 /// The queue of order mails.
 pub const ORDERS: &str = "orders";
@@ -37,7 +37,12 @@ impl OrderFile {
         if !self.0.exists() {
             return Ok(None);
         }
-        Ok(Some(OrderReads::open(&self.0)?))
+        match OrderReads::open(&self.0) {
+            Ok(reads) => Ok(Some(reads)),
+            // The file was made a moment ago, and its tables are about to be.
+            Err(StoreError::Older { found: 0, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ struct Broken {
     says: &'static [&'static str],
 }
 
-const BROKEN: [Broken; 12] = [
+const BROKEN: [Broken; 13] = [
     Broken {
         name: "TOML syntax",
         file: "bot.toml",
@@ -59,9 +59,16 @@ const BROKEN: [Broken; 12] = [
     Broken {
         name: "missing secret",
         file: "bot.toml",
-        text: "[platform.control]\nlisten = \"0.0.0.0:8080\"\n",
+        text: "[mail_order_bot]\nsource = \"imaps://bot@localhost/INBOX\"\n",
         arguments: &[],
-        says: &["bot.toml:2:10", "token_file"],
+        says: &["bot.toml:2:10", "password_file", "PLBA__MAIL_ORDER_BOT__PASSWORD"],
+    },
+    Broken {
+        name: "an address that others reach, without credentials",
+        file: "bot.toml",
+        text: "",
+        arguments: &["--set", "platform.control.listen=0.0.0.0:8080"],
+        says: &["platform.control.listen", "token_file"],
     },
     Broken {
         name: "two faults in one file",

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plba_contracts::clock::Clock;
 use plba_contracts::control::{Endpoint, ParameterKind, Parameters};
@@ -22,6 +23,10 @@ use serde_json::{Value, json};
 use super::{Failure, block_on, draw, print};
 use crate::app::App;
 use crate::wiring;
+
+/// How often, and with which pause, a process that is still starting is looked at again.
+const STARTING_LOOKS: u32 = 50;
+const STARTING_LOOK: Duration = Duration::from_millis(100);
 
 /// Asks a view of the platform itself, which only a running process can answer.
 pub(super) fn running(launch: &Launch, view: &str, json: bool) -> Result<(), Failure> {
@@ -43,7 +48,7 @@ fn ask_running(launch: &Launch, view: &str, parameters: Parameters, json: bool) 
         let message = format!("{name} does not run in the state directory {}; start it with `{name}`", directory.display());
         return Err(Failure::new(message));
     };
-    print::answer(&remote(&platform, &owner, view, false, parameters)?, json);
+    print::answer(&remote(&platform, owner, view, false, parameters)?, json);
     Ok(())
 }
 
@@ -62,7 +67,7 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
     let parameters = parameters(&launch.application, &endpoint, rest)?;
     let platform = Arc::clone(&blueprint.platform);
     let value = match StateDirectory::owner(platform.state_dir.as_path()) {
-        Some(owner) => remote(&platform, &owner, endpoint.name, endpoint.changes, parameters)?,
+        Some(owner) => remote(&platform, owner, endpoint.name, endpoint.changes, parameters)?,
         None => local(&launch, blueprint, &endpoint, parameters)?,
     };
     print::answer(&value, json);
@@ -184,18 +189,34 @@ fn parameters(application: &str, endpoint: &Endpoint, words: &[String]) -> Resul
 
 fn remote(
     platform: &PlatformConfig,
-    owner: &Owner,
+    owner: Owner,
     name: &str,
     changes: bool,
     parameters: Parameters,
 ) -> Result<Value, Failure> {
-    let address = owner.control.as_deref().ok_or_else(|| {
-        let message = "runs without a control plane, so it can't be asked; enable platform.control";
-        Failure::new(format!("process {} {message}", owner.pid))
-    })?;
     let client = wiring::client().ok_or_else(|| Failure::new("this program was built without a control plane client"))?;
-    let token = token::existing(&platform.control, platform.state_dir.as_path()).map_err(Failure::new)?;
-    block_on(client.call(address, &token, name, changes, parameters))?.map_err(Failure::new)
+    let directory = platform.state_dir.as_path();
+    block_on(async {
+        let address = address(platform, owner).await?;
+        let token = token::existing(&platform.control, directory).map_err(Failure::new)?;
+        client.call(&address, &token, name, changes, parameters).await.map_err(Failure::new)
+    })?
+}
+
+/// Where the owner's control plane listens; waits for one that is still starting.
+async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, Failure> {
+    for _ in 0..STARTING_LOOKS {
+        if let Some(address) = owner.control {
+            return Ok(address);
+        }
+        tokio::time::sleep(STARTING_LOOK).await;
+        match StateDirectory::owner(platform.state_dir.as_path()) {
+            Some(now) => owner = now,
+            None => return Err(Failure::new(format!("process {} has just ended; ask again", owner.pid))),
+        }
+    }
+    let message = "runs without a control plane, so it can't be asked; enable platform.control, or stop it and ask again";
+    Err(Failure::new(format!("process {} {message}", owner.pid)))
 }
 
 /// Answers without a running process. The state directory is owned meanwhile, so that none starts in between.
