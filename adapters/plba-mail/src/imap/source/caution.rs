@@ -37,7 +37,7 @@ impl Caution {
             [uid] => {
                 let strikes = self.strikes.entry(*uid).or_insert(0);
                 *strikes += 1;
-                let enough = *strikes >= tries * 1000;
+                let enough = *strikes >= tries;
                 self.alone_until = self.alone_until.max(*uid);
                 enough.then(|| {
                     self.strikes.remove(uid);

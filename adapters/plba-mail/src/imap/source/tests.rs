@@ -464,3 +464,35 @@ async fn a_connection_with_nothing_to_do_is_kept_alive() {
     assert_eq!((scripts.count(), source.status().errors), (1, 0));
     assert_eq!(source.status().note.unwrap(), "taken in up to UID 0 (UIDVALIDITY 7)");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_the_server_does_not_show_is_not_settled_but_tried_again() {
+    let scripts = Scripts::new(vec![opened(
+        7,
+        2,
+        vec![
+            ok("NOOP"),
+            found("UID SEARCH UID 1:1", "1"),
+            sizes("UID FETCH 1", &[1]),
+            bodies("UID FETCH 1", &[1]),
+            found("UID SEARCH UID 2:*", "1"),
+            ok("UID STORE 1 +FLAGS"),
+            sizes("UID FETCH 1 (UID FLAGS", &[1]),
+            answer("UID STORE 1 +FLAGS", "* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n{tag} OK\r\n"),
+            ok("NOOP"),
+            found("UID SEARCH UID 2:*", "1"),
+        ],
+    )]);
+    let (bench, source) = (Bench::new(), source(&scripts, ""));
+    let _running = bench.run(&source);
+    let delivery = bench.next().await;
+    bench.complete(delivery).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(
+        (bench.keys(EntryState::Done), source.status().settled),
+        (vec!["7:1".to_owned()], 0)
+    );
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!((bench.keys(EntryState::Done), source.status().settled), (vec![], 1));
+    assert_eq!((scripts.count(), source.status().errors), (1, 0));
+}
