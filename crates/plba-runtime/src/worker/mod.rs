@@ -328,7 +328,9 @@ impl From<Routine> for WorkerDefinition {
                 let kind = match plan {
                     Plan::Once(run) => Kind::Once(run),
                     Plan::Every(interval, run) => Kind::Every(interval, run),
-                    Plan::Cron(expression, run) => Kind::Cron(Schedule::parse(&expression, zone.as_deref())?, run),
+                    Plan::Cron(expression, run) => {
+                        Kind::Cron(Box::new(Schedule::parse(&expression, zone.as_deref())?), run)
+                    }
                     Plan::Service(serve) => Kind::Service(serve),
                     Plan::Blocking(block) => Kind::Blocking(block),
                 };

@@ -26,7 +26,7 @@ pub(super) type Classify = Arc<dyn Fn(&(dyn std::error::Error + Send + Sync + 's
 pub(super) enum Kind {
     Once(Run),
     Every(Duration, Run),
-    Cron(Schedule, Run),
+    Cron(Box<Schedule>, Run),
     Service(Serve),
     Blocking(thread::Block),
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use plba_contracts::health::Health;
 use plba_contracts::stop::{StopHandle, StopPhase};
 use tokio::time::{Instant, sleep};
@@ -23,6 +24,11 @@ fn only(supervisor: &WorkerSupervisor) -> WorkerView {
 
 async fn stopped(supervisor: &WorkerSupervisor) -> WorkerStop {
     supervisor.stop(secs(10), StopHandle::new().signal()).await.remove(0)
+}
+
+async fn sleeps(seconds: u64) -> Result<(), RoutineError> {
+    sleep(secs(seconds)).await;
+    Ok(())
 }
 
 /// A counter, and the seconds since its making at which it was raised.
@@ -146,7 +152,7 @@ async fn fatal_errors_end_the_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_takes_too_long_is_dropped_and_tried_again() {
-    let supervisor = running(every("slow", secs(1), || async { Ok(sleep(secs(3600)).await) }).timeout(secs(5))).await;
+    let supervisor = running(every("slow", secs(1), || sleeps(3600)).timeout(secs(5))).await;
     sleep(secs(6)).await;
     assert_eq!(
         only(&supervisor).health,
@@ -157,13 +163,13 @@ async fn a_run_that_takes_too_long_is_dropped_and_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_graceful_stop_lets_the_run_finish_and_a_forced_one_drops_it() {
-    let supervisor = running(every("work", secs(1), || async { Ok(sleep(secs(4)).await) })).await;
+    let supervisor = running(every("work", secs(1), || sleeps(4))).await;
     sleep(secs(1)).await;
     let stop = stopped(&supervisor).await;
     assert_eq!((stop.how, stop.took.as_secs()), (StopOutcome::Drained, 3));
     assert_eq!(only(&supervisor).status.succeeded, 1);
 
-    let supervisor = running(every("work", secs(1), || async { Ok(sleep(secs(4000)).await) })).await;
+    let supervisor = running(every("work", secs(1), || sleeps(4000))).await;
     let stop = stopped(&supervisor).await;
     assert_eq!(
         (stop.how, stop.took.as_secs(), stop.held.as_deref()),
@@ -173,7 +179,7 @@ async fn a_graceful_stop_lets_the_run_finish_and_a_forced_one_drops_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_runs_until_it_is_told_to_stop() {
-    let supervisor = running(service("listen", |stop| async move { Ok(stop.requested().await) })).await;
+    let supervisor = running(service("listen", |stop| stop.requested().map(Ok))).await;
     sleep(secs(3600)).await;
     assert_eq!(
         (only(&supervisor).state, only(&supervisor).health),

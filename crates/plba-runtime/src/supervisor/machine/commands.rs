@@ -22,14 +22,15 @@ impl Machine {
         }
         let keys = self.add(specs);
         self.phase = Phase::Starting(ticket);
-        let watched: Vec<_> = keys.iter().map(|&key| (key, Wish::Up)).collect();
-        self.watch(ticket, &watched);
-        for key in keys {
+        for &key in &keys {
             self.begin_or_wait(key, now);
         }
+        let watched: Vec<_> = keys.into_iter().map(|key| (key, Wish::Up)).collect();
+        self.watch(ticket, &watched);
     }
 
     pub(super) fn command_apply(&mut self, ticket: Ticket, change: Change, now: Duration) {
+        let change = merged(change);
         if let Err(refusal) = self.check_phase().and_then(|()| self.check_change(&change)) {
             return self.refuse(ticket, refusal);
         }
@@ -39,11 +40,11 @@ impl Machine {
         for &worker in &leaving {
             going.extend(self.slots_in(worker, |state| state != SlotState::Gone));
         }
-        let mut replaced = Vec::new();
+        let mut relinked = Vec::new();
         for spec in change.changed {
             if let Some(&worker) = self.by_name.get(&spec.name) {
                 let wanted = self.replace(worker, spec);
-                replaced.push(worker);
+                relinked.push(worker);
                 for key in self.slots_in(worker, |_| true) {
                     let list = if key.slot < wanted { &mut coming } else { &mut going };
                     list.push(key);
@@ -51,7 +52,7 @@ impl Machine {
             }
         }
         let added = self.add(change.added);
-        for &worker in &replaced {
+        for &worker in &relinked {
             self.link(worker);
         }
         going.retain(|&key| self.slot(key).is_some_and(|slot| slot.state != SlotState::Gone));
@@ -345,6 +346,25 @@ impl Machine {
             .filter(|spec| !gone.contains(&*spec.name));
         let fresh: Vec<Spec> = change.changed.iter().chain(&change.added).cloned().collect();
         check(kept.chain(&fresh), &fresh)
+    }
+}
+
+/// What goes and comes under one name has changed: those that depend on it keep their place behind it.
+fn merged(change: Change) -> Change {
+    let removed: BTreeSet<String> = change.removed.into_iter().collect();
+    let comes_back = |spec: &Spec| removed.contains(&*spec.name);
+    let (back, added) = change.added.into_iter().partition::<Vec<Spec>, _>(comes_back);
+    let names: HashSet<&str> = back.iter().map(|spec| &*spec.name).collect();
+    let removed = removed
+        .iter()
+        .filter(|name| !names.contains(name.as_str()))
+        .cloned()
+        .collect();
+    let changed = change.changed.into_iter().chain(back.iter().cloned()).collect();
+    Change {
+        added,
+        removed,
+        changed,
     }
 }
 

@@ -238,7 +238,9 @@ impl Machine {
         }
         if failed {
             self.settle(key, &Settled::Failed(end.to_string().into()));
-            self.settle_blocked(key.worker);
+            if self.slot(key).is_some_and(|slot| slot.unready) {
+                self.settle_blocked(key.worker);
+            }
         } else {
             self.settle(key, &Settled::Up);
             self.mark_ready(key, now);
@@ -468,10 +470,10 @@ impl Machine {
     }
 
     /// A command that watches a slot which has come to wait gets its answer now if what the slot waits for will not
-    /// come about by itself. While the process starts there is no need: the first failure ends the start.
+    /// come about by itself.
     fn settle_if_held_up(&mut self, key: SlotKey) {
         let watched = self.slot(key).is_some_and(|slot| !slot.watchers.is_empty());
-        if self.phase != Phase::Running || !watched {
+        if !self.may_start() || !watched {
             return;
         }
         let mut seen = BTreeSet::new();
@@ -512,6 +514,11 @@ impl Machine {
             };
         }
         self.answer(ticket, answer);
+        if self.phase == Phase::Halted {
+            for overtaken in std::mem::take(&mut self.pending).into_keys() {
+                self.refuse(overtaken, Refusal::Stopping);
+            }
+        }
     }
 }
 

@@ -90,6 +90,8 @@ impl Seen {
 struct Known {
     name: String,
     after: Vec<String>,
+    /// The same as they were when it was defined: a name may pass to another worker later.
+    linked: Option<Vec<WorkerId>>,
     restart: Restart,
     /// The fewest slots wanted since it was defined, and those that were ready since.
     fewest: u32,
@@ -173,6 +175,11 @@ impl World {
         }
         let pause = self.pause();
         self.advance(self.now + pause, seen);
+        if self.random.bool() {
+            // Left alone, everything is answered, whatever hangs.
+            self.advance(self.now + Duration::from_secs(400), seen);
+            assert!(self.tickets.is_empty(), "still without an answer: {:?}", self.tickets);
+        }
         self.stop(seen);
         // Everything that can still happen happens; nothing may start any more.
         self.advance(self.now + Duration::from_secs(200), seen);
@@ -235,8 +242,24 @@ impl World {
             self.carry_out(effect, seen);
         }
         self.buried(over);
+        self.link();
         if let Some(by) = self.stop_by.filter(|_| !self.stopped) {
             assert!(self.now <= by, "the stop takes longer than its budget");
+        }
+    }
+
+    fn link(&mut self) {
+        let unlinked = self.known.iter().filter(|(_, known)| known.linked.is_none());
+        let linked: Vec<(WorkerId, Vec<WorkerId>)> = unlinked
+            .map(|(worker, known)| {
+                (
+                    *worker,
+                    known.after.iter().filter_map(|name| self.worker(name)).collect(),
+                )
+            })
+            .collect();
+        for (worker, after) in linked {
+            self.known.get_mut(&worker).unwrap().linked = Some(after);
         }
     }
 
@@ -291,6 +314,7 @@ impl World {
         let known = Known {
             name: name.to_owned(),
             after: spec.after.clone(),
+            linked: None,
             restart: spec.restart.clone(),
             fewest: spec.slots,
             ready: BTreeSet::new(),
@@ -345,12 +369,14 @@ impl World {
             .is_some_and(|instance| instance.number == attempt.number);
         assert!(alive, "a signal to an attempt that is over");
         if self.stop_by.is_some() && !force {
-            let mut above = vec![self.known[&key.worker].name.clone()];
-            while let Some(name) = above.pop() {
-                for (worker, known) in self.known.iter().filter(|(_, known)| known.after.contains(&name)) {
-                    let lives = |(key, instance): (&SlotKey, &Instance)| key.worker == *worker && !instance.abandoned;
-                    assert!(!self.alive.iter().any(lives), "{name} is stopped before {}", known.name);
-                    above.push(known.name.clone());
+            let mut above = vec![key.worker];
+            while let Some(below) = above.pop() {
+                for (worker, known) in &self.known {
+                    if known.linked.as_ref().is_some_and(|linked| linked.contains(&below)) {
+                        let mut instances = self.alive.iter().filter(|(key, _)| key.worker == *worker);
+                        assert!(instances.all(|(_, one)| one.abandoned), "stopped before {}", known.name);
+                        above.push(*worker);
+                    }
                 }
             }
         }

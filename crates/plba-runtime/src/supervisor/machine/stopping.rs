@@ -326,8 +326,11 @@ impl Machine {
         if then != Then::Again {
             self.settle(key, &Settled::Down);
         }
-        if then == Then::Gone {
-            self.mark_ready(key, now);
+        match then {
+            Then::Gone => self.mark_ready(key, now),
+            // Those who wait for it wait until it is resumed.
+            Then::Pause => self.settle_blocked(key.worker),
+            Then::Again | Then::Stop | Then::Retry => {}
         }
         if was.is_live() || was == SlotState::Abandoned {
             self.after_rest(key.worker, now);
