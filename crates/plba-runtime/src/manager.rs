@@ -115,7 +115,7 @@ impl RuntimeManager {
 
         let directory = platform.state_dir.as_path().to_owned();
         let directory = directory.as_path();
-        let state = StateDirectory::lock(directory, &self.launch.application, clock.now());
+        let state = StateDirectory::lock(directory, &self.launch.application, clock.now()).await;
         let mut state = state.map_err(StartupError::failed)?;
         let (traces, export) = TraceService::new(
             &platform.trace,

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
@@ -29,7 +30,19 @@ pub struct Owner {
     pub since: Timestamp,
     /// Where its control plane listens, once it does.
     pub control: Option<String>,
+    /// Whether it is a command that gives the directory back in a moment.
+    #[serde(default)]
+    pub passing: bool,
 }
+
+/// How long a directory is waited for that a passing command owns.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is tried when the lock is taken by somebody who has not said yet who it is.
+const LOCKING: &str = "locking";
+
+/// How often it is asked for meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A state directory, owned until this is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -80,11 +93,39 @@ pub enum StateError {
 }
 
 impl StateDirectory {
-    /// Makes the directory if need be, and takes it for this process.
+    /// Makes the directory if need be, and takes it for as long as this process runs. A command that owns it for a
+    /// moment is waited for, up to 10 s.
     ///
     /// # Errors
     /// Somebody else owns it, a newer program wrote it, or it can't be written.
-    pub fn lock(path: &Path, application: &str, now: Timestamp) -> Result<Self, StateError> {
+    pub async fn lock(path: &Path, application: &str, now: Timestamp) -> Result<Self, StateError> {
+        Self::wait(path, application, now, false).await
+    }
+
+    /// Takes the directory for one command: who wants to run on it waits that long.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock).
+    pub async fn lock_passing(path: &Path, application: &str, now: Timestamp) -> Result<Self, StateError> {
+        Self::wait(path, application, now, true).await
+    }
+
+    async fn wait(path: &Path, application: &str, now: Timestamp, passing: bool) -> Result<Self, StateError> {
+        let limit = tokio::time::Instant::now() + PATIENCE;
+        let mut looks = 0;
+        loop {
+            match Self::try_lock(path, application, now, passing) {
+                Err(StateError::InUse { owner, .. }) if owner.passing && tokio::time::Instant::now() < limit => {}
+                // Who has just taken the lock writes its name next.
+                Err(StateError::Unusable { doing: LOCKING, .. }) if looks < 10 => {}
+                outcome => return outcome,
+            }
+            looks += 1;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn try_lock(path: &Path, application: &str, now: Timestamp, passing: bool) -> Result<Self, StateError> {
         let unusable = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| StateError::Unusable { doing, path, source }
@@ -101,7 +142,7 @@ impl StateDirectory {
                     path: path.to_owned(),
                     owner: Box::new(owner),
                 },
-                (error, _) => unusable("locking", &file)(error.into()),
+                (error, _) => unusable(LOCKING, &file)(error.into()),
             });
         }
         if let Some(found) = found.map(|owner| owner.version).filter(|version| *version > VERSION) {
@@ -117,6 +158,7 @@ impl StateDirectory {
             pid: std::process::id(),
             since: now,
             control: None,
+            passing,
         };
         let mut state = Self {
             path: path.to_owned(),
@@ -209,9 +251,9 @@ mod tests {
     #[test]
     fn a_second_owner_is_told_who_the_first_is() {
         let path = directory("second");
-        let mut first = StateDirectory::lock(&path, "bot", Timestamp::UNIX_EPOCH).unwrap();
+        let mut first = StateDirectory::try_lock(&path, "bot", Timestamp::UNIX_EPOCH, false).unwrap();
         first.announce("http://127.0.0.1:8080").unwrap();
-        let refused = StateDirectory::lock(&path, "bot", Timestamp::UNIX_EPOCH)
+        let refused = StateDirectory::try_lock(&path, "bot", Timestamp::UNIX_EPOCH, false)
             .unwrap_err()
             .to_string();
         assert!(
@@ -222,7 +264,7 @@ mod tests {
         assert_eq!(owner.control.as_deref(), Some("http://127.0.0.1:8080"));
         drop(first);
         assert_eq!(StateDirectory::owner(&path), None);
-        StateDirectory::lock(&path, "bot", Timestamp::UNIX_EPOCH).unwrap();
+        StateDirectory::try_lock(&path, "bot", Timestamp::UNIX_EPOCH, false).unwrap();
         fs::remove_dir_all(path).unwrap();
     }
 
@@ -232,7 +274,7 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         let newer = r#"{"version":99,"application":"bot","pid":1,"since":"2026-01-01T00:00:00Z","control":null}"#;
         fs::write(path.join(LOCK), newer).unwrap();
-        let refused = StateDirectory::lock(&path, "bot", Timestamp::UNIX_EPOCH)
+        let refused = StateDirectory::try_lock(&path, "bot", Timestamp::UNIX_EPOCH, false)
             .unwrap_err()
             .to_string();
         assert!(refused.contains("newer version"), "{refused}");
@@ -243,7 +285,7 @@ mod tests {
     fn a_path_that_is_a_file_is_one_clear_error() {
         let path = directory("file");
         fs::write(&path, "").unwrap();
-        let refused = StateDirectory::lock(&path, "bot", Timestamp::UNIX_EPOCH)
+        let refused = StateDirectory::try_lock(&path, "bot", Timestamp::UNIX_EPOCH, false)
             .unwrap_err()
             .to_string();
         assert!(
@@ -251,5 +293,19 @@ mod tests {
             "{refused}"
         );
         fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_passing_command_is_waited_for() {
+        let path = directory("passing");
+        let command = StateDirectory::lock_passing(&path, "bot", Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        let waiting = StateDirectory::lock(&path, "bot", Timestamp::UNIX_EPOCH);
+        let mut waiting = std::pin::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(command);
+        waiting.await.unwrap();
+        fs::remove_dir_all(&path).unwrap();
     }
 }

@@ -26,14 +26,22 @@ pub fn app<F>(name: &str, assemble: F) -> App
 where
     F: Fn(&mut Assembly) -> Result<(), BoxError> + Send + Sync + 'static,
 {
-    App::new(name).module(Closure { name: name.to_owned(), assemble })
+    App::new(name).module(Closure {
+        name: name.to_owned(),
+        assemble,
+    })
 }
 
 impl App {
     /// An application without modules.
     pub fn new(name: &str) -> Self {
         let name = name.to_owned();
-        Self { name, modules: Vec::new(), providers: Vec::new(), trace_transports: Vec::new() }
+        Self {
+            name,
+            modules: Vec::new(),
+            providers: Vec::new(),
+            trace_transports: Vec::new(),
+        }
     }
 
     /// Adds a module; modules assemble in the order in which they are added.

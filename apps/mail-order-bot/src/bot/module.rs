@@ -44,9 +44,18 @@ impl ApplicationModule for MailOrderBot {
         assembly.worker(replies());
         assembly.worker(outbox());
         assembly.worker(mail(&config)?);
-        plba::tasks::endpoints::endpoints().into_iter().chain(views::endpoints()).for_each(|view| assembly.endpoint(view));
-        assembly.greet(format!("orders come from {}; drop a mail there, or see `mail-order-bot orders`", config.source));
-        assembly.greet(format!("orders are stored in {}, replies go to {}", config.store, config.replies));
+        plba::tasks::endpoints::endpoints()
+            .into_iter()
+            .chain(views::endpoints())
+            .for_each(|view| assembly.endpoint(view));
+        assembly.greet(format!(
+            "orders come from {}; drop a mail there, or see `mail-order-bot orders`",
+            config.source
+        ));
+        assembly.greet(format!(
+            "orders are stored in {}, replies go to {}",
+            config.store, config.replies
+        ));
         Ok(())
     }
 }
@@ -55,7 +64,10 @@ impl ApplicationModule for MailOrderBot {
 fn orders(config: &BotConfig) -> WorkerDefinition {
     let settings = TaskWorkerSettings {
         timeout: config.timeout.into(),
-        retry: RetryPolicy { maximum_attempts: config.attempts, ..RetryPolicy::default() },
+        retry: RetryPolicy {
+            maximum_attempts: config.attempts,
+            ..RetryPolicy::default()
+        },
         ..TaskWorkerSettings::default()
     };
     let handler = |services: Services| async move {
@@ -67,10 +79,18 @@ fn orders(config: &BotConfig) -> WorkerDefinition {
 
 /// Sends replies. One at a time: a Maildir is quick, and a server wants one connection.
 fn replies() -> WorkerDefinition {
-    task_worker("replies", relay::QUEUE, TaskWorkerSettings::default(), |services: Services| async move {
-        let (store, replies) = (services.get::<OrderStore>().await?, services.get::<OutboxMaildir>().await?);
-        Ok(Arc::new(ReplyHandler::new(store.outbox(), OutboxMaildir::clone(&replies))) as Arc<dyn TaskHandler>)
-    })
+    task_worker(
+        "replies",
+        relay::QUEUE,
+        TaskWorkerSettings::default(),
+        |services: Services| async move {
+            let (store, replies) = (
+                services.get::<OrderStore>().await?,
+                services.get::<OutboxMaildir>().await?,
+            );
+            Ok(Arc::new(ReplyHandler::new(store.outbox(), OutboxMaildir::clone(&replies))) as Arc<dyn TaskHandler>)
+        },
+    )
 }
 
 /// Brings replies from the outbox into their queue.
@@ -85,7 +105,10 @@ fn outbox() -> WorkerDefinition {
 /// Takes order mails in, and marks them as read once their orders are stored. The outbox is ready before the first order.
 fn mail(config: &BotConfig) -> Result<WorkerDefinition, BoxError> {
     let location: plba::mail::Location = config.source.as_str().parse()?;
-    let settings = SourceWorkerSettings { source: Some(location.name(Path::new("."))), ..SourceWorkerSettings::default() };
+    let settings = SourceWorkerSettings {
+        source: Some(location.name(Path::new("."))),
+        ..SourceWorkerSettings::default()
+    };
     let source = |services: Services| async move {
         let source = services.get::<MailSource>().await?;
         Ok(MailSource::clone(&source).into_source())

@@ -44,13 +44,20 @@ impl TaskHandler for OrderHandler {
 impl OrderHandler {
     fn tell(&self, processed: &Processed) {
         match processed {
-            Processed::Stored { order_id, status, outbox_id, possible_duplicate_of } => {
+            Processed::Stored {
+                order_id,
+                status,
+                outbox_id,
+                possible_duplicate_of,
+            } => {
                 info!(order = %order_id, %status, answered = outbox_id.is_some(), "order stored");
                 if let Some(other) = possible_duplicate_of {
                     warn!(order = %order_id, "looks like order {other} sent twice; both are stored");
                 }
             }
-            Processed::Duplicate { order_id: Some(order), .. } => info!(%order, "mail seen before; nothing to do"),
+            Processed::Duplicate {
+                order_id: Some(order), ..
+            } => info!(%order, "mail seen before; nothing to do"),
             Processed::Duplicate { order_id: None, .. } => info!("mail seen before; nothing to do"),
             Processed::NotAnOrder { reason, .. } => info!("mail is no order: {reason}"),
         }

@@ -46,14 +46,20 @@ pub struct OutboxRelay {
 impl OutboxRelay {
     /// A relay of this outbox.
     pub fn new(outbox: Outbox, bell: Arc<Bell>) -> Self {
-        Self { outbox, bell, status: std::sync::Mutex::default() }
+        Self {
+            outbox,
+            bell,
+            status: std::sync::Mutex::default(),
+        }
     }
 
     /// Publishes what waits, oldest first, until nothing more waits that is not under way.
     async fn relay(&self, intake: &Intake) -> Result<(), SourceError> {
         let rows = self.waiting().await?;
         if !rows.is_empty() {
-            let published = intake.publish(rows.iter().map(|row| arrival(&row.id)).collect()).await?;
+            let published = intake
+                .publish(rows.iter().map(|row| arrival(&row.id)).collect())
+                .await?;
             self.note(|status| status.published += published.published as u64);
         }
         Ok(())
@@ -62,7 +68,8 @@ impl OutboxRelay {
     async fn waiting(&self) -> Result<Vec<OutboxRow>, SourceError> {
         let outbox = self.outbox.clone();
         let read = tokio::task::spawn_blocking(move || outbox.pending(BATCH)).await;
-        read.map_err(SourceError::transient)?.map_err(|error: StoreError| SourceError::transient(error))
+        read.map_err(SourceError::transient)?
+            .map_err(|error: StoreError| SourceError::transient(error))
     }
 
     /// Upstream is the outbox itself, and the handler has marked the reply there: nothing is left to tell.
@@ -81,7 +88,10 @@ impl OutboxRelay {
 }
 
 fn arrival(id: &OutboxId) -> Arrival {
-    Arrival { key: id.as_str().into(), task: NewTask::new(QUEUE, KIND, id.as_str().to_owned()) }
+    Arrival {
+        key: id.as_str().into(),
+        task: NewTask::new(QUEUE, KIND, id.as_str().to_owned()),
+    }
 }
 
 #[async_trait]
@@ -106,6 +116,9 @@ impl TaskSource for OutboxRelay {
     }
 
     fn status(&self) -> SourceStatus {
-        self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.status
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 }

@@ -48,13 +48,10 @@ enum Sent {
     Unknown,
 }
 
-fn send(
-    outbox: &Outbox,
-    replies: &OutboxMaildir,
-    id: &OutboxId,
-    now: jiff::Timestamp,
-) -> Result<Sent, HandlerError> {
-    let Some(row) = outbox.get(id)? else { return Ok(Sent::Unknown) };
+fn send(outbox: &Outbox, replies: &OutboxMaildir, id: &OutboxId, now: jiff::Timestamp) -> Result<Sent, HandlerError> {
+    let Some(row) = outbox.get(id)? else {
+        return Ok(Sent::Unknown);
+    };
     if row.sent_at.is_some() {
         return Ok(Sent::Before);
     }

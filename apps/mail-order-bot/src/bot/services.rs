@@ -91,7 +91,11 @@ fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
             let (catalogue, store) = (services.get::<Catalogue>().await?, services.get::<OrderStore>().await?);
             let faults = |faults: Vec<_>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             let settings = config.desk.validate().map_err(faults)?;
-            Ok(Arc::new(OrderDesk::new(catalogue, Arc::new(settings), OrderStore::clone(&store))))
+            Ok(Arc::new(OrderDesk::new(
+                catalogue,
+                Arc::new(settings),
+                OrderStore::clone(&store),
+            )))
         }
     })
 }
@@ -111,8 +115,15 @@ fn queue(config: &Arc<BotConfig>) -> ServiceDefinition {
     ServiceDefinition::new::<dyn TaskQueue, _, _>(move |services| {
         let config = Arc::clone(&config);
         async move {
-            let (clock, ledger) = (services.get::<dyn Clock>().await?, services.get::<dyn SourceLedger>().await?);
-            let context = BackendContext { clock, ledger: Some(ledger), seed: None };
+            let (clock, ledger) = (
+                services.get::<dyn Clock>().await?,
+                services.get::<dyn SourceLedger>().await?,
+            );
+            let context = BackendContext {
+                clock,
+                ledger: Some(ledger),
+                seed: None,
+            };
             Ok(open_queue(&plba::queue_backends(), &config.queue, context).await?)
         }
     })

@@ -49,7 +49,7 @@ impl Default for BotConfig {
             timeout: TimeSpan::seconds(60),
             attempts: 10,
             catalogue: Location::from("embedded:"),
-            desk: DeskOptions::default(),
+            desk: DeskOptions::for_samples(),
         }
     }
 }
@@ -58,12 +58,23 @@ impl ConfigSection for BotConfig {
     fn validate(&self, faults: &mut Faults) {
         self.validate_source(faults);
         let backends = plba::queue_backends();
-        let queues: Vec<&str> = backends.iter().flat_map(|backend| backend.schemes().iter().copied()).collect();
+        let queues: Vec<&str> = backends
+            .iter()
+            .flat_map(|backend| backend.schemes().iter().copied())
+            .collect();
         scheme(faults, "queue", &self.queue, &queues);
         path(faults, "store", &self.store, "sqlite");
         path(faults, "replies", &self.replies, "maildir");
-        faults.require((1..=256).contains(&self.workers), "workers", "1 to 256 workers are possible");
-        faults.require((1..=1_000).contains(&self.attempts), "attempts", "1 to 1000 attempts are possible");
+        faults.require(
+            (1..=256).contains(&self.workers),
+            "workers",
+            "1 to 256 workers are possible",
+        );
+        faults.require(
+            (1..=1_000).contains(&self.attempts),
+            "attempts",
+            "1 to 1000 attempts are possible",
+        );
         faults.require(!self.timeout.0.is_zero(), "timeout", "a span longer than 0 is needed");
         for fault in self.desk.validate().err().into_iter().flatten() {
             faults.report("desk", fault.to_string());

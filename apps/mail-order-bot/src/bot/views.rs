@@ -35,7 +35,9 @@ async fn orders(services: Services, parameters: Parameters) -> Result<Value, Con
     let filter = filter(&parameters)?;
     let ids = ids(&parameters)?;
     let read = move || -> Result<Vec<Order>, BoxError> {
-        let Some(reads) = file.reads()? else { return Ok(Vec::new()) };
+        let Some(reads) = file.reads()? else {
+            return Ok(Vec::new());
+        };
         if ids.is_empty() {
             return Ok(reads.orders(&filter)?);
         }
@@ -51,18 +53,26 @@ fn failed(error: impl Into<BoxError>) -> ControlError {
 }
 
 fn filter(parameters: &Parameters) -> Result<OrderFilter, ControlError> {
-    let text = |name: &str| parameters.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    let text = |name: &str| {
+        parameters
+            .get(name)
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
     let number = |name: &str, most: u64| match text(name) {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {
             Ok(number) if (1..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(ControlError::Invalid(format!("{name} takes a number from 1 to {most}, not {text:?}"))),
+            _ => Err(ControlError::Invalid(format!(
+                "{name} takes a number from 1 to {most}, not {text:?}"
+            ))),
         },
     };
     let status = match text("status") {
         None => None,
         Some(word) => Some(OrderStatus::from_word(&word).ok_or_else(|| {
-            ControlError::Invalid(format!("status takes accepted, partly_accepted or rejected, not {word:?}"))
+            ControlError::Invalid(format!(
+                "status takes accepted, partly_accepted or rejected, not {word:?}"
+            ))
         })?),
     };
     let default = OrderFilter::default();
@@ -81,11 +91,18 @@ fn ids(parameters: &Parameters) -> Result<Vec<OrderId>, ControlError> {
         Some(word) => vec![word.clone()],
     };
     if words.len() > MAX_ORDERS {
-        return Err(ControlError::Invalid(format!("at most {MAX_ORDERS} orders can be asked for at once")));
+        return Err(ControlError::Invalid(format!(
+            "at most {MAX_ORDERS} orders can be asked for at once"
+        )));
     }
     let id = |word: &Value| {
-        let number = word.as_u64().or_else(|| word.as_str()?.parse().ok()).filter(|number| *number <= i64::MAX as u64);
-        number.map(order_id).ok_or_else(|| ControlError::Invalid(format!("{word} is no order's number")))
+        let number = word
+            .as_u64()
+            .or_else(|| word.as_str()?.parse().ok())
+            .filter(|number| *number <= i64::MAX as u64);
+        number
+            .map(order_id)
+            .ok_or_else(|| ControlError::Invalid(format!("{word} is no order's number")))
     };
     words.iter().map(id).collect()
 }

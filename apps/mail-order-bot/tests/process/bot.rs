@@ -41,7 +41,10 @@ impl Home {
     /// A command of the bot that runs in this directory.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mail-order-bot"));
-        command.current_dir(&self.path).args(["--set", "platform.control.listen=127.0.0.1:0"]).args(arguments);
+        command
+            .current_dir(&self.path)
+            .args(["--set", "platform.control.listen=127.0.0.1:0"])
+            .args(arguments);
         command.env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
@@ -69,7 +72,9 @@ impl Home {
                 None => vec!["orders", "--limit", "1000"],
                 Some(before) => vec!["orders", "--limit", "1000", "--before", before],
             };
-            let Value::Array(page) = self.ask(&[&page, arguments].concat()) else { panic!("orders are a list") };
+            let Value::Array(page) = self.ask(&[&page, arguments].concat()) else {
+                panic!("orders are a list")
+            };
             if page.is_empty() {
                 return orders;
             }
@@ -79,17 +84,33 @@ impl Home {
 
     /// How many replies lie in the outbox.
     pub fn replies(&self) -> usize {
-        ["new", "cur"].iter().map(|part| count(&self.join("var/outbox").join(part))).sum()
+        ["new", "cur"]
+            .iter()
+            .map(|part| count(&self.join("var/outbox").join(part)))
+            .sum()
     }
 
     /// Starts the bot.
     pub fn start(&self, arguments: &[&str]) -> Bot {
-        let mut child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .command(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = Arc::clone(&log);
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
-        Bot { child, log, home: self.path.clone() }
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| kept.lock().unwrap().push(line))
+        });
+        Bot {
+            child,
+            log,
+            home: self.path.clone(),
+        }
     }
 }
 
@@ -125,7 +146,11 @@ impl Bot {
         let limit = Instant::now() + PATIENCE;
         while !holds() {
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "ended ({ended:?}) while waiting for {what}:\n{}", self.log());
+            assert!(
+                ended.is_none(),
+                "ended ({ended:?}) while waiting for {what}:\n{}",
+                self.log()
+            );
             assert!(Instant::now() < limit, "no {what} within {PATIENCE:?}:\n{}", self.log());
             pause(Duration::from_millis(20));
         }
@@ -135,7 +160,9 @@ impl Bot {
     #[track_caller]
     pub fn wait_for_line(&mut self, part: &str) {
         let log = Arc::clone(&self.log);
-        self.wait(&format!("line with {part:?}"), || log.lock().unwrap().iter().any(|line| line.contains(part)));
+        self.wait(&format!("line with {part:?}"), || {
+            log.lock().unwrap().iter().any(|line| line.contains(part))
+        });
     }
 
     /// Where its control plane listens.
@@ -151,13 +178,17 @@ impl Bot {
         let mut stream = std::net::TcpStream::connect(self.control()?).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(15))).ok()?;
         let token = token.trim();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default();
         Some((status, body))
     }
 
@@ -174,7 +205,11 @@ impl Bot {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(Instant::now() < limit, "did not end within {PATIENCE:?}:\n{}", self.log());
+            assert!(
+                Instant::now() < limit,
+                "did not end within {PATIENCE:?}:\n{}",
+                self.log()
+            );
             pause(Duration::from_millis(10));
         }
     }

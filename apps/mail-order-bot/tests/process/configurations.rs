@@ -118,7 +118,11 @@ fn every_fault_of_a_broken_configuration_is_reported_with_its_place() {
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{} ({command}): {told}", broken.name);
             for part in broken.says {
-                assert!(told.contains(part), "{} ({command}): no {part:?} in:\n{told}", broken.name);
+                assert!(
+                    told.contains(part),
+                    "{} ({command}): no {part:?} in:\n{told}",
+                    broken.name
+                );
             }
             assert!(!home.join("var").exists(), "{}: nothing was started", broken.name);
         }
@@ -131,12 +135,23 @@ fn a_password_is_in_no_output() {
     let secret = "correct horse battery staple";
     let text = format!("[mail_order_bot]\npassword = \"{secret}\"\nsource = \"imaps://bot@localhost/INBOX\"\n");
     fs::write(home.join("bot.toml"), text).unwrap();
-    for command in [&["check"][..], &["config", "show"], &["config", "explain", "mail_order_bot.password"]] {
+    for command in [
+        &["check"][..],
+        &["config", "show"],
+        &["config", "explain", "mail_order_bot.password"],
+    ] {
         for json in [&[][..], &["--json"]] {
             let output = home.run(&[&["--config", "bot.toml"], command, json].concat());
-            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{command:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             let told = [output.stdout, output.stderr].concat();
-            assert!(!String::from_utf8_lossy(&told).contains("horse"), "{command:?} {json:?}");
+            assert!(
+                !String::from_utf8_lossy(&told).contains("horse"),
+                "{command:?} {json:?}"
+            );
         }
     }
 }

@@ -20,31 +20,50 @@ fn the_embedded_default_stores_and_answers_the_samples_and_what_is_dropped_in() 
     let inbox = home.join("var/inbox");
     fs::write(inbox.join("tmp/dropped"), mail).unwrap();
     fs::rename(inbox.join("tmp/dropped"), inbox.join("new/dropped")).unwrap();
-    let found = || home.orders(&[]).into_iter().find(|order| order["message_id"] == "dropped-1@example.com");
+    let found = || {
+        home.orders(&[])
+            .into_iter()
+            .find(|order| order["message_id"] == "dropped-1@example.com")
+    };
     bot.wait("dropped order", || found().is_some());
     let answered = home.replies();
 
     let running = home.orders(&[]);
     for status in ["accepted", "partly_accepted", "rejected"] {
-        assert!(running.iter().any(|order| order["status"] == status), "no sample is {status}");
+        assert!(
+            running.iter().any(|order| order["status"] == status),
+            "no sample is {status}"
+        );
     }
     for order in &running {
         assert!(order["lines"].is_array() && order["customer"].is_object(), "{order}");
     }
     let (status, body) = bot.get("/api/v1/status").unwrap();
     let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((status, body["stage"].as_str(), body["state"].as_str()), (200, Some("ready"), Some("ok")), "{body}");
+    assert_eq!(
+        (status, body["stage"].as_str(), body["state"].as_str()),
+        (200, Some("ready"), Some("ok")),
+        "{body}"
+    );
     bot.wait("every reply", || home.replies() >= answered);
     bot.stop();
     assert!(bot.log().contains("stopped clean"), "{}", bot.log());
     let report: Value = serde_json::from_slice(&fs::read(home.join("var/stop-report.json")).unwrap()).unwrap();
     assert_eq!(report["outcome"], "clean", "{report}");
 
-    assert_eq!(home.orders(&[]).len(), running.len(), "the same orders when it does not run");
+    assert_eq!(
+        home.orders(&[]).len(),
+        running.len(),
+        "the same orders when it does not run"
+    );
     let mut again = home.start(&[]);
     again.wait_for_line("mail-order-bot is ready");
     again.stop();
-    assert_eq!(home.orders(&[]).len(), running.len(), "a second start takes nothing in twice");
+    assert_eq!(
+        home.orders(&[]).len(),
+        running.len(),
+        "a second start takes nothing in twice"
+    );
 }
 
 #[test]
@@ -67,7 +86,10 @@ fn a_port_in_use_and_a_directory_that_can_not_be_made_are_one_clear_error_each()
     let refused = home.run(&["--set", &listen, "run"]);
     let told = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{told}");
-    assert!(told.contains(&taken.local_addr().unwrap().to_string()) && told.contains("platform.control.listen"), "{told}");
+    assert!(
+        told.contains(&taken.local_addr().unwrap().to_string()) && told.contains("platform.control.listen"),
+        "{told}"
+    );
 
     fs::write(home.join("file"), "").unwrap();
     let refused = home.run(&["--set", "platform.state_dir=file", "run"]);

@@ -23,7 +23,12 @@ fn settings(dovecot: &Dovecot) -> Vec<String> {
         dovecot.password_path().display(),
         dovecot.ca_path().display()
     );
-    vec!["--set".into(), format!("mail_order_bot.source={source}"), "--set".into(), "mail_order_bot.workers=8".into()]
+    vec![
+        "--set".into(),
+        format!("mail_order_bot.source={source}"),
+        "--set".into(),
+        "mail_order_bot.workers=8".into(),
+    ]
 }
 
 fn start(home: &Home, settings: &[String]) -> Bot {
@@ -34,28 +39,37 @@ fn start(home: &Home, settings: &[String]) -> Bot {
 fn seen(dovecot: &Dovecot) -> BTreeSet<String> {
     let messages = dovecot.messages(dovecot.user()).unwrap();
     let seen = messages.into_iter().filter(|message| message.is_seen());
-    seen.filter_map(|message| message_id(&std::fs::read(message.path).ok()?)).collect()
+    seen.filter_map(|message| message_id(&std::fs::read(message.path).ok()?))
+        .collect()
 }
 
 fn message_id(raw: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(raw);
-    let line = text.lines().find(|line| line.to_ascii_lowercase().starts_with("message-id:"))?;
+    let line = text
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("message-id:"))?;
     Some(line.split_once(':')?.1.trim().trim_matches(['<', '>']).to_owned())
 }
 
 fn stored(home: &Home) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for order in home.orders(&[]) {
-        *counts.entry(order["message_id"].as_str().unwrap().to_owned()).or_default() += 1;
+        *counts
+            .entry(order["message_id"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
     counts
 }
 
 #[tokio::test]
 async fn a_thousand_orders_are_stored_and_answered_once_each_though_the_bot_is_killed_ten_times() {
-    let Some(dovecot) = require(Dovecot::start().await) else { return };
+    let Some(dovecot) = require(Dovecot::start().await) else {
+        return;
+    };
     let mails: Vec<_> = order_mails(ORDERS, 1).unwrap().map(Result::unwrap).collect();
-    dovecot.deliver_many(dovecot.user(), mails.iter().map(|mail| &mail.raw)).unwrap();
+    dovecot
+        .deliver_many(dovecot.user(), mails.iter().map(|mail| &mail.raw))
+        .unwrap();
     let expected: BTreeSet<String> = mails.iter().map(|mail| mail.message_id.clone()).collect();
 
     let home = Home::new("thousand");
@@ -71,7 +85,10 @@ async fn a_thousand_orders_are_stored_and_answered_once_each_though_the_bot_is_k
         let before = seen(&dovecot);
         let committed = stored_while_running(&home);
         let early: Vec<_> = before.iter().filter(|id| !committed.contains(*id)).collect();
-        assert!(early.is_empty(), "kill {kill}: \\Seen before their orders were committed: {early:?}");
+        assert!(
+            early.is_empty(),
+            "kill {kill}: \\Seen before their orders were committed: {early:?}"
+        );
         most_left = most_left.min(ORDERS - before.len());
         bot.kill();
     }
@@ -82,12 +99,20 @@ async fn a_thousand_orders_are_stored_and_answered_once_each_though_the_bot_is_k
     bot.wait("every reply", || home.replies() >= ORDERS);
     bot.stop();
     let stored = stored(&home);
-    assert_eq!(stored.keys().cloned().collect::<BTreeSet<_>>(), expected, "each order is stored");
+    assert_eq!(
+        stored.keys().cloned().collect::<BTreeSet<_>>(),
+        expected,
+        "each order is stored"
+    );
     assert!(stored.values().all(|count| *count == 1), "each once");
     assert_eq!(home.replies(), ORDERS, "each is answered once");
     let answered: BTreeSet<String> = answers(&home);
     assert_eq!(answered, expected, "every answer names its order");
-    assert_eq!(home.ask(&["dead", "list"])["letters"].as_array().map_or(0, Vec::len), 0, "nothing is dead");
+    assert_eq!(
+        home.ask(&["dead", "list"])["letters"].as_array().map_or(0, Vec::len),
+        0,
+        "nothing is dead"
+    );
 }
 
 /// Which orders are committed, read beside the running bot.
@@ -96,8 +121,13 @@ fn stored_while_running(home: &Home) -> BTreeSet<String> {
     if !path.exists() {
         return BTreeSet::new();
     }
-    let Ok(reads) = mail_order_bot::store::OrderReads::open(&path) else { return BTreeSet::new() };
-    let mut filter = mail_order_bot::store::OrderFilter { limit: 1_000, ..Default::default() };
+    let Ok(reads) = mail_order_bot::store::OrderReads::open(&path) else {
+        return BTreeSet::new();
+    };
+    let mut filter = mail_order_bot::store::OrderFilter {
+        limit: 1_000,
+        ..Default::default()
+    };
     let mut found = BTreeSet::new();
     while let Ok(page) = reads.orders(&filter) {
         let Some(last) = page.last() else { break };
@@ -114,7 +144,11 @@ fn answers(home: &Home) -> BTreeSet<String> {
         for entry in std::fs::read_dir(home.join("var/outbox").join(part)).unwrap() {
             let raw = std::fs::read(entry.unwrap().path()).unwrap();
             let text = String::from_utf8_lossy(&raw).replace("\r\n ", " ");
-            let line = text.lines().find(|line| line.starts_with("In-Reply-To:")).unwrap().to_owned();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("In-Reply-To:"))
+                .unwrap()
+                .to_owned();
             ids.insert(line["In-Reply-To:".len()..].trim().trim_matches(['<', '>']).to_owned());
         }
     }
@@ -123,7 +157,9 @@ fn answers(home: &Home) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn one_line_of_configuration_changes_the_source_from_maildir_to_imap() {
-    let Some(dovecot) = require(Dovecot::start().await) else { return };
+    let Some(dovecot) = require(Dovecot::start().await) else {
+        return;
+    };
     let home = Home::new("swap");
     let maildir = "[mail_order_bot]\nworkers = 2\nsource = \"maildir:inbox\"\n";
     std::fs::write(home.join("bot.toml"), maildir).unwrap();
@@ -138,7 +174,11 @@ async fn one_line_of_configuration_changes_the_source_from_maildir_to_imap() {
 
     dovecot.deliver(dovecot.user(), &mails[1].raw).unwrap();
     let imap = maildir.replace("maildir:inbox", settings(&dovecot)[1].split_once('=').unwrap().1);
-    assert_eq!(imap.lines().zip(maildir.lines()).filter(|(a, b)| a != b).count(), 1, "one line differs");
+    assert_eq!(
+        imap.lines().zip(maildir.lines()).filter(|(a, b)| a != b).count(),
+        1,
+        "one line differs"
+    );
     std::fs::write(home.join("bot.toml"), imap).unwrap();
     let mut bot = home.start(&["--config", "bot.toml"]);
     bot.wait("second order", || home.orders(&["--config", "bot.toml"]).len() == 2);
@@ -148,14 +188,25 @@ async fn one_line_of_configuration_changes_the_source_from_maildir_to_imap() {
 
 #[tokio::test]
 async fn a_dry_run_tells_what_a_first_connection_would_take_in() {
-    let Some(dovecot) = require(Dovecot::start().await) else { return };
+    let Some(dovecot) = require(Dovecot::start().await) else {
+        return;
+    };
     let mails: Vec<_> = order_mails(3, 3).unwrap().map(Result::unwrap).collect();
-    dovecot.deliver_many(dovecot.user(), mails.iter().map(|mail| &mail.raw)).unwrap();
+    dovecot
+        .deliver_many(dovecot.user(), mails.iter().map(|mail| &mail.raw))
+        .unwrap();
     let home = Home::new("dry-run");
     let settings = settings(&dovecot);
-    let arguments: Vec<&str> = ["source", "dry-run"].into_iter().chain(settings.iter().map(String::as_str)).collect();
+    let arguments: Vec<&str> = ["source", "dry-run"]
+        .into_iter()
+        .chain(settings.iter().map(String::as_str))
+        .collect();
     let told = home.ask(&arguments);
-    assert_eq!((told["total"].as_u64(), told["count"].as_u64()), (Some(3), Some(3)), "{told}");
+    assert_eq!(
+        (told["total"].as_u64(), told["count"].as_u64()),
+        (Some(3), Some(3)),
+        "{told}"
+    );
     assert!(seen(&dovecot).is_empty());
     assert!(home.orders(&[]).is_empty());
 }

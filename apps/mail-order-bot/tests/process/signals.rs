@@ -61,11 +61,23 @@ fn under_load_a_stop_is_not_ready_at_once_and_loses_nothing() {
     }
     assert_eq!(bot.end(), Some(0), "{}", bot.log());
     let report = report(&home);
-    assert_eq!((&report["outcome"], &report["cause"]), (&"clean".into(), &"SIGTERM".into()), "{report}");
+    assert_eq!(
+        (&report["outcome"], &report["cause"]),
+        (&"clean".into(), &"SIGTERM".into()),
+        "{report}"
+    );
     assert!(report["took"].as_f64().unwrap() < report["budget"].as_f64().unwrap());
-    let workers: Vec<&str> = report["workers"].as_array().unwrap().iter().map(|stop| stop["worker"].as_str().unwrap()).collect();
+    let workers: Vec<&str> = report["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|stop| stop["worker"].as_str().unwrap())
+        .collect();
     let last = |name: &str| workers.iter().rposition(|worker| *worker == name);
-    assert!(last("mail") < last("orders"), "the source stops before its consumers: {workers:?}");
+    assert!(
+        last("mail") < last("orders"),
+        "the source stops before its consumers: {workers:?}"
+    );
 
     let mut bot = home.start(&source);
     bot.wait("all replies", || home.replies() == ORDERS);
@@ -84,8 +96,11 @@ fn a_second_signal_forces() {
     // Whether anything was still in hand at the second signal is chance; that it ended, and said how, is not.
     let code = bot.end();
     let report = report(&home);
-    let forced = report["workers"].as_array().unwrap().iter().any(|stop| stop["how"] == "forced");
+    let forced = report["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|stop| stop["how"] == "forced");
     assert_eq!(code, Some(if forced { 3 } else { 0 }), "{report}");
     assert!(report["took"].as_f64().unwrap() < report["budget"].as_f64().unwrap());
 }
-

@@ -15,7 +15,7 @@ use plba_runtime::clock::SystemClock;
 use plba_runtime::config::ConfigurationSources;
 use plba_runtime::platform::PlatformConfig;
 use plba_runtime::services::{Provided, ServiceContainer};
-use plba_runtime::state::{Owner, StateDirectory};
+use plba_runtime::state::{Owner, StateDirectory, StateError};
 use plba_runtime::token;
 use plba_runtime::trace::{TraceConfig, TraceService};
 use serde_json::{Value, json};
@@ -45,7 +45,10 @@ fn ask_running(launch: &Launch, view: &str, parameters: Parameters, json: bool) 
     let directory = platform.state_dir.as_path();
     let Some(owner) = StateDirectory::owner(directory) else {
         let name = &launch.application;
-        let message = format!("{name} does not run in the state directory {}; start it with `{name}`", directory.display());
+        let message = format!(
+            "{name} does not run in the state directory {}; start it with `{name}`",
+            directory.display()
+        );
         return Err(Failure::new(message));
     };
     print::answer(&remote(&platform, owner, view, false, parameters)?, json);
@@ -57,7 +60,11 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let Common { launch, words, json } = common(launch, words, json)?;
     let blueprint = draw(&launch)?;
-    let endpoints: Vec<&Endpoint> = blueprint.modules.iter().flat_map(|module| &module.parts.endpoints).collect();
+    let endpoints: Vec<&Endpoint> = blueprint
+        .modules
+        .iter()
+        .flat_map(|module| &module.parts.endpoints)
+        .collect();
     let (endpoint, rest) = find(&endpoints, &words).ok_or_else(|| unknown(&launch.application, &words, &endpoints))?;
     let endpoint = endpoint.clone();
     if rest.iter().any(|word| word == "--help" || word == "-h") {
@@ -77,9 +84,17 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
 /// Lists what modules contribute, below the help on the platform's own commands.
 pub(super) fn list_contributed(app: &App) {
     let sources = ConfigurationSources::default();
-    let launch = Launch { application: app.name.clone(), modules: app.modules.clone(), sources };
+    let launch = Launch {
+        application: app.name.clone(),
+        modules: app.modules.clone(),
+        sources,
+    };
     let Ok(blueprint) = draw(&launch) else { return };
-    let endpoints: Vec<&Endpoint> = blueprint.modules.iter().flat_map(|module| &module.parts.endpoints).collect();
+    let endpoints: Vec<&Endpoint> = blueprint
+        .modules
+        .iter()
+        .flat_map(|module| &module.parts.endpoints)
+        .collect();
     if !endpoints.is_empty() {
         print::text(&format!("\nCommands of {}:\n{}", app.name, listing(&endpoints)));
     }
@@ -94,14 +109,22 @@ struct Common {
 
 fn common(launch: &Launch, words: Vec<String>, json: bool) -> Result<Common, Failure> {
     let mut common = Common {
-        launch: launch.clone(), words: Vec::new(), json };
+        launch: launch.clone(),
+        words: Vec::new(),
+        json,
+    };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let (option, value) = match word.split_once('=') {
             Some((option, value)) if word.starts_with("--") => (option.to_owned(), Some(value.to_owned())),
             _ => (word.clone(), None),
         };
-        let mut value = || value.clone().or_else(|| words.next()).ok_or_else(|| Failure::usage(format!("{option} needs a value")));
+        let mut value = || {
+            value
+                .clone()
+                .or_else(|| words.next())
+                .ok_or_else(|| Failure::usage(format!("{option} needs a value")))
+        };
         match option.as_str() {
             "--json" => common.json = true,
             "--config" => common.launch.sources.files.push(value()?.into()),
@@ -118,24 +141,37 @@ fn find<'a, 'w>(endpoints: &[&'a Endpoint], words: &'w [String]) -> Option<(&'a 
         let mut name = endpoint.name.split('.');
         name.clone().count() <= words.len() && words.iter().zip(name.by_ref()).all(|(word, part)| word == part)
     };
-    let endpoint = endpoints.iter().filter(matches).max_by_key(|endpoint| endpoint.name.split('.').count())?;
+    let endpoint = endpoints
+        .iter()
+        .filter(matches)
+        .max_by_key(|endpoint| endpoint.name.split('.').count())?;
     Some((endpoint, &words[endpoint.name.split('.').count()..]))
 }
 
 fn unknown(application: &str, words: &[String], endpoints: &[&Endpoint]) -> Failure {
     let asked = words.join(" ");
     let first = words.first().map(String::as_str).unwrap_or_default();
-    let below: Vec<&Endpoint> =
-        endpoints.iter().copied().filter(|endpoint| endpoint.name.split('.').next() == Some(first)).collect();
+    let below: Vec<&Endpoint> = endpoints
+        .iter()
+        .copied()
+        .filter(|endpoint| endpoint.name.split('.').next() == Some(first))
+        .collect();
     if below.is_empty() {
         return Failure::usage(format!("there is no command `{asked}`; see `{application} --help`"));
     }
-    Failure::usage(format!("there is no command `{asked}`; there are:\n{}", listing(&below)))
+    Failure::usage(format!(
+        "there is no command `{asked}`; there are:\n{}",
+        listing(&below)
+    ))
 }
 
 fn listing(endpoints: &[&Endpoint]) -> String {
     let spoken = |endpoint: &Endpoint| endpoint.name.replace('.', " ");
-    let width = endpoints.iter().map(|endpoint| spoken(endpoint).len()).max().unwrap_or(0);
+    let width = endpoints
+        .iter()
+        .map(|endpoint| spoken(endpoint).len())
+        .max()
+        .unwrap_or(0);
     let line = |endpoint: &&Endpoint| format!("  {:width$}  {}\n", spoken(endpoint), endpoint.summary);
     endpoints.iter().map(line).collect()
 }
@@ -158,7 +194,10 @@ fn help(application: &str, endpoint: &Endpoint) -> String {
 
 fn parameters(application: &str, endpoint: &Endpoint, words: &[String]) -> Result<Parameters, Failure> {
     let refused = |why: String| {
-        Failure::usage(format!("{why}; see `{application} {} --help`", endpoint.name.replace('.', " ")))
+        Failure::usage(format!(
+            "{why}; see `{application} {} --help`",
+            endpoint.name.replace('.', " ")
+        ))
     };
     let mut given = Parameters::new();
     let mut bare = Vec::new();
@@ -168,19 +207,28 @@ fn parameters(application: &str, endpoint: &Endpoint, words: &[String]) -> Resul
             bare.push(json!(word));
             continue;
         };
-        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value.to_owned())));
+        let (name, value) = option
+            .split_once('=')
+            .map_or((option, None), |(name, value)| (name, Some(value.to_owned())));
         let known = endpoint.parameters.iter().find(|parameter| parameter.name == name);
         let value = match known.map(|parameter| parameter.kind) {
             Some(ParameterKind::Flag) if value.is_none() => json!(true),
             Some(ParameterKind::Value) => {
-                json!(value.or_else(|| words.next().cloned()).ok_or_else(|| refused(format!("--{name} needs a value")))?)
+                json!(
+                    value
+                        .or_else(|| words.next().cloned())
+                        .ok_or_else(|| refused(format!("--{name} needs a value")))?
+                )
             }
             _ => return Err(refused(format!("there is no option --{name}"))),
         };
         given.insert(name.to_owned(), value);
     }
     if !bare.is_empty() {
-        let takes = endpoint.parameters.iter().find(|parameter| parameter.kind == ParameterKind::Words);
+        let takes = endpoint
+            .parameters
+            .iter()
+            .find(|parameter| parameter.kind == ParameterKind::Words);
         let takes = takes.ok_or_else(|| refused(format!("{} is too much", bare[0])))?;
         given.insert(takes.name.to_owned(), Value::Array(bare));
     }
@@ -194,12 +242,16 @@ fn remote(
     changes: bool,
     parameters: Parameters,
 ) -> Result<Value, Failure> {
-    let client = wiring::client().ok_or_else(|| Failure::new("this program was built without a control plane client"))?;
+    let client =
+        wiring::client().ok_or_else(|| Failure::new("this program was built without a control plane client"))?;
     let directory = platform.state_dir.as_path();
     block_on(async {
         let address = address(platform, owner).await?;
         let token = token::existing(&platform.control, directory).map_err(Failure::new)?;
-        client.call(&address, &token, name, changes, parameters).await.map_err(Failure::new)
+        client
+            .call(&address, &token, name, changes, parameters)
+            .await
+            .map_err(Failure::new)
     })?
 }
 
@@ -215,7 +267,8 @@ async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, 
             None => return Err(Failure::new(format!("process {} has just ended; ask again", owner.pid))),
         }
     }
-    let message = "runs without a control plane, so it can't be asked; enable platform.control, or stop it and ask again";
+    let message =
+        "runs without a control plane, so it can't be asked; enable platform.control, or stop it and ask again";
     Err(Failure::new(format!("process {} {message}", owner.pid)))
 }
 
@@ -223,11 +276,28 @@ async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, 
 fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters: Parameters) -> Result<Value, Failure> {
     let clock = Arc::new(SystemClock::new());
     let directory: &Path = blueprint.platform.state_dir.as_path();
-    let _owned = StateDirectory::lock(directory, &launch.application, clock.now()).map_err(Failure::new)?;
+    let owned = block_on(StateDirectory::lock_passing(
+        directory,
+        &launch.application,
+        clock.now(),
+    ))?;
+    let _owned = match owned {
+        Ok(owned) => owned,
+        // It started a moment ago: then it is the one to answer.
+        Err(StateError::InUse { owner, .. }) => {
+            return remote(&blueprint.platform, *owner, endpoint.name, endpoint.changes, parameters);
+        }
+        Err(error) => return Err(Failure::new(error)),
+    };
     let (traces, _export) = TraceService::new(&TraceConfig::default(), clock.clone(), 0, Vec::new());
-    let provided = Provided::default().with::<dyn Clock>(clock).with::<dyn TraceFactory>(Arc::new(traces));
-    let definitions: Vec<ServiceDefinition> =
-        blueprint.modules.into_iter().flat_map(|module| module.parts.services).collect();
+    let provided = Provided::default()
+        .with::<dyn Clock>(clock)
+        .with::<dyn TraceFactory>(Arc::new(traces));
+    let definitions: Vec<ServiceDefinition> = blueprint
+        .modules
+        .into_iter()
+        .flat_map(|module| module.parts.services)
+        .collect();
     let container = Arc::new(ServiceContainer::new(definitions, provided).map_err(Failure::new)?);
     block_on(async {
         let answer = endpoint.call(container.services(), parameters).await;

@@ -25,11 +25,17 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn new(message: impl ToString) -> Self {
-        Self { code: ExitReason::StartFailed, message: message.to_string() }
+        Self {
+            code: ExitReason::StartFailed,
+            message: message.to_string(),
+        }
     }
 
     fn usage(message: impl ToString) -> Self {
-        Self { code: ExitReason::Misconfigured, message: message.to_string() }
+        Self {
+            code: ExitReason::Misconfigured,
+            message: message.to_string(),
+        }
     }
 }
 
@@ -72,7 +78,10 @@ fn obey(app: App, arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command.unwrap_or(Command::Run) {
         Command::Run => {
             let manager = RuntimeManager::new(launch, wiring::transports(), app.trace_transports);
-            let ended = manager.run().map_err(|error| Failure { code: error.reason, message: error.message })?;
+            let ended = manager.run().map_err(|error| Failure {
+                code: error.reason,
+                message: error.message,
+            })?;
             return Ok(ExitCode::from(ended.code()));
         }
         Command::Check => settings::check(&launch, json)?,
@@ -89,12 +98,19 @@ fn obey(app: App, arguments: Arguments) -> Result<ExitCode, Failure> {
 fn launch(app: &App, arguments: &Arguments) -> Launch {
     let mut sources = ConfigurationSources::of_process(arguments.config.clone(), arguments.set.clone());
     sources.providers.extend(app.providers.iter().cloned());
-    Launch { application: app.name.clone(), modules: app.modules.clone(), sources }
+    Launch {
+        application: app.name.clone(),
+        modules: app.modules.clone(),
+        sources,
+    }
 }
 
 /// A small executor for commands that do not run the application.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(Failure::new)?;
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();

@@ -19,7 +19,10 @@ pub(crate) fn answer(value: &Value, json: bool) {
 /// Prints text, ending the line. A reader that has gone away is no error of ours.
 pub(crate) fn text(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let _ = out
+        .write_all(text.trim_end().as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
 }
 
 /// Prints an error, with the application's name before it.
@@ -65,10 +68,18 @@ fn table(rows: &[Value]) -> String {
         }
     }
     // A column that says nothing in any row only takes room.
-    columns.retain(|name| rows.iter().any(|row| row.get(*name).is_some_and(|value| !cell(value).is_empty())));
+    columns.retain(|name| {
+        rows.iter()
+            .any(|row| row.get(*name).is_some_and(|value| !cell(value).is_empty()))
+    });
     let cells: Vec<Vec<String>> = rows
         .iter()
-        .map(|row| columns.iter().map(|name| row.get(*name).map(cell).unwrap_or_default()).collect())
+        .map(|row| {
+            columns
+                .iter()
+                .map(|name| row.get(*name).map(cell).unwrap_or_default())
+                .collect()
+        })
         .collect();
     let widths: Vec<usize> = columns
         .iter()
@@ -79,7 +90,11 @@ fn table(rows: &[Value]) -> String {
         })
         .collect();
     let line = |row: Vec<&str>| {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>();
+        let padded = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect::<Vec<_>>();
         format!("{}\n", padded.join("  ").trim_end())
     };
     let mut text = line(columns.clone());
@@ -98,12 +113,17 @@ fn cell(value: &Value) -> String {
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             let told = fields.iter().filter(|(_, value)| !value.is_null());
-            told.map(|(name, value)| format!("{name} {}", cell(value))).collect::<Vec<_>>().join(", ")
+            told.map(|(name, value)| format!("{name} {}", cell(value)))
+                .collect::<Vec<_>>()
+                .join(", ")
         }
         other => other.to_string(),
     };
     // Control characters would let a mail's subject move the reader's cursor.
-    let clean: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    let clean: String = text
+        .chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .collect();
     match clean.char_indices().nth(WIDEST) {
         Some((end, _)) => format!("{}…", &clean[..end]),
         None => clean,

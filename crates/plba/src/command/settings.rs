@@ -32,10 +32,18 @@ pub(super) fn tell(launch: &Launch, what: ConfigCommand, json: bool) -> Result<(
     match what {
         ConfigCommand::Show => {
             let shown = draw(launch)?.configuration.current().show();
-            if json { print::answer(&serde_json::to_value(&shown).map_err(Failure::new)?, true) } else { print::text(&shown.to_string()) }
+            if json {
+                print::answer(&serde_json::to_value(&shown).map_err(Failure::new)?, true)
+            } else {
+                print::text(&shown.to_string())
+            }
         }
         ConfigCommand::Explain { key } => {
-            let explained = draw(launch)?.configuration.current().explain(&key).map_err(Failure::usage)?;
+            let explained = draw(launch)?
+                .configuration
+                .current()
+                .explain(&key)
+                .map_err(Failure::usage)?;
             if json {
                 print::answer(&serde_json::to_value(&explained).map_err(Failure::new)?, true);
             } else {
