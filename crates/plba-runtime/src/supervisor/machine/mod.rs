@@ -200,7 +200,12 @@ impl Machine {
             match state {
                 SlotState::Starting | SlotState::Running => self.after_end(key, &end, now),
                 _ if then == Then::Retry => self.after_end(key, &end, now),
-                _ => self.rest(key, then, now),
+                _ => {
+                    // What an earlier command wanted to follow does not, once the worker is on its way out.
+                    let turn = self.members.get(&key.worker).and_then(|member| member.turn.as_ref());
+                    let then = turn.map_or(then, |turn| turn.then);
+                    self.rest(key, then, now);
+                }
             }
         }
     }

@@ -593,6 +593,7 @@ impl World {
             change.removed.retain(|name| !spec.after.contains(name));
         }
         for name in &change.removed {
+            self.scaled_down.retain(|_, (scaled, _)| scaled != name);
             self.wanted.remove(name);
         }
         for spec in &change.changed {
