@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod conformance;
+pub mod directory;
 pub mod handler;
 pub mod runtime;
 pub mod services;

@@ -172,7 +172,13 @@ cases! { Both;
         // Two deliveries, of which the first was never ended: one crash each.
         both.1.count_deliveries(&origins).await.unwrap();
         both.1.count_deliveries(&origins).await.unwrap();
-        arrive(&both, &["1", "2", "3"]).await;
+        let task = |key| {
+            let origin = plba_tasks::task::Origin::new("inbox", key);
+            let mut task = NewTask::new(&both.0.name, "mail", "").with_id(origin.task_id());
+            task.origin = Some(origin);
+            task
+        };
+        both.0.queue.publish(vec![task("1"), task("2"), task("3")]).await.unwrap();
         let mut taken = vec![both.0.take(10).await, both.0.take(10).await];
         assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
         both.0.nothing().await;

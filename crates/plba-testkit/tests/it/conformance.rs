@@ -1,9 +1,6 @@
 //! The reference implementations keep the promises of their ports: the queue in memory and the ledger on a file.
-#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
@@ -13,6 +10,7 @@ use plba_testkit::clock::TokioClock;
 use plba_testkit::conformance::ledger::LedgerUnderTest;
 use plba_testkit::conformance::queue::QueueUnderTest;
 use plba_testkit::conformance::{Time, ledger, model, queue};
+use plba_testkit::directory::Directory;
 
 fn settings() -> MemorySettings {
     MemorySettings {
@@ -68,28 +66,9 @@ fn the_queue_in_memory_does_what_a_small_model_does() {
     model::queue(seed, 200, 200, plain);
 }
 
-/// A directory of its own, gone at the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("plba-conformance-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
 fn on_file(settings: FileLedgerSettings) -> LedgerUnderTest {
     let directory = Directory::new();
-    let path = directory.0.join("ledger.journal");
+    let path = directory.path().join("ledger.journal");
     let open = move || {
         let (path, settings) = (path.clone(), settings.clone());
         let opening = async move { Arc::new(FileLedger::open(path, settings).await.unwrap()) as Arc<dyn SourceLedger> };

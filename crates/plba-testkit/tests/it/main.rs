@@ -1,0 +1,10 @@
+//! The toolkit of tasks under its own test kit: the reference implementations against the conformance suites, workers and
+//! sources from end to end, and the ledger under cuts.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+mod conformance;
+mod cost;
+mod cuts;
+mod endpoints;
+mod sources;
+mod workers;
