@@ -25,8 +25,8 @@ pub struct SourceSettings {
     pub directory: PathBuf,
     /// The time of day, for status and dead letters.
     pub clock: Arc<dyn Clock>,
-    /// The seed of the jitter between reconnects.
-    pub seed: u64,
+    /// The seed of the jitter between reconnects; `None` takes one from the system (default).
+    pub seed: Option<u64>,
     /// Limits of connecting (default: see there).
     pub connect: ConnectSettings,
     /// Limits of commands (default: see there).
@@ -48,7 +48,7 @@ impl SourceSettings {
             password: None,
             directory: PathBuf::from("."),
             clock,
-            seed: 0,
+            seed: None,
             connect: ConnectSettings::default(),
             timing: Timing::default(),
             backoff: BackoffSettings::default(),

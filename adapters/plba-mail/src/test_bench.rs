@@ -44,6 +44,7 @@ pub(crate) struct Bench<L = TestLedger> {
 pub(crate) fn settings() -> SourceSettings {
     SourceSettings {
         password: Some("secret".into()),
+        seed: Some(7),
         ..SourceSettings::new("orders", "order.received", Arc::new(FixedClock))
     }
 }

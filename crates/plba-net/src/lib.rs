@@ -1,8 +1,6 @@
 //! What network adapters share: TLS client settings, connecting with a time-out, deadlines on every read and write, and
 //! how long to wait before the next connection. No protocol lives here, and nothing that listens.
 
-#![warn(missing_docs)]
-
 mod backoff;
 mod connect;
 mod deadline;

@@ -1,10 +1,11 @@
 //! A Maildir on disk: what is in it, reading a message, marking messages as seen. Everything here blocks on the disk, and
 //! everything expects files to vanish or move at any moment, because other programs use the same folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -185,13 +186,26 @@ impl Maildir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other.map_err(failed("read", &entry.path)),
         }
-        let Some(moved) = self.scan()?.into_iter().find(|other| other.key == entry.key) else {
+        let Some(moved) = self.find(&entry.key)? else {
             return Ok(Content::Gone);
         };
         match read_file(&moved.path, largest) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Content::Gone),
             other => other.map_err(failed("read", &moved.path)),
         }
+    }
+
+    /// Those of `keys` that are really gone. A listing can miss a file that is renamed meanwhile, so that one missing from
+    /// a scan is looked for once more before anything is concluded from it.
+    pub fn absent(&self, keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, MaildirError> {
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        let present = self.by_key()?;
+        Ok(keys
+            .into_iter()
+            .filter(|key| !present.contains_key(key.as_ref()))
+            .collect())
     }
 
     /// The first bytes of a message; `None` if it is gone.
@@ -211,27 +225,45 @@ impl Maildir {
     }
 
     /// Moves messages into `cur` with the S flag and all flags they had. Marking twice does nothing.
+    ///
+    /// Other programs rename files during the listing and between it and the move: what was not found or had moved is
+    /// tried again with a new listing. Only what two listings miss is gone.
     pub fn mark_seen<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Result<Marked, MaildirError> {
-        let mut entries = self.by_key()?;
+        const ROUNDS: usize = 50;
         let mut marked = Marked::default();
-        let mut renamed = false;
-        for key in keys {
-            // Twice: another program may rename the file between the scan and the move.
-            let mut outcome = self.mark_one(entries.get(key))?;
-            if outcome == Outcome::Moved {
-                entries = self.by_key()?;
-                outcome = self.mark_one(entries.get(key))?;
+        let mut missed: BTreeSet<&str> = BTreeSet::new();
+        let mut left: Vec<&str> = keys.into_iter().collect();
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                break;
             }
-            renamed |= outcome == Outcome::Renamed;
-            match outcome {
-                Outcome::Renamed | Outcome::AlreadySeen => marked.seen.push(key.to_owned()),
-                Outcome::Moved | Outcome::Gone => marked.gone.push(key.to_owned()),
+            let entries = self.by_key()?;
+            let mut again = Vec::new();
+            for key in left {
+                match entries.get(key) {
+                    Some(entry) if self.mark_one(entry)? => marked.seen.push(key.to_owned()),
+                    None if !missed.insert(key) => marked.gone.push(key.to_owned()),
+                    _ => again.push(key),
+                }
+            }
+            left = again;
+        }
+        self.sync()?;
+        match left.first() {
+            None => Ok(marked),
+            Some(key) => Err(failed("mark", &self.root.join(key))(io::Error::other(
+                "another program renames it all the time",
+            ))),
+        }
+    }
+
+    fn find(&self, key: &str) -> Result<Option<Entry>, MaildirError> {
+        for _ in 0..2 {
+            if let Some(found) = self.scan()?.into_iter().find(|entry| entry.key == key) {
+                return Ok(Some(found));
             }
         }
-        if renamed {
-            self.sync()?;
-        }
-        Ok(marked)
+        Ok(None)
     }
 
     fn by_key(&self) -> Result<BTreeMap<String, Entry>, MaildirError> {
@@ -242,23 +274,16 @@ impl Maildir {
             .collect())
     }
 
-    fn mark_one(&self, entry: Option<&Entry>) -> Result<Outcome, MaildirError> {
-        let Some(entry) = entry else {
-            return Ok(Outcome::Gone);
-        };
-        let file_name = entry
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+    /// Marks one file; `false` if it is no longer where it was.
+    fn mark_one(&self, entry: &Entry) -> Result<bool, MaildirError> {
+        let file_name = entry.path.file_name().unwrap_or_default().to_string_lossy();
         let target = self.cur_dir().join(Name::parse(&file_name).seen());
         if target == entry.path || target.exists() {
-            return Ok(Outcome::AlreadySeen);
+            return Ok(true);
         }
         match fs::rename(&entry.path, &target) {
-            Ok(()) => Ok(Outcome::Renamed),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Outcome::Moved),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(failed("mark", &entry.path)(error)),
         }
     }
@@ -272,14 +297,6 @@ impl Maildir {
         }
         Ok(())
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Renamed,
-    AlreadySeen,
-    Moved,
-    Gone,
 }
 
 fn read_file(path: &Path, largest: u64) -> io::Result<Content> {

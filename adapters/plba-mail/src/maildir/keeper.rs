@@ -85,6 +85,8 @@ impl Keeper<'_> {
             .into_iter()
             .filter(|key| !present.contains(key.as_ref()))
             .collect();
+        let maildir = self.maildir.clone();
+        let gone = blocking(move || maildir.absent(gone)).await?;
         if !gone.is_empty() {
             warn!(
                 source = self.source.name,
@@ -99,12 +101,9 @@ impl Keeper<'_> {
     /// Entries of messages that no longer exist need not be kept, once they are settled.
     async fn forget_vanished(&mut self, entries: &[Entry]) -> Result<(), Fault> {
         let present: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-        let vanished: Vec<Arc<str>> = self
-            .handled
-            .iter()
-            .filter(|key| !present.contains(key.as_ref()))
-            .cloned()
-            .collect();
+        let missing = self.handled.iter().filter(|key| !present.contains(key.as_ref()));
+        let (missing, maildir) = (missing.cloned().collect(), self.maildir.clone());
+        let vanished = blocking(move || maildir.absent(missing)).await?;
         for keys in vanished.chunks(KEYS) {
             let known = self.intake.known(keys).await?;
             let (mut over, mut settled) = (Vec::new(), Vec::new());
@@ -143,19 +142,22 @@ impl Keeper<'_> {
             self.source.location.common.max_message,
             self.source.settings.batch_bytes,
         );
-        let mut rest = unread;
+        let (mut rest, mut gone) = (unread, HashSet::new());
         while !rest.is_empty() {
             let (reader, entries) = (maildir.clone(), rest);
             let (read, later) = blocking(move || read_some(&reader, entries, largest, bytes)).await?;
-            self.hand_on(read).await?;
+            gone.extend(self.hand_on(read).await?);
             rest = later;
         }
-        self.handled.extend(keys);
+        // What could not be found is not handled: should it turn up again, it is taken in.
+        self.handled.extend(keys.into_iter().filter(|key| !gone.contains(key)));
         Ok(())
     }
 
-    async fn hand_on(&mut self, read: Vec<(Entry, Content)>) -> Result<(), Fault> {
+    /// Publishes what was read; answers with the keys of what was not there any more.
+    async fn hand_on(&mut self, read: Vec<(Entry, Content)>) -> Result<Vec<Arc<str>>, Fault> {
         let mut arrivals = Vec::with_capacity(read.len());
+        let mut gone = Vec::new();
         for (entry, content) in read {
             let key: Arc<str> = entry.key.into();
             match content {
@@ -164,7 +166,10 @@ impl Keeper<'_> {
                     task: self.source.settings.task(message),
                 }),
                 Content::TooLarge(size) => self.bury(key, size).await?,
-                Content::Gone => debug!(source = self.source.name, %key, "deleted before it was read"),
+                Content::Gone => {
+                    debug!(source = self.source.name, %key, "deleted before it was read");
+                    gone.push(key);
+                }
             }
         }
         let (intake, stop) = (self.intake, self.stop);
@@ -174,7 +179,7 @@ impl Keeper<'_> {
                 biased;
                 published = &mut publishing => {
                     self.source.board.add_published(published?.published);
-                    return Ok(());
+                    return Ok(gone);
                 }
                 () = stop.requested() => return Err(Fault::Stopped),
                 keys = self.completions.next() => self.tell(keys).await?,

@@ -174,3 +174,48 @@ async fn a_missing_folder_is_an_error_that_says_so() {
     assert!(!source.status().health.is_usable());
     assert!(source.preview().await.unwrap_err().to_string().contains("no Maildir"));
 }
+
+/// Other mail programs rename files all the time, and a listing may miss a file that is renamed meanwhile.
+#[tokio::test]
+async fn files_renamed_all_the_while_are_taken_in_once_each_and_all_marked() {
+    const MAIL: usize = 60;
+    let (scratch, bench) = (Scratch::new(), Bench::new());
+    for number in 0..MAIL {
+        scratch.deliver(&format!("{number:03}.host"), &number.to_string());
+    }
+    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (root, watched) = (scratch.0.root().to_owned(), Arc::clone(&ended));
+    let other = std::thread::spawn(move || {
+        let mut random = fastrand::Rng::with_seed(60);
+        while !watched.load(std::sync::atomic::Ordering::Relaxed) {
+            for place in ["new", "cur"] {
+                for entry in fs::read_dir(root.join(place)).unwrap().flatten() {
+                    let name = entry.file_name().into_string().unwrap();
+                    let (unique, flags) = name.split_once(":2,").unwrap_or((&name, ""));
+                    let seen = if flags.contains('S') { "S" } else { "" };
+                    let flagged = if random.bool() { "F" } else { "" };
+                    // The source may have renamed it first.
+                    let _ = fs::rename(
+                        entry.path(),
+                        root.join("cur").join(format!("{unique}:2,{flagged}{seen}")),
+                    );
+                }
+            }
+        }
+    });
+    let source = source(&scratch, "interval=10ms");
+    let _running = bench.run(&source);
+    let mut taken = Vec::new();
+    for _ in 0..MAIL {
+        let delivery = bench.next().await;
+        taken.push(text(&delivery));
+        bench.complete(delivery).await;
+    }
+    until("all settled", || source.status().settled == MAIL as u64).await;
+    ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    other.join().unwrap();
+    taken.sort_by_key(|text| text.parse::<usize>().unwrap());
+    assert_eq!(taken, (0..MAIL).map(|number| number.to_string()).collect::<Vec<_>>());
+    let marked = scratch.names("cur").iter().filter(|name| name.ends_with('S')).count();
+    assert_eq!((marked, source.status().published), (MAIL, MAIL as u64));
+}

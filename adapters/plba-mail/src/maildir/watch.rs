@@ -21,7 +21,8 @@ impl Watch {
         let changed = Arc::new(Notify::new());
         let tell = Arc::clone(&changed);
         let mut watcher = notify::recommended_watcher(move |event: Result<Event, notify::Error>| {
-            if event.is_ok_and(|event| is_delivery(event.kind)) {
+            // An overflow of the system's queue means that anything may have happened.
+            if event.is_ok_and(|event| event.need_rescan() || is_delivery(event.kind)) {
                 tell.notify_one();
             }
         })?;

@@ -121,7 +121,10 @@ impl ImapSource {
 
     /// Connects again and again until told to stop; only faults of our own side end it.
     async fn work(&self, intake: &Intake, completions: Completions, stop: &StopSignal) -> Result<(), SourceError> {
-        let random = fastrand::Rng::with_seed(self.settings.seed);
+        let random = self
+            .settings
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let mut backoff = Backoff::new(self.settings.backoff, random);
         let mut shift = Shift::new(self, intake, stop, completions);
         let mut refused = 0;
