@@ -738,3 +738,34 @@ fn a_chain_of_workers_that_do_not_let_go_is_abandoned_within_the_budget() {
     assert_eq!(at, Duration::from_secs(30));
     assert_eq!(names, ["c".into(), "b".into(), "a".into()]);
 }
+
+#[test]
+fn a_removed_worker_is_not_started_again_by_an_earlier_restart() {
+    let mut machine = Machine::new(1);
+    let specs = vec![plain("a", &[]), plain("b", &["a"])];
+    let start = machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO);
+    let [a] = attempts(&start)[..] else {
+        panic!("only a starts")
+    };
+    let [b] = attempts(&machine.step(Event::Ready(a), Duration::ZERO))[..] else {
+        panic!("b starts")
+    };
+    machine.step(Event::Ready(b), Duration::ZERO);
+    let worker = "a".to_owned();
+    machine.step(Event::Restart { ticket: 2, worker }, Duration::ZERO);
+    let change = Change {
+        removed: vec!["a".into(), "b".into()],
+        ..Change::default()
+    };
+    machine.step(Event::Apply { ticket: 3, change }, Duration::ZERO);
+    // b holds a up, so a has not been asked yet when its restart's end arrives.
+    let ended = machine.step(Event::Ended(a, AttemptEnd::Stopped), Duration::ZERO);
+    assert!(attempts(&ended).is_empty(), "{ended:?}");
+    let last = machine.step(Event::Ended(b, AttemptEnd::Stopped), Duration::ZERO);
+    let removed = last
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Removed { .. }))
+        .count();
+    assert_eq!(removed, 2, "{last:?}");
+    assert!(attempts(&last).is_empty(), "{last:?}");
+}
