@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -84,8 +83,8 @@ pub struct FinishedSpan {
     /// When it began.
     #[schemars(with = "String")]
     pub started: Timestamp,
-    /// How long it took.
-    pub duration: Duration,
+    /// How long it took, in milliseconds with a fraction.
+    pub milliseconds: f64,
     /// What was recorded on the way. At most 64, each value at most 1 KiB.
     pub attributes: BTreeMap<String, String>,
     /// The error that was recorded in it, if any.

@@ -246,7 +246,7 @@ impl TraceTransport for LogTransport {
         for span in spans {
             info!(
                 target: "plba::trace", trace = span.trace_id, span = span.span_id, parent = span.parent_id,
-                milliseconds = span.duration.as_secs_f64() * 1e3, error = span.error, attributes = ?span.attributes, "{}", span.name
+                milliseconds = span.milliseconds, error = span.error, attributes = ?span.attributes, "{}", span.name
             );
         }
         Ok(())
@@ -340,7 +340,7 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for TraceLayer {
             parent_id: open.parent.map(|parent| format!("{parent:016x}")),
             name: span.name().to_owned(),
             started: open.started,
-            duration: self.shared.clock.monotonic().saturating_sub(open.since),
+            milliseconds: self.shared.clock.monotonic().saturating_sub(open.since).as_secs_f64() * 1e3,
             attributes: open.attributes,
             error: open.error,
         });

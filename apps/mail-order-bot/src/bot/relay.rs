@@ -104,14 +104,23 @@ impl TaskSource for OutboxRelay {
             }
             self.settle(&intake, left_over).await?;
         }
-        loop {
-            self.relay(&intake).await?;
-            tokio::select! {
-                () = stop.requested() => return Ok(()),
-                () = self.bell.0.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
-                done = intake.completions(BATCH) => self.settle(&intake, done?).await?,
+        let relaying = async {
+            loop {
+                self.relay(&intake).await?;
+                // Whoever rings while nobody waits is heard at the next wait.
+                let _ = tokio::time::timeout(LOOK, self.bell.0.notified()).await;
             }
+        };
+        let settling = async {
+            loop {
+                let done = intake.completions(BATCH).await?;
+                self.settle(&intake, done).await?;
+            }
+        };
+        tokio::select! {
+            ended = relaying => ended,
+            ended = settling => ended,
+            () = stop.requested() => Ok(()),
         }
     }
 

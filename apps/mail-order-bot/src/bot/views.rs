@@ -13,7 +13,7 @@ use super::services::OrderFile;
 /// The views.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::view::<Value, _, _>("orders", "Lists orders, the newest first.", orders)
+        Endpoint::view::<Value, _, _>("orders", "Lists orders, the newest first", orders)
             .parameter("status", "only accepted, partly_accepted or rejected ones")
             .parameter("customer", "only those of this customer's id")
             .parameter("before", "only those with a smaller number: the next page")
@@ -21,7 +21,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .words("ids", "only these orders"),
         Endpoint::view::<plba::mail::Preview, _, _>(
             "source.dry-run",
-            "Tells what a first connection to the source would take in; changes nothing.",
+            "Tells what a first connection to the source would take in; changes nothing",
             |services, _| async move {
                 let source = services.get::<MailSource>().await.map_err(failed)?;
                 source.preview().await.map_err(failed)

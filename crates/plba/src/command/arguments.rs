@@ -8,7 +8,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// What was asked for.
 #[derive(Debug, Parser)]
-#[command(disable_help_subcommand = true)]
+#[command(
+    disable_help_subcommand = true,
+    about = "Runs until asked to stop; the commands tell about it and change it."
+)]
 pub(crate) struct Arguments {
     /// A configuration file (TOML, YAML or JSON) or a directory of them; may be given several times, later ones win.
     #[arg(long, value_name = "FILE", global = true)]

@@ -41,8 +41,8 @@ fn readable(value: &Value) -> String {
 
 /// Plain fields first, a line each; then tables, each under its name.
 fn record(fields: &Map<String, Value>) -> String {
-    let is_table = |value: &Value| value.as_array().is_some_and(|rows| rows.iter().any(Value::is_object));
-    let plain = fields.iter().filter(|(_, value)| !is_table(value));
+    let is_table = |value: &Value| value.as_array().is_some_and(|rows| rows.iter().all(Value::is_object));
+    let plain = fields.iter().filter(|(_, value)| !is_table(value) && !value.is_null());
     let width = plain.clone().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for (name, value) in plain {
@@ -108,15 +108,22 @@ fn table(rows: &[Value]) -> String {
 fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().any(Value::is_object) => format!("{} entries", items.len()),
+        Value::String(text) => whole_seconds(text),
+        Value::Array(items) if items.iter().any(Value::is_object) => items.len().to_string(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
-            let told = fields.iter().filter(|(_, value)| !value.is_null());
-            told.map(|(name, value)| format!("{name} {}", cell(value)))
-                .collect::<Vec<_>>()
-                .join(", ")
+            let told: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
+            match told.as_slice() {
+                // One field needs no name: `{"state": "ok"}` is `ok`.
+                [(_, only)] => cell(only),
+                told => told
+                    .iter()
+                    .map(|(name, value)| format!("{name} {}", cell(value)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }
         }
+        Value::Number(number) if number.is_f64() => format!("{:.3}", number.as_f64().unwrap_or_default()),
         other => other.to_string(),
     };
     // Control characters would let a mail's subject move the reader's cursor.
@@ -127,6 +134,18 @@ fn cell(value: &Value) -> String {
     match clean.char_indices().nth(WIDEST) {
         Some((end, _)) => format!("{}…", &clean[..end]),
         None => clean,
+    }
+}
+
+/// A time without the fraction of its second; other text as it is.
+fn whole_seconds(text: &str) -> String {
+    let fraction = text.strip_suffix('Z').and_then(|time| time.split_once('.'));
+    let is_time = |whole: &str, fraction: &str| {
+        whole.len() == 19 && whole.as_bytes()[10] == b'T' && fraction.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    match fraction {
+        Some((whole, fraction)) if is_time(whole, fraction) => format!("{whole}Z"),
+        _ => text.to_owned(),
     }
 }
 
@@ -146,6 +165,16 @@ mod tests {
     fn a_record_shows_its_tables_last() {
         let record = json!({ "stage": "ready", "parts": [{ "name": "a" }], "pid": 7 });
         assert_eq!(readable(&record), "stage  ready\npid    7\n\nparts\nname\na\n");
+    }
+
+    #[test]
+    fn cells_say_no_more_than_they_have_to() {
+        let row = json!([{ "health": { "state": "ok" }, "at": "2026-11-22T01:33:43.776343772Z", "slots": [{}, {}] }]);
+        assert_eq!(
+            readable(&row),
+            "health  at                    slots\nok      2026-11-22T01:33:43Z  2\n"
+        );
+        assert_eq!(readable(&json!({ "next": null, "letters": [] })), "\nletters\nnone\n");
     }
 
     #[test]
