@@ -1,0 +1,101 @@
+//! A round through plba: one producer, the queue in memory, task workers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plba_contracts::clock::Clock;
+use plba_contracts::worker::{Activity, Exit, Worker, WorkerContext};
+use plba_runtime::clock::SystemClock;
+use plba_tasks::handler::TaskHandler;
+use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
+use plba_tasks::queue::TaskQueue;
+use plba_tasks::task::{NewTask, QueueName};
+use plba_tasks::worker::{TaskWorker, TaskWorkerSettings};
+use tokio::task::JoinHandle;
+
+use crate::load::{CAPACITY, Count, QUEUE, payload};
+
+/// How many tasks a producer publishes at once, as sources do.
+pub(crate) const BATCH: usize = 64;
+
+/// From the first task published to the last one handled.
+pub(crate) async fn run(workers: u32, tasks: usize, batch: usize) -> Duration {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let queue = InMemoryTaskQueue::new(settings(), Arc::clone(&clock)).expect("the settings are sound");
+    let queue: Arc<dyn TaskQueue> = Arc::new(queue);
+    let count = Count::down_from(tasks);
+    let team = Team::start(workers, &queue, &clock, Arc::clone(&count) as Arc<dyn TaskHandler>).await;
+    let began = Instant::now();
+    let producer = tokio::spawn(produce(queue, tasks, batch));
+    count.finished().await;
+    let took = began.elapsed();
+    producer.await.expect("publishing does not panic");
+    team.stop().await;
+    took
+}
+
+pub(crate) fn settings() -> MemorySettings {
+    MemorySettings {
+        capacity: CAPACITY,
+        ..MemorySettings::default()
+    }
+}
+
+async fn produce(queue: Arc<dyn TaskQueue>, tasks: usize, batch: usize) {
+    let payload = payload();
+    let name = QueueName::from(QUEUE);
+    let mut left = tasks;
+    while left > 0 {
+        let count = left.min(batch);
+        left -= count;
+        let make = |_| NewTask::new(&name, "bench", payload.clone());
+        queue
+            .publish((0..count).map(make).collect())
+            .await
+            .expect("the tasks are sound");
+    }
+}
+
+/// Task workers as a supervisor runs them, each on a task of its own.
+pub(crate) struct Team(Vec<(Arc<TaskWorker>, JoinHandle<Exit>)>);
+
+impl Team {
+    pub(crate) async fn start(
+        workers: u32,
+        queue: &Arc<dyn TaskQueue>,
+        clock: &Arc<dyn Clock>,
+        handler: Arc<dyn TaskHandler>,
+    ) -> Self {
+        let mut team = Vec::new();
+        for slot in 0..workers {
+            let handler = Arc::clone(&handler);
+            let settings = TaskWorkerSettings::default();
+            let worker = Arc::new(TaskWorker::new(
+                Arc::clone(queue),
+                QUEUE.into(),
+                handler,
+                None,
+                settings,
+            ));
+            let context = WorkerContext {
+                name: "bench".into(),
+                slot,
+                incarnation: 1,
+                activity: Activity::new(Arc::clone(clock)),
+                clock: Arc::clone(clock),
+            };
+            let running = Arc::clone(&worker).start(context).await.expect("a task worker starts");
+            team.push((worker, tokio::spawn(running.into_future())));
+        }
+        Self(team)
+    }
+
+    pub(crate) async fn stop(self) {
+        for (worker, _) in &self.0 {
+            worker.stop(false);
+        }
+        for (_, attempt) in self.0 {
+            attempt.await.expect("a task worker does not panic");
+        }
+    }
+}
