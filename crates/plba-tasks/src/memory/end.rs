@@ -1,6 +1,7 @@
 //! Ending deliveries in the queue in memory: effects, then the ledger, then the move itself; each only while the lease is
 //! held, which a pin ensures.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ struct Slow {
     place: usize,
     ending: Ending,
     origin: Option<Origin>,
-    kind: String,
+    kind: Cow<'static, str>,
 }
 
 pub(super) async fn end(inner: &Arc<Inner>, endings: Vec<Ending>) -> Vec<Outcome> {
@@ -85,7 +86,7 @@ fn quick(inner: &Inner, endings: Vec<Ending>) -> (Vec<Outcome>, Vec<Slow>) {
             continue;
         }
         let origin = entry.task.origin.clone().filter(|_| recorded);
-        let kind = entry.task.kind.clone().into_owned();
+        let kind = entry.task.kind.clone();
         // A pinned lease is just being ended by somebody else.
         if room.pin(fence) {
             outcomes.push(Ok(()));
@@ -162,7 +163,7 @@ fn ends(inner: &Inner, slow: &[Slow]) -> Vec<(Origin, DeliveryEnd)> {
             How::Bury { reason } => DeliveryEnd::Dead {
                 attempt: EndedAttempt::new(stamp, AttemptEnd::Rejected, reason.as_str()),
                 queue: slow.ending.token.queue.to_string(),
-                kind: slow.kind.clone(),
+                kind: slow.kind.to_string(),
             },
             How::Release { .. } => DeliveryEnd::Released,
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::Entry;
+use super::room::Room;
 use super::signals::Signals;
 use super::{Inner, State};
 use crate::ledger::{EntryState, Known};
@@ -21,9 +22,13 @@ pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<V
         check(inner, task).map_err(|reason| refused(task, reason))?;
     }
     let mut batch = candidates(inner, tasks).await?;
-    let mut names: Vec<QueueName> = batch.iter().map(|candidate| candidate.task.queue.clone()).collect();
+    let mut names: Vec<QueueName> = Vec::with_capacity(1);
+    for Candidate { task, .. } in &batch {
+        if !names.contains(&task.queue) {
+            names.push(task.queue.clone());
+        }
+    }
     names.sort_unstable();
-    names.dedup();
     match attempt(inner, &mut batch, &names, true)? {
         Attempt::Published(ids) => return Ok(ids),
         Attempt::Full(_) => {}
@@ -129,8 +134,13 @@ fn attempt(
 
 fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Duration) -> TaskId {
     let Candidate { task, known } = candidate;
-    let name = task.queue.clone();
-    let ids = &mut state.ids;
+    let State { rooms, ids } = state;
+    let room = match rooms.get_mut(&task.queue) {
+        Some(room) => room,
+        None => rooms
+            .entry(task.queue.clone())
+            .or_insert_with(|| Room::new(inner.bounds())),
+    };
     let mut entry = Entry::new(task, now, || make_id(ids));
     let id = entry.task.id.clone();
     if let Some(known) = known {
@@ -144,7 +154,7 @@ fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Duration)
             Arc::make_mut(&mut entry.task).history = known.history;
         }
     }
-    state.room(&name, || inner.bounds()).insert(entry, now);
+    room.insert(entry, now);
     id
 }
 
@@ -166,7 +176,8 @@ fn make_id(random: &mut fastrand::Rng) -> TaskId {
         *place = DIGITS[(bits & 31) as usize];
         bits >>= 5;
     }
-    TaskId::from(text.iter().map(|byte| char::from(*byte)).collect::<String>())
+    // All digits are ASCII.
+    TaskId::from(str::from_utf8(&text).unwrap_or_default())
 }
 
 fn refused(task: &NewTask, reason: String) -> PublishError {

@@ -185,6 +185,25 @@ cases! { Subject;
         assert_eq!(ids(&s.drain().await), ["first", "second", "third"]);
     }
 
+    async fn a_newcomer_does_not_overtake_a_publisher_that_waits(s) {
+        let Some(capacity) = s.capacity else { return };
+        s.queue.publish((1..capacity).map(|number| s.task(&number.to_string())).collect()).await.unwrap();
+        let (queue, two) = (s.queue.clone(), vec![s.task("waits 1"), s.task("waits 2")]);
+        let waits = tokio::spawn(async move { queue.publish(two).await });
+        s.pass(s.moment()).await;
+        // There is space for one, but somebody waits for two.
+        let (queue, one) = (s.queue.clone(), vec![s.task("newcomer")]);
+        let newcomer = tokio::spawn(async move { queue.publish(one).await });
+        s.pass(s.moment()).await;
+        for delivery in s.take(capacity - 1).await {
+            s.ack(delivery).await;
+        }
+        for publisher in [waits, newcomer] {
+            timeout(s.patience(), publisher).await.expect("both are served").unwrap().unwrap();
+        }
+        assert_eq!(ids(&s.drain().await), ["waits 1", "waits 2", "newcomer"]);
+    }
+
     async fn a_publisher_that_gives_up_lets_the_next_one_in(s) {
         let Some(capacity) = s.capacity else { return };
         let tasks = (0..capacity).map(|number| s.task(&number.to_string())).collect();
