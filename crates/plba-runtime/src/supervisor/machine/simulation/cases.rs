@@ -1,0 +1,116 @@
+//! Schedules that were once found wrong, or are too rare to be met by chance.
+
+use super::*;
+
+#[test]
+fn a_stop_while_workers_start_answers_both_commands() {
+    let mut machine = Machine::new(1);
+    let specs = vec![plain("a", &[]), plain("b", &["a"])];
+    let begun = machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO);
+    let [first] = attempts(&begun)[..] else {
+        panic!("only a starts")
+    };
+    let budget = Duration::from_secs(10);
+    let stop = machine.step(Event::Stop { ticket: 2, budget }, Duration::from_secs(1));
+    let refused = stop.iter().any(|effect| {
+        matches!(
+            effect,
+            Effect::Answer {
+                ticket: 1,
+                answer: Answer::Refused(Refusal::Stopping)
+            }
+        )
+    });
+    assert!(refused, "{stop:?}");
+    assert!(
+        stop.iter()
+            .any(|effect| matches!(effect, Effect::Signal { force: false, .. })),
+        "{stop:?}"
+    );
+    let ready = machine.step(Event::Ready(first), Duration::from_secs(2));
+    assert!(attempts(&ready).is_empty(), "{ready:?}");
+    let over = machine.step(Event::Ended(first, AttemptEnd::Stopped), Duration::from_secs(3));
+    let [
+        Effect::Ended { .. },
+        Effect::State { .. },
+        Effect::Answer {
+            ticket: 2,
+            answer: Answer::Stopped(report),
+        },
+    ] = &over[..]
+    else {
+        panic!("{over:?}")
+    };
+    assert_eq!(report.len(), 1);
+    assert_eq!(
+        (report[0].how, report[0].took),
+        (StopOutcome::Drained, Duration::from_secs(2))
+    );
+}
+
+#[test]
+fn a_chain_of_workers_that_do_not_let_go_is_abandoned_within_the_budget() {
+    let mut machine = Machine::new(1);
+    let specs: Vec<Spec> = ["a", "b", "c"]
+        .iter()
+        .zip([&[][..], &["a"], &["b"]])
+        .map(|(n, a)| plain(n, a))
+        .collect();
+    let mut effects = machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO);
+    while let [attempt] = attempts(&effects)[..] {
+        effects = machine.step(Event::Ready(attempt), Duration::ZERO);
+    }
+    machine.step(
+        Event::Stop {
+            ticket: 2,
+            budget: Duration::from_secs(30),
+        },
+        Duration::ZERO,
+    );
+    let mut answered = None;
+    while let Some(at) = machine.next_deadline() {
+        for effect in machine.step(Event::Tick, at) {
+            if let Effect::Answer {
+                answer: Answer::Stopped(report),
+                ..
+            } = effect
+            {
+                answered = Some((at, report.iter().map(|stop| Arc::clone(&stop.name)).collect::<Vec<_>>()));
+            }
+        }
+    }
+    let (at, names) = answered.unwrap();
+    assert_eq!(at, Duration::from_secs(30));
+    assert_eq!(names, ["c".into(), "b".into(), "a".into()]);
+}
+
+#[test]
+fn a_removed_worker_is_not_started_again_by_an_earlier_restart() {
+    let mut machine = Machine::new(1);
+    let specs = vec![plain("a", &[]), plain("b", &["a"])];
+    let start = machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO);
+    let [a] = attempts(&start)[..] else {
+        panic!("only a starts")
+    };
+    let [b] = attempts(&machine.step(Event::Ready(a), Duration::ZERO))[..] else {
+        panic!("b starts")
+    };
+    machine.step(Event::Ready(b), Duration::ZERO);
+    let worker = "a".to_owned();
+    machine.step(Event::Restart { ticket: 2, worker }, Duration::ZERO);
+    let change = Change {
+        removed: vec!["a".into(), "b".into()],
+        ..Change::default()
+    };
+    machine.step(Event::Apply { ticket: 3, change }, Duration::ZERO);
+    // b holds a up, so a has not been asked yet when its restart's end arrives.
+    let ended = machine.step(Event::Ended(a, AttemptEnd::Stopped), Duration::ZERO);
+    assert!(attempts(&ended).is_empty(), "{ended:?}");
+    let last = machine.step(Event::Ended(b, AttemptEnd::Stopped), Duration::ZERO);
+    let removed = last
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Removed { .. }))
+        .count();
+    assert_eq!(removed, 2, "{last:?}");
+    assert!(attempts(&last).is_empty(), "{last:?}");
+}

@@ -1,0 +1,165 @@
+//! What must hold after every step: each promise of the machine, checked against what the world knows.
+
+use super::*;
+
+impl World {
+    pub(super) fn defined(&mut self, worker: WorkerId, name: &str) {
+        let spec = &self.wanted[name];
+        let known = Known {
+            name: name.to_owned(),
+            after: spec.after.clone(),
+            linked: None,
+            restart: spec.restart.clone(),
+            fewest: spec.slots,
+            ready: BTreeSet::new(),
+        };
+        self.known.insert(worker, known);
+    }
+
+    pub(super) fn begins(&mut self, attempt: Attempt) {
+        let key = attempt.key;
+        assert!(!self.alive.contains_key(&key), "two instances of {key:?}");
+        assert!(self.stop_by.is_none(), "a start after the stop");
+        assert!(!self.halted, "a start after a failed start-up");
+        assert!(!self.given_up.contains(&key), "given up, and started all the same");
+        let known = &self.known[&key.worker];
+        for other in self.known.iter().filter(|(other, _)| **other < key.worker) {
+            let namesake = other.1.name == known.name && self.alive.keys().any(|key| key.worker == *other.0);
+            assert!(!namesake, "an instance of a removed worker of the same name lives");
+        }
+        for name in &known.after {
+            let dependency = self.known.values().rfind(|other| &other.name == name).unwrap();
+            let ready = (0..dependency.fewest).all(|slot| dependency.ready.contains(&slot));
+            assert!(ready, "{} starts before {name} is ready", known.name);
+        }
+        self.alive.insert(
+            key,
+            Instance {
+                number: attempt.number,
+                abandoned: false,
+            },
+        );
+        match self.random.u8(0..20) {
+            // Never ready: the start time-out has to end it.
+            0 => {}
+            1 | 2 => self.later_randomly(Report::Ended(attempt, 4)),
+            _ => {
+                let ready = [0, 0, 1, 50, 2_000][self.random.usize(0..5)];
+                self.later(ready, Report::Ready(attempt));
+                if self.random.u8(0..3) > 0 {
+                    let after = ready + [1, 100, 5_000, 50_000, 500_000][self.random.usize(0..5)];
+                    let kind = self.random.u8(0..4);
+                    self.later(after, Report::Ended(attempt, kind));
+                }
+            }
+        }
+    }
+
+    pub(super) fn signalled(&mut self, attempt: Attempt, force: bool) {
+        let key = attempt.key;
+        let alive = self
+            .alive
+            .get(&key)
+            .is_some_and(|instance| instance.number == attempt.number);
+        assert!(alive, "a signal to an attempt that is over");
+        if self.stop_by.is_some() && !force {
+            let mut above = vec![key.worker];
+            while let Some(below) = above.pop() {
+                for (worker, known) in &self.known {
+                    if known.linked.as_ref().is_some_and(|linked| linked.contains(&below)) {
+                        let mut instances = self.alive.iter().filter(|(key, _)| key.worker == *worker);
+                        assert!(instances.all(|(_, one)| one.abandoned), "stopped before {}", known.name);
+                        above.push(*worker);
+                    }
+                }
+            }
+        }
+        if self.random.u8(0..4) > 0 {
+            let end = Report::Ended(attempt, [1, 1, 1, 2][self.random.usize(0..4)]);
+            self.later_randomly(end);
+        }
+    }
+
+    pub(super) fn moved(&mut self, key: SlotKey, state: SlotState, until: Option<Duration>, seen: &mut Seen) {
+        seen.note(format!("{state:?}"));
+        let restart = self.known[&key.worker].restart.clone();
+        let within = |ends: &Vec<Duration>, now: Duration| ends.iter().filter(|at| now - **at < restart.within).count();
+        let before = self.state.insert(key, state);
+        let count = self.ends.get(&key).map_or(0, |ends| within(ends, self.now));
+        match state {
+            SlotState::Running => {
+                self.known.get_mut(&key.worker).unwrap().ready.insert(key.slot);
+            }
+            SlotState::BackingOff => {
+                assert!(count <= restart.intensity as usize, "one attempt too many: {count}");
+                assert!(
+                    until.unwrap() <= self.now + restart.maximum_delay,
+                    "a pause beyond the limit"
+                );
+            }
+            SlotState::GivenUp => {
+                let enough = count == restart.intensity as usize + 1 || restart.policy == RestartPolicy::Never;
+                assert!(enough || self.halted, "given up after {count} attempts");
+                self.given_up.insert(key);
+            }
+            SlotState::Abandoned => {
+                if let Some(instance) = self.alive.get_mut(&key) {
+                    instance.abandoned = true;
+                }
+            }
+            // Ends that were asked for don't count.
+            SlotState::Gone => self.forget(|other| other == key),
+            SlotState::Paused | SlotState::Stopped | SlotState::Starting | SlotState::Waiting
+                if before.is_some_and(|state| state.is_ending() || state == SlotState::Abandoned) =>
+            {
+                self.ends.entry(key).or_default().pop();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn answered(&mut self, ticket: Ticket, answer: &Answer, seen: &mut Seen) {
+        let kind = self.tickets.remove(&ticket);
+        let kind = kind.unwrap_or_else(|| panic!("a second answer to ticket {ticket}"));
+        match answer {
+            Answer::Overtaken => seen.note("overtaken"),
+            Answer::Failed(_) => seen.note("failed"),
+            Answer::Done | Answer::Refused(_) | Answer::Stopped(_) => {}
+        }
+        match (kind, answer) {
+            ("start", Answer::Failed(_)) => self.halted = true,
+            ("stop", Answer::Stopped(report)) => {
+                self.stopped = true;
+                for (key, instance) in &self.alive {
+                    let named = report
+                        .iter()
+                        .any(|stop| stop.key == *key && stop.how == StopOutcome::Abandoned);
+                    assert!(
+                        named && instance.abandoned,
+                        "{key:?} lives and the report does not say so"
+                    );
+                }
+                for stop in report {
+                    seen.note(format!("{:?}", stop.how).to_lowercase());
+                }
+            }
+            (_, Answer::Stopped(_)) | ("stop", _) => panic!("the answer {answer:?} to {kind}"),
+            (_, Answer::Refused(Refusal::AlreadyStarted | Refusal::Graph(_) | Refusal::SlotCount)) => {
+                panic!("{kind} refused: {answer:?}")
+            }
+            _ => {}
+        }
+        if let (Some((name, slots)), Answer::Done) = (self.scaled_down.remove(&ticket), answer) {
+            let worker = self.known.iter().rfind(|(_, known)| known.name == name).unwrap().0;
+            let left = self.alive.keys().any(|key| key.worker == *worker && key.slot >= slots);
+            assert!(!left, "a slot of {name} lives after it was scaled to {slots}");
+        }
+    }
+
+    pub(super) fn forget(&mut self, which: impl Fn(SlotKey) -> bool) {
+        self.given_up.retain(|key| !which(*key));
+        self.ends.retain(|key, _| !which(*key));
+    }
+
+    // === chance ===
+}

@@ -1,0 +1,162 @@
+//! Random schedules: which commands are given, when instances report, and what workers there are.
+
+use super::*;
+
+impl World {
+    pub(super) fn pause(&mut self) -> Duration {
+        Duration::from_millis([0, 10, 1_000, 15_000, 70_000][self.random.usize(0..5)])
+    }
+
+    pub(super) fn later_randomly(&mut self, report: Report) {
+        let after = [0, 0, 10, 1_000, 8_000, 30_000][self.random.usize(0..6)];
+        self.later(after, report);
+    }
+
+    pub(super) fn later(&mut self, millis: u64, report: Report) {
+        self.order += 1;
+        let at = self.now + Duration::from_millis(millis);
+        self.queue.push(Reverse((at, self.order, report)));
+    }
+
+    pub(super) fn ticket(&mut self, kind: &'static str) -> Ticket {
+        self.next_ticket += 1;
+        self.tickets.insert(self.next_ticket, kind);
+        self.next_ticket
+    }
+
+    pub(super) fn spec(&mut self, number: usize) -> Spec {
+        let below = self.wanted.keys().cloned().collect::<Vec<_>>();
+        let mut after: Vec<String> = (0..number).map(|number| format!("w{number}")).collect();
+        after.retain(|name| self.random.u8(0..3) == 0 && (self.next_ticket == 0 || below.contains(name)));
+        let policies = [
+            RestartPolicy::Permanent,
+            RestartPolicy::Permanent,
+            RestartPolicy::Transient,
+            RestartPolicy::Never,
+        ];
+        let intensity = self.random.u32(0..6);
+        Spec {
+            name: format!("w{number}").into(),
+            slots: self.random.u32(1..4),
+            restart: Restart {
+                policy: policies[self.random.usize(0..4)],
+                intensity,
+                ..Restart::default()
+            },
+            start_timeout: Duration::from_secs(10),
+            after,
+        }
+    }
+
+    pub(super) fn command(&mut self) -> Option<Event> {
+        let names: Vec<String> = self.wanted.keys().cloned().collect();
+        if names.is_empty() {
+            return None;
+        }
+        let worker = names[self.random.usize(0..names.len())].clone();
+        let open = self.stop_by.is_none() && !self.halted;
+        Some(match self.random.u8(0..12) {
+            0 | 1 => {
+                if open {
+                    let worker = self.worker(&worker);
+                    self.forget(|key| Some(key.worker) == worker);
+                }
+                Event::Restart {
+                    ticket: self.ticket("restart"),
+                    worker,
+                }
+            }
+            2..5 => self.scale(worker, open),
+            5 | 6 => Event::Pause {
+                ticket: self.ticket("pause"),
+                worker,
+            },
+            7 => Event::Resume {
+                ticket: self.ticket("resume"),
+                worker,
+            },
+            8 => Event::Force,
+            9 if self.random.bool() => {
+                self.stop(&mut Seen::default());
+                return None;
+            }
+            _ => return self.apply(open),
+        })
+    }
+
+    pub(super) fn scale(&mut self, worker: String, open: bool) -> Event {
+        let slots = self.random.u32(1..5);
+        let ticket = self.ticket("scale");
+        if open {
+            let before = std::mem::replace(&mut self.wanted.get_mut(&worker).unwrap().slots, slots);
+            // An earlier answer speaks of the moment at which it was asked.
+            self.scaled_down.retain(|_, (name, _)| *name != worker);
+            if slots < before {
+                self.scaled_down.insert(ticket, (worker.clone(), slots));
+            }
+            let id = self.worker(&worker).unwrap();
+            let known = self.known.get_mut(&id).unwrap();
+            known.fewest = known.fewest.min(slots);
+            // What comes back comes back without its past.
+            self.forget(|key| key.worker == id && key.slot >= before);
+        }
+        Event::Scale { ticket, worker, slots }
+    }
+
+    pub(super) fn apply(&mut self, open: bool) -> Option<Event> {
+        if !open {
+            return None;
+        }
+        let mut change = Change::default();
+        let names: Vec<String> = self.wanted.keys().cloned().collect();
+        for name in &names {
+            let needed = self.wanted.iter().any(|(_, spec)| spec.after.contains(name));
+            let number: usize = name[1..].parse().unwrap();
+            match self.random.u8(0..6) {
+                0 if !needed && names.len() > 1 => change.removed.push(name.clone()),
+                1 => {
+                    let mut spec = self.spec(number);
+                    spec.after.retain(|name| !change.removed.contains(name));
+                    change.changed.push(spec);
+                }
+                _ => {}
+            }
+        }
+        // Only what nobody wants may go, so the changed ones are looked at as they will be.
+        for spec in &change.changed {
+            change.removed.retain(|name| !spec.after.contains(name));
+        }
+        for name in &change.removed {
+            self.scaled_down.retain(|_, (scaled, _)| scaled != name);
+            self.wanted.remove(name);
+        }
+        for spec in &change.changed {
+            self.scaled_down.retain(|_, (name, _)| *name != *spec.name);
+            self.wanted.insert(spec.name.to_string(), spec.clone());
+        }
+        let number = self.random.usize(0..7);
+        let name = format!("w{number}");
+        if self.random.bool() && !self.wanted.contains_key(&name) {
+            let spec = self.spec(number);
+            self.wanted.insert(name, spec.clone());
+            change.added.push(spec);
+        }
+        Some(Event::Apply {
+            ticket: self.ticket("apply"),
+            change,
+        })
+    }
+
+    pub(super) fn stop(&mut self, seen: &mut Seen) {
+        let budget = Duration::from_millis([0, 1, 1_000, 25_000, 25_000][self.random.usize(0..5)]);
+        let by = self.now + budget;
+        self.stop_by = Some(self.stop_by.map_or(by, |old| old.min(by)));
+        let ticket = self.ticket("stop");
+        self.step(Event::Stop { ticket, budget }, seen);
+    }
+
+    pub(super) fn worker(&self, name: &str) -> Option<WorkerId> {
+        let named = self.known.iter().rfind(|(_, known)| known.name == name);
+        named.map(|(worker, _)| *worker)
+    }
+}
