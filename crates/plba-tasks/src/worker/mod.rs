@@ -197,6 +197,8 @@ impl TaskWorker {
                     back_off.reset();
                     self.vitals.unhindered();
                     hand.work(deliveries).await;
+                    // With a backlog and quick handlers nothing above ever waits: leave others their turn.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     let reason = plba_contracts::describe(&error);

@@ -15,7 +15,7 @@ use plba_tasks::task::NewTask;
 use plba_tasks::worker::{TaskWorker, TaskWorkerSettings, task_worker};
 use plba_testkit::clock::TokioClock;
 use plba_testkit::handler::FakeHandler;
-use plba_testkit::runtime::paused;
+use plba_testkit::runtime::{paused, real};
 use plba_testkit::services::FixedServices;
 use plba_testkit::worker::{Supervised, context};
 use tokio::time::{Instant, sleep};
@@ -390,6 +390,22 @@ fn poison_does_not_hold_up_the_good_ones() {
         assert_eq!(handled.len(), 500 + 3 * 500);
         assert_eq!(handled.into_iter().collect::<BTreeSet<_>>().len(), 1_000);
         worker.stop(false).await;
+    });
+}
+
+#[test]
+fn a_backlog_without_end_leaves_others_their_turn() {
+    // On one thread, in real time: without its turn, this test would never go on.
+    real(async {
+        let queue = queue();
+        let handler = FakeHandler::new(|_, _| async { Ok(Outcome::done().then(NewTask::new("orders", "test", ""))) });
+        let worker = start(&queue, handler.clone(), settings()).await;
+        publish(&*queue, &["a"]).await;
+        while handler.handled().len() < 100 {
+            tokio::task::yield_now().await;
+        }
+        worker.stop(false).await;
+        assert_eq!(stats(&*queue).await.ready, 1);
     });
 }
 
