@@ -1,76 +1,30 @@
-//! The control plane: who may call which view or action, the audit of what was called, and the thread of its own on
-//! which transports are served, so that busy workers can't take it down. Wires are adapters; what the platform's own
-//! views tell is put together by the manager.
+//! The control plane without a wire: who may call which view or action, where the answer runs, and the audit of what was
+//! called. Wires are adapters; what the platform's own views tell lives in `views`.
+
+mod lifecycle;
+mod serving;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use plba_contracts::clock::Clock;
 use plba_contracts::control::{
-    Caller, CatalogueEntry, ControlError, ControlSurface, ControlTransport, Endpoint, Parameters, Probe, Role,
-    TransportSettings,
+    Caller, CatalogueEntry, ControlError, ControlSurface, Endpoint, Parameters, Probe, Role,
 };
 use plba_contracts::secret::Secret;
 use plba_contracts::services::Services;
-use plba_contracts::stop::StopHandle;
-use plba_contracts::{BoxError, describe};
 use serde_json::Value;
 use tokio::runtime::Handle;
-use tracing::warn;
 
 use crate::audit::AuditLog;
 
+pub use self::lifecycle::{Lifecycle, Stage};
+pub use self::serving::{ControlPlaneService, transport_failed};
+
 /// How long a contributed view or action may take before the caller gets an answer without it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long transports may take to finish what is in hand once the control plane stops.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Where the process stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stage {
-    /// Workers are being started.
-    Starting = 0,
-    /// Every worker was ready once.
-    Ready = 1,
-    /// A stop was asked for.
-    Stopping = 2,
-}
-
-impl Stage {
-    /// One word for people.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// Where the process stands, shared by those who move it on and those who tell. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Lifecycle(Arc<AtomicU8>);
-
-impl Lifecycle {
-    /// Moves on in life; never goes back.
-    pub fn enter(&self, stage: Stage) {
-        self.0.fetch_max(stage as u8, Ordering::AcqRel);
-    }
-
-    /// Where the process stands.
-    pub fn stage(&self) -> Stage {
-        match self.0.load(Ordering::Acquire) {
-            0 => Stage::Starting,
-            1 => Stage::Ready,
-            _ => Stage::Stopping,
-        }
-    }
-}
 
 /// A question that is answered yes or no from memory.
 pub type Verdict = dyn Fn() -> bool + Send + Sync;
@@ -323,98 +277,6 @@ fn same_bytes(given: &[u8], expected: &[u8]) -> bool {
         .zip(expected)
         .fold(0, |difference, (a, b)| difference | (a ^ b));
     given.len() == expected.len() && std::hint::black_box(difference) == 0
-}
-
-/// The transports of a control plane, served on a thread of their own.
-pub struct ControlPlaneService {
-    addresses: Vec<String>,
-    stop: StopHandle,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl ControlPlaneService {
-    /// Opens every transport and serves it.
-    ///
-    /// # Errors
-    /// A transport can't listen, or the system gives no thread.
-    pub async fn open(
-        plane: ControlPlane,
-        transports: Vec<Arc<dyn ControlTransport>>,
-        settings: TransportSettings,
-    ) -> Result<Self, BoxError> {
-        let stop = StopHandle::new();
-        let signal = stop.signal();
-        let (opened, waiting) = tokio::sync::oneshot::channel();
-        let serve = move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(opened.send(Err(BoxError::from(error)))),
-            };
-            runtime.block_on(async move {
-                let mut addresses = Vec::new();
-                let mut serving = Vec::new();
-                for transport in transports {
-                    let surface = Arc::new(plane.clone()) as Arc<dyn ControlSurface>;
-                    match transport.open(settings.clone(), surface, signal.clone()).await {
-                        Ok(open) => {
-                            addresses.push(open.address);
-                            serving.push(open.serve);
-                        }
-                        Err(error) => return drop(opened.send(Err(error))),
-                    }
-                }
-                if opened.send(Ok(addresses)).is_ok() {
-                    let all = futures_util::future::join_all(serving);
-                    let late = async {
-                        signal.requested().await;
-                        tokio::time::sleep(CLOSE_TIMEOUT).await;
-                    };
-                    tokio::select! { _ = all => {} () = late => {} }
-                    // With no transport there is nothing to serve, but the thread's end means the control plane's.
-                    signal.requested().await;
-                }
-            });
-            runtime.shutdown_timeout(Duration::from_millis(100));
-        };
-        let thread = std::thread::Builder::new().name("control-plane".into()).spawn(serve)?;
-        let addresses = waiting
-            .await
-            .map_err(|_| "the control plane's thread ended before it listened")??;
-        Ok(Self {
-            addresses,
-            stop,
-            thread: Some(thread),
-        })
-    }
-
-    /// Where the transports listen.
-    pub fn addresses(&self) -> &[String] {
-        &self.addresses
-    }
-
-    /// Takes no more requests, finishes those in hand, and ends the thread; 3 s at most.
-    pub async fn close(mut self) {
-        self.stop.stop(false);
-        let Some(thread) = self.thread.take() else { return };
-        let joined = tokio::task::spawn_blocking(move || thread.join());
-        if tokio::time::timeout(CLOSE_TIMEOUT + Duration::from_secs(1), joined)
-            .await
-            .is_err()
-        {
-            warn!("the control plane did not close in time and was left behind");
-        }
-    }
-}
-
-impl Drop for ControlPlaneService {
-    fn drop(&mut self) {
-        self.stop.stop(true);
-    }
-}
-
-/// Writes an error of a transport with its sources, for the start-up error.
-pub fn transport_failed(error: BoxError) -> String {
-    format!("the control plane can't be served: {}", describe(error.as_ref()))
 }
 
 #[cfg(test)]

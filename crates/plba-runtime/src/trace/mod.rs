@@ -1,36 +1,30 @@
-//! Traces: the `tracing` layer that turns spans into finished spans with W3C identities, the ring that keeps the latest,
-//! and the worker that hands them to transports. Transports themselves are adapters; the one to the log lives here.
+//! Traces: identities of journeys and spans, and the ring that keeps the latest finished ones. The `tracing` layer that
+//! makes finished spans lives in `layer`, their way to transports in `export`; transports themselves are adapters.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+mod export;
+mod layer;
+
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use jiff::Timestamp;
-use plba_contracts::BoxError;
 use plba_contracts::clock::Clock;
 use plba_contracts::trace::{FinishedSpan, TraceContext, TraceFactory, TraceTransport};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Subscriber, info, warn};
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Spans handed to a transport at a time.
-const BATCH: usize = 512;
+use self::export::LogTransport;
+use self::layer::{OpenSpan, TraceLayer};
+
+pub use self::export::TraceExport;
+
 /// Spans waiting for transports; more are dropped and counted.
 const WAITING: usize = 4096;
-/// How long one export may take.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Attributes kept of one span, and the bytes kept of one value.
-const ATTRIBUTES: usize = 64;
-const VALUE_BYTES: usize = 1024;
 
 /// The section `[platform.trace]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,13 +63,6 @@ struct Shared {
     outgoing: Option<mpsc::Sender<Arc<FinishedSpan>>>,
     finished: AtomicU64,
     lost: AtomicU64,
-}
-
-/// The queue of finished spans on their way to transports; the manager runs it.
-pub struct TraceExport {
-    incoming: mpsc::Receiver<Arc<FinishedSpan>>,
-    transports: Vec<Arc<dyn TraceTransport>>,
-    shared: Arc<Shared>,
 }
 
 impl TraceService {
@@ -189,198 +176,6 @@ impl Shared {
     }
 }
 
-impl TraceExport {
-    /// Hands spans to the transports until `stop` resolves, then hands over what is left, each transport for at most
-    /// 10 s. Returns how many spans were lost over the whole run.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> u64 {
-        let mut stop = std::pin::pin!(stop);
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            tokio::select! {
-                received = self.incoming.recv_many(&mut batch, BATCH) => {
-                    if received == 0 {
-                        break;
-                    }
-                    self.export(&mut batch).await;
-                }
-                () = &mut stop => break,
-            }
-        }
-        self.incoming.close();
-        while self.incoming.recv_many(&mut batch, BATCH).await > 0 {
-            self.export(&mut batch).await;
-        }
-        self.shared.lost.load(Ordering::Relaxed)
-    }
-
-    async fn export(&self, batch: &mut Vec<Arc<FinishedSpan>>) {
-        let spans: Vec<FinishedSpan> = batch.drain(..).map(|span| FinishedSpan::clone(&span)).collect();
-        for transport in &self.transports {
-            let outcome = tokio::time::timeout(EXPORT_TIMEOUT, transport.export(&spans)).await;
-            let reason = match outcome {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => plba_contracts::describe(error.as_ref()),
-                Err(_) => format!("no answer within {} s", EXPORT_TIMEOUT.as_secs()),
-            };
-            self.shared.lost.fetch_add(spans.len() as u64, Ordering::Relaxed);
-            warn!(
-                transport = transport.name(),
-                spans = spans.len(),
-                reason,
-                "finished spans were lost"
-            );
-        }
-    }
-}
-
-/// Writes finished spans to the log.
-struct LogTransport;
-
-#[async_trait]
-impl TraceTransport for LogTransport {
-    fn name(&self) -> &str {
-        "log"
-    }
-
-    async fn export(&self, spans: &[FinishedSpan]) -> Result<(), BoxError> {
-        for span in spans {
-            info!(
-                target: "plba::trace", trace = span.trace_id, span = span.span_id, parent = span.parent_id,
-                milliseconds = span.milliseconds, error = span.error, attributes = ?span.attributes, "{}", span.name
-            );
-        }
-        Ok(())
-    }
-}
-
-/// What is known of a span while it is open. Spans of journeys that are not sampled have none.
-struct OpenSpan {
-    context: TraceContext,
-    parent: Option<u64>,
-    started: Timestamp,
-    since: Duration,
-    attributes: BTreeMap<String, String>,
-    error: Option<String>,
-}
-
-/// Stands in for [`OpenSpan`] below an unsampled root, so that no child starts a journey of its own.
-struct Unsampled;
-
-struct TraceLayer {
-    shared: Arc<Shared>,
-}
-
-impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for TraceLayer {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        let remote = fields
-            .values
-            .remove("traceparent")
-            .and_then(|text| TraceContext::parse(&text));
-        let parent = remote.map(Ok).or_else(|| {
-            let parent = span.parent()?;
-            let extensions = parent.extensions();
-            let open = extensions.get::<OpenSpan>().map(|open| open.context);
-            open.map(Ok)
-                .or_else(|| extensions.get::<Unsampled>().map(|_| Err(Unsampled)))
-        });
-        let own = match parent {
-            Some(Err(Unsampled)) => None,
-            Some(Ok(parent)) => Some(self.shared.span_below(parent)),
-            None => Some(self.shared.new_journey()),
-        };
-        let Some(own) = own.filter(|context| context.sampled) else {
-            span.extensions_mut().insert(Unsampled);
-            return;
-        };
-        span.extensions_mut().insert(OpenSpan {
-            context: own,
-            parent: parent.and_then(Result::ok).map(|parent| parent.span_id),
-            started: self.shared.clock.now(),
-            since: self.shared.clock.monotonic(),
-            attributes: fields.values,
-            error: fields.error,
-        });
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
-        if let Some(open) = span.extensions_mut().get_mut::<OpenSpan>() {
-            let mut fields = Fields {
-                values: std::mem::take(&mut open.attributes),
-                error: open.error.take(),
-            };
-            values.record(&mut fields);
-            (open.attributes, open.error) = (fields.values, fields.error);
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if *event.metadata().level() != Level::ERROR {
-            return;
-        }
-        let Some(span) = context.event_span(event) else { return };
-        if let Some(open) = span.extensions_mut().get_mut::<OpenSpan>() {
-            let mut fields = Fields::default();
-            event.record(&mut fields);
-            open.error = fields.error.or_else(|| fields.values.remove("message"));
-        }
-    }
-
-    fn on_close(&self, id: Id, context: Context<'_, S>) {
-        let Some(span) = context.span(&id) else { return };
-        let Some(open) = span.extensions_mut().remove::<OpenSpan>() else {
-            return;
-        };
-        self.shared.finish(FinishedSpan {
-            trace_id: format!("{:032x}", open.context.trace_id),
-            span_id: format!("{:016x}", open.context.span_id),
-            parent_id: open.parent.map(|parent| format!("{parent:016x}")),
-            name: span.name().to_owned(),
-            started: open.started,
-            milliseconds: self.shared.clock.monotonic().saturating_sub(open.since).as_secs_f64() * 1e3,
-            attributes: open.attributes,
-            error: open.error,
-        });
-    }
-}
-
-/// Collects fields as text, within the limits; the field `error` is the span's error.
-#[derive(Default)]
-struct Fields {
-    values: BTreeMap<String, String>,
-    error: Option<String>,
-}
-
-impl Fields {
-    fn put(&mut self, field: &Field, mut text: String) {
-        if text.len() > VALUE_BYTES {
-            let end = (0..=VALUE_BYTES)
-                .rev()
-                .find(|end| text.is_char_boundary(*end))
-                .unwrap_or(0);
-            text.truncate(end);
-        }
-        if field.name() == "error" {
-            self.error = Some(text);
-        } else if self.values.len() < ATTRIBUTES || self.values.contains_key(field.name()) {
-            self.values.insert(field.name().to_owned(), text);
-        }
-    }
-}
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
-    }
-}
-
 // What these locks guard is whole between any two statements, so a poisoned lock is as good as a sound one.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -388,6 +183,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use plba_contracts::BoxError;
     use tracing::{error, info_span};
     use tracing_subscriber::layer::SubscriberExt;
 
