@@ -91,6 +91,13 @@ impl Journal {
         Ok(())
     }
 
+    /// Makes every write fail until the next rewrite.
+    #[cfg(test)]
+    pub(super) fn break_file(&mut self) -> io::Result<()> {
+        self.file = File::open(&self.path)?;
+        Ok(())
+    }
+
     /// Whether the file must be rewritten before anything else is appended.
     pub(super) fn is_suspect(&self) -> bool {
         self.suspect

@@ -292,3 +292,29 @@ impl SourceLedger for FileLedger {
         Ok(self.shared.book().stats())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_that_fails_changes_nothing_and_the_next_one_mends_the_file() {
+        let path = std::env::temp_dir().join(format!("plba-ledger-{}", std::process::id()));
+        drop(std::fs::remove_file(&path));
+        let mut journal = Journal::open(&path, |_| {}).unwrap();
+        journal.break_file().unwrap();
+        let shared = Shared::new(Book::new(10));
+        let writer = Some(Writer::start(journal, Arc::clone(&shared), 1 << 20).unwrap());
+        let ledger = FileLedger { shared, writer };
+        let key: [Arc<str>; 1] = ["1".into()];
+        let failed = ledger.record_intake("inbox", &key).await.unwrap_err();
+        assert!(failed.to_string().contains("disk"), "{failed}");
+        assert_eq!(ledger.known("inbox", &key).await.unwrap(), [None]);
+        ledger.record_intake("inbox", &key).await.unwrap();
+        drop(ledger);
+        let ledger = FileLedger::open_blocking(&path, &FileLedgerSettings::default()).unwrap();
+        assert_eq!(ledger.pending("inbox", 10).await.unwrap(), key);
+        drop(ledger);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
