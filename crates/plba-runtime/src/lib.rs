@@ -3,7 +3,7 @@
 //!
 //! | concern | module |
 //! |---|---|
-//! | one process from start to exit | [`manager`], [`blueprint`], [`modules`], [`reload`], [`state`], [`shutdown`] |
+//! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
 //! | configuration | [`config`], [`platform`] |
 //! | logging | [`logging`] |
@@ -22,6 +22,7 @@ pub mod manager;
 pub mod modules;
 pub mod panic;
 pub mod platform;
+mod process;
 pub mod reload;
 pub mod services;
 pub mod shutdown;

@@ -1,13 +1,16 @@
 //! The end of a process: the signals that ask for it, the report on how it went, and the exit codes. The order in which
 //! things stop is the manager's.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
 
+use crate::state;
 use crate::supervisor::{StopOutcome, WorkerStop};
 
 /// What the process exits with. The numbers are a promise to scripts and service managers.
@@ -69,6 +72,21 @@ impl StopReport {
             ExitReason::Forced
         } else {
             ExitReason::Clean
+        }
+    }
+
+    /// Tells the log, and leaves the report in the state directory as `stop-report.json`.
+    pub fn tell(&self, directory: &Path) {
+        for line in self.lines() {
+            match self.outcome {
+                ExitReason::Clean => info!("{line}"),
+                _ => warn!("{line}"),
+            }
+        }
+        let path = directory.join("stop-report.json");
+        let written = serde_json::to_vec_pretty(self).map_err(std::io::Error::other);
+        if let Err(error) = written.and_then(|text| state::write_public(&path, &text)) {
+            warn!(path = %path.display(), %error, "the stop report could not be written");
         }
     }
 

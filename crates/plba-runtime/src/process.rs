@@ -1,0 +1,276 @@
+//! The parts of a running process, and how they are started, kept at work and stopped. The order of a whole life is the
+//! manager's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plba_contracts::clock::Clock;
+use plba_contracts::control::{ControlTransport, TransportSettings};
+use plba_contracts::stop::{StopHandle, StopPhase};
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+use crate::audit::AuditLog;
+use crate::blueprint::AssembledModule;
+use crate::config::ConfigurationManager;
+use crate::control::{ControlParts, ControlPlane, ControlPlaneService, Lifecycle, Stage, transport_failed};
+use crate::health::HealthRegistry;
+use crate::manager::StartupError;
+use crate::modules::{Foundation, RunningModules};
+use crate::platform::PlatformConfig;
+use crate::reload::Reloader;
+use crate::shutdown::{Asked, Signals, StopReport};
+use crate::state::StateDirectory;
+use crate::supervisor::{WatchdogOptions, WorkerSupervisor};
+use crate::token;
+use crate::trace::{TraceExport, TraceService};
+use crate::views;
+
+/// How long services and traces may take to close, each, once the workers have stopped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How a start ended.
+pub(crate) enum Started {
+    /// Every worker is ready.
+    Ready,
+    /// A signal came first.
+    Interrupted(&'static str),
+    /// It failed, with this message.
+    Failed(String),
+}
+
+/// The parts of a running process.
+pub(crate) struct Process {
+    application: String,
+    clock: Arc<dyn Clock>,
+    workers: Handle,
+    platform: Arc<PlatformConfig>,
+    pub(crate) configuration: Arc<ConfigurationManager>,
+    traces: TraceService,
+    supervisor: WorkerSupervisor,
+    health: HealthRegistry,
+    plane: ControlPlane,
+    lifecycle: Lifecycle,
+    control: Option<ControlPlaneService>,
+    modules: Option<RunningModules>,
+    end_of_traces: StopHandle,
+}
+
+impl Process {
+    pub(crate) fn new(
+        application: &str,
+        clock: Arc<dyn Clock>,
+        workers: Handle,
+        platform: Arc<PlatformConfig>,
+        configuration: ConfigurationManager,
+        traces: TraceService,
+    ) -> Result<Self, StartupError> {
+        let watchdog = WatchdogOptions::default();
+        let supervisor = WorkerSupervisor::with_workers_on(&workers, Arc::clone(&clock), fastrand::u64(..), watchdog);
+        let configuration = Arc::new(configuration);
+        let health = HealthRegistry::new(Arc::clone(&clock), views::worker_health(supervisor.clone()));
+        let directory = platform.state_dir.as_path();
+        let token = token::of(&platform.control, directory).map_err(StartupError::failed)?;
+        let audit = AuditLog::open(directory).map_err(|error| {
+            StartupError::failed(format!(
+                "the audit log in {} can't be written: {error}",
+                directory.display()
+            ))
+        })?;
+        let stall_limit = Duration::from(platform.health.stall_limit);
+        let lifecycle = Lifecycle::default();
+        let plane = ControlPlane::new(ControlParts {
+            lifecycle: lifecycle.clone(),
+            clock: Arc::clone(&clock),
+            token,
+            audit,
+            live: views::live(supervisor.clone(), stall_limit),
+            usable: views::usable(health.clone()),
+            own: views::own(views::Facts {
+                application: application.to_owned(),
+                started: clock.now(),
+                clock: Arc::clone(&clock),
+                state_dir: directory.to_owned(),
+                lifecycle: lifecycle.clone(),
+                configuration: Arc::clone(&configuration),
+                supervisor: supervisor.clone(),
+                health: health.clone(),
+                traces: traces.clone(),
+            }),
+        });
+        let application = application.to_owned();
+        let (control, modules, end_of_traces) = (None, None, StopHandle::new());
+        Ok(Self {
+            application,
+            clock,
+            workers,
+            platform,
+            configuration,
+            traces,
+            supervisor,
+            health,
+            plane,
+            lifecycle,
+            control,
+            modules,
+            end_of_traces,
+        })
+    }
+
+    pub(crate) async fn open_control_plane(
+        &mut self,
+        transports: Vec<Arc<dyn ControlTransport>>,
+        state: &mut StateDirectory,
+    ) -> Result<(), StartupError> {
+        if !self.platform.control.enabled {
+            return Ok(());
+        }
+        let control = &self.platform.control;
+        let settings = TransportSettings {
+            listen: control.listen.clone(),
+            hosts: control.hosts.clone(),
+        };
+        let opened = ControlPlaneService::open(self.plane.clone(), transports, settings).await;
+        let service = opened.map_err(|error| StartupError::failed(transport_failed(error)))?;
+        if let Some(address) = service.addresses().first() {
+            state.announce(address).map_err(StartupError::failed)?;
+        }
+        self.control = Some(service);
+        Ok(())
+    }
+
+    pub(crate) fn export_traces(&self, export: TraceExport) -> tokio::task::JoinHandle<u64> {
+        let end = self.end_of_traces.signal();
+        self.workers.spawn(export.run(async move { end.requested().await }))
+    }
+
+    /// Puts the modules together and starts them, listening to signals meanwhile.
+    pub(crate) async fn start(&mut self, modules: Vec<AssembledModule>, signals: &mut Signals) -> Started {
+        let foundation = Foundation {
+            clock: Arc::clone(&self.clock),
+            workers: self.workers.clone(),
+            supervisor: self.supervisor.clone(),
+            health: self.health.clone(),
+            plane: self.plane.clone(),
+            traces: self.traces.clone(),
+        };
+        let modules = match RunningModules::new(modules, foundation) {
+            Ok(modules) => self.modules.insert(modules),
+            Err(message) => return Started::Failed(message),
+        };
+        let starting = modules.start();
+        tokio::pin!(starting);
+        loop {
+            tokio::select! {
+                started = &mut starting => {
+                    return match started {
+                        Ok(()) => {
+                            self.lifecycle.enter(Stage::Ready);
+                            Started::Ready
+                        }
+                        Err(message) => Started::Failed(message),
+                    };
+                }
+                asked = signals.next() => match asked {
+                    Asked::Stop(cause) => return Started::Interrupted(cause),
+                    Asked::Reload => info!("SIGHUP is left alone: the process is still starting"),
+                },
+            }
+        }
+    }
+
+    pub(crate) fn greet(&self) {
+        info!("{} is ready", self.application);
+        for greeting in self.modules.iter().flat_map(RunningModules::greetings) {
+            info!("{greeting}");
+        }
+        for address in self.control.iter().flat_map(ControlPlaneService::addresses) {
+            let token = token::path(&self.platform.control, self.platform.state_dir.as_path());
+            info!("control plane at {address}, with the token in {token}");
+        }
+    }
+
+    /// Waits for a stop; carries out reloads on the way. Returns what asked for the stop.
+    pub(crate) async fn work(&mut self, signals: &mut Signals, reloader: &mut Reloader) -> &'static str {
+        loop {
+            match signals.next().await {
+                Asked::Stop(cause) => return cause,
+                Asked::Reload => {
+                    let Some(modules) = &mut self.modules else { continue };
+                    let reloading = reloader.reload(modules);
+                    tokio::pin!(reloading);
+                    loop {
+                        tokio::select! {
+                            () = &mut reloading => break,
+                            asked = signals.next() => match asked {
+                                Asked::Stop(cause) => return cause,
+                                Asked::Reload => info!("SIGHUP is left alone: a reload is under way"),
+                            },
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Not ready at once; workers, services, traces; a second signal forces.
+    pub(crate) async fn stop(
+        &mut self,
+        cause: &str,
+        signals: &mut Signals,
+        exporting: tokio::task::JoinHandle<u64>,
+    ) -> StopReport {
+        self.lifecycle.enter(Stage::Stopping);
+        let (asked, since) = (self.clock.now(), self.clock.monotonic());
+        let budget = Duration::from(self.platform.stop_budget);
+        info!(
+            "stopping ({cause}): at most {:.0} s; a second signal interrupts what is in hand",
+            budget.as_secs_f64()
+        );
+        let force = StopHandle::new();
+        let stopping = self.supervisor.stop(budget, force.signal());
+        tokio::pin!(stopping);
+        let workers = loop {
+            tokio::select! {
+                workers = &mut stopping => break workers,
+                asked = signals.next() => if let Asked::Stop(again) = asked {
+                    if force.signal().phase() < StopPhase::Force {
+                        warn!("{again} again: what is in hand is interrupted now");
+                    }
+                    force.stop(true);
+                },
+            }
+        };
+        self.health.stop();
+        if let Some(modules) = self.modules.take()
+            && tokio::time::timeout(CLOSE_TIMEOUT, modules.close()).await.is_err()
+        {
+            warn!(
+                "services did not close within {} s and were left behind",
+                CLOSE_TIMEOUT.as_secs()
+            );
+        }
+        self.end_of_traces.stop(false);
+        let exported = tokio::time::timeout(CLOSE_TIMEOUT, exporting).await;
+        let spans_lost = exported
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_else(|| self.traces.counts().1);
+        StopReport {
+            application: self.application.clone(),
+            cause: cause.to_owned(),
+            asked,
+            took: self.clock.monotonic().saturating_sub(since),
+            budget,
+            outcome: StopReport::outcome_of(&workers),
+            workers,
+            spans_lost,
+        }
+    }
+
+    pub(crate) async fn close_control_plane(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.close().await;
+        }
+    }
+}
