@@ -82,6 +82,24 @@ pub struct ProvidedValue {
 ///
 /// # Cancel safety
 /// A dropped call must leave nothing behind.
+///
+/// ```
+/// use plba_contracts::BoxError;
+/// use plba_contracts::config::{ConfigProvider, ProvidedValue};
+///
+/// struct Table;
+///
+/// #[async_trait::async_trait]
+/// impl ConfigProvider for Table {
+///     fn name(&self) -> &str {
+///         "settings table"
+///     }
+///     async fn load(&self) -> Result<Vec<ProvidedValue>, BoxError> {
+///         let path = vec!["mail_order_bot".to_owned(), "workers".to_owned()];
+///         Ok(vec![ProvidedValue { path, value: 8.into(), place: "row 17".into() }])
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait ConfigProvider: Send + Sync + 'static {
     /// Its name in origins and messages.

@@ -93,6 +93,19 @@ type Ask = dyn Fn(Services, Parameters) -> BoxFuture<'static, Result<Value, Cont
 ///
 /// The answer runs on the workers' executor under a deadline. On the command line it also works while nothing runs: then
 /// the services it asks for, and no others, are built for the call.
+///
+/// ```
+/// use plba_contracts::control::{ControlError, Endpoint};
+///
+/// let count = Endpoint::view("orders.count", "Counts the orders", |_services, parameters| async move {
+///     match parameters.get("status") {
+///         None => Ok(17_u64),
+///         Some(status) => Err(ControlError::Invalid(format!("no order has the status {status}"))),
+///     }
+/// });
+/// let count = count.parameter("status", "only orders with this status");
+/// assert!(!count.changes);
+/// ```
 #[derive(Clone)]
 pub struct Endpoint {
     /// Its dotted name.

@@ -174,6 +174,20 @@ impl<T> Clone for Build<T> {
 type CloseFn = dyn Fn(ErasedService) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// A service as a module registers it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use plba_contracts::services::ServiceDefinition;
+///
+/// struct Store;
+/// struct Desk(Arc<Store>);
+///
+/// let store = ServiceDefinition::new::<Store, _, _>(|_| async { Ok(Arc::new(Store)) });
+/// let desk = ServiceDefinition::new::<Desk, _, _>(|services| async move {
+///     Ok(Arc::new(Desk(services.get::<Store>().await?))) // built first, because it is asked for
+/// });
+/// let desk = desk.on_close::<Desk, _, _>(|_desk| async { /* flush */ });
+/// ```
 #[derive(Clone)]
 pub struct ServiceDefinition {
     /// What it is asked for by.

@@ -95,6 +95,21 @@ pub struct FinishedSpan {
 ///
 /// Registered by the platform as a service: `services.get::<dyn TraceFactory>()`. Spans themselves are made by the
 /// `tracing` macros. A span with a field `traceparent` continues the journey that this names.
+///
+/// ```
+/// use plba_contracts::trace::{TraceContext, TraceFactory};
+///
+/// /// Sends the context along, beside whatever is sent.
+/// fn header(traces: &dyn TraceFactory) -> Option<String> {
+///     traces.current().map(|context: TraceContext| context.to_string())
+/// }
+/// # struct None_;
+/// # impl TraceFactory for None_ {
+/// #     fn current(&self) -> Option<TraceContext> { None }
+/// #     fn begin(&self) -> TraceContext { TraceContext { trace_id: 1, span_id: 1, sampled: true } }
+/// # }
+/// # assert_eq!(header(&None_), None);
+/// ```
 pub trait TraceFactory: Send + Sync + 'static {
     /// The context of the current `tracing` span, if there is one and its journey is sampled.
     fn current(&self) -> Option<TraceContext>;
@@ -110,6 +125,24 @@ pub trait TraceFactory: Send + Sync + 'static {
 ///
 /// # Cancel safety
 /// A dropped call may have exported some of its spans.
+///
+/// ```
+/// use plba_contracts::BoxError;
+/// use plba_contracts::trace::{FinishedSpan, TraceTransport};
+///
+/// struct ToStandardError;
+///
+/// #[async_trait::async_trait]
+/// impl TraceTransport for ToStandardError {
+///     fn name(&self) -> &str {
+///         "standard error"
+///     }
+///     async fn export(&self, spans: &[FinishedSpan]) -> Result<(), BoxError> {
+///         spans.iter().for_each(|span| eprintln!("{} took {} ms", span.name, span.milliseconds));
+///         Ok(())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait TraceTransport: Send + Sync + 'static {
     /// Its name in status and logs.

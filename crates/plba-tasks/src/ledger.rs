@@ -30,6 +30,17 @@ use crate::task::{EndedAttempt, Origin, TaskId};
 ///
 /// # Cancel safety
 /// Of a dropped call each entry's change has been recorded or has not.
+///
+/// ```
+/// use plba_tasks::ledger::{LedgerError, SourceLedger};
+///
+/// /// What a source does first after a restart.
+/// async fn left_over(ledger: &dyn SourceLedger, source: &str) -> Result<usize, LedgerError> {
+///     let publish_again = ledger.pending(source, 100).await?;
+///     let tell_upstream = ledger.unsettled(source, 100).await?;
+///     Ok(publish_again.len() + tell_upstream.len())
+/// }
+/// ```
 #[async_trait]
 pub trait SourceLedger: Send + Sync + 'static {
     /// What its entries survive.

@@ -42,6 +42,20 @@ use crate::task::{EndedAttempt, NewTask, Origin, QueueName, Task, TaskId};
 ///    disappeared counts as a *crash*; after so many crashes the task is dead.
 ///
 /// All methods may be called from any number of tasks at once.
+///
+/// ```
+/// use plba_tasks::queue::{ConsumerId, How, QueueError, TaskQueue};
+/// use plba_tasks::task::QueueName;
+///
+/// /// Takes what is ready, and ends each delivery.
+/// async fn take(queue: &dyn TaskQueue, consumer: &ConsumerId) -> Result<(), QueueError> {
+///     for delivery in queue.consume(&QueueName::from("orders"), consumer, 10).await? {
+///         // A lease that ran out meanwhile is no error of ours: somebody else has the task now.
+///         let _ended = queue.end_one(delivery.token, How::ack(Vec::new())).await;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[async_trait]
 pub trait TaskQueue: Send + Sync + 'static {
     /// What the backend's tasks survive.

@@ -28,6 +28,31 @@ use crate::intake::Intake;
 ///
 /// # Cancel safety
 /// `run` is dropped on a forced stop; whatever was not settled by then is told again after the next start.
+///
+/// ```
+/// use plba_contracts::stop::StopSignal;
+/// use plba_tasks::intake::{Arrival, Intake};
+/// use plba_tasks::source::{SourceError, SourceStatus, TaskSource};
+/// use plba_tasks::task::NewTask;
+///
+/// /// Brings one thing, and waits until it is done.
+/// struct Once;
+///
+/// #[async_trait::async_trait]
+/// impl TaskSource for Once {
+///     async fn run(&self, intake: Intake, stop: StopSignal) -> Result<(), SourceError> {
+///         let task = NewTask::new("orders", "order.received", "2 x ART-001");
+///         intake.publish(vec![Arrival { key: "1".into(), task }]).await?;
+///         tokio::select! {
+///             done = intake.completions(1) => Ok(intake.settle(&done?).await?),
+///             () = stop.requested() => Ok(()),
+///         }
+///     }
+///     fn status(&self) -> SourceStatus {
+///         SourceStatus::default()
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait TaskSource: Send + Sync + 'static {
     /// Works until told to stop.
