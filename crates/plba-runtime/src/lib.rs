@@ -32,3 +32,6 @@ pub mod token;
 pub mod trace;
 pub mod views;
 pub mod worker;
+
+/// The log target of what is said about the process as a whole; the short name that people see before such lines.
+const TARGET: &str = "plba";

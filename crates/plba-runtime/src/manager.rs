@@ -10,6 +10,7 @@ use plba_contracts::trace::TraceTransport;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::error;
 
+use crate::TARGET;
 use crate::blueprint::{Blueprint, BlueprintError, Launch};
 use crate::clock::SystemClock;
 use crate::logging;
@@ -139,7 +140,7 @@ impl RuntimeManager {
             }
             Started::Interrupted(cause) => (cause, None),
             Started::Failed(message) => {
-                error!("could not start: {message}");
+                error!(target: TARGET, "could not start: {message}");
                 ("a failed start", Some(message))
             }
         };

@@ -10,6 +10,7 @@ use plba_contracts::stop::{StopHandle, StopPhase};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
+use crate::TARGET;
 use crate::audit::AuditLog;
 use crate::blueprint::AssembledModule;
 use crate::config::ConfigurationManager;
@@ -173,20 +174,20 @@ impl Process {
                 }
                 asked = signals.next() => match asked {
                     Asked::Stop(cause) => return Started::Interrupted(cause),
-                    Asked::Reload => info!("SIGHUP is left alone: the process is still starting"),
+                    Asked::Reload => info!(target: TARGET, "SIGHUP is left alone: the process is still starting"),
                 },
             }
         }
     }
 
     pub(crate) fn greet(&self) {
-        info!("{} is ready", self.application);
+        info!(target: TARGET, "{} is ready", self.application);
         for greeting in self.modules.iter().flat_map(RunningModules::greetings) {
-            info!("{greeting}");
+            info!(target: TARGET, "{greeting}");
         }
         for address in self.control.iter().flat_map(ControlPlaneService::addresses) {
             let token = token::path(&self.platform.control, self.platform.state_dir.as_path());
-            info!("control plane at {address}, with the token in {token}");
+            info!(target: TARGET, "control plane at {address}, with the token in {token}");
         }
     }
 
@@ -204,7 +205,7 @@ impl Process {
                             () = &mut reloading => break,
                             asked = signals.next() => match asked {
                                 Asked::Stop(cause) => return cause,
-                                Asked::Reload => info!("SIGHUP is left alone: a reload is under way"),
+                                Asked::Reload => info!(target: TARGET, "SIGHUP is left alone: a reload is under way"),
                             },
                         }
                     }
@@ -223,7 +224,7 @@ impl Process {
         self.lifecycle.enter(Stage::Stopping);
         let (asked, since) = (self.clock.now(), self.clock.monotonic());
         let budget = Duration::from(self.platform.stop_budget);
-        info!(
+        info!(target: TARGET,
             "stopping ({cause}): at most {:.0} s; a second signal interrupts what is in hand",
             budget.as_secs_f64()
         );
@@ -235,7 +236,7 @@ impl Process {
                 workers = &mut stopping => break workers,
                 asked = signals.next() => if let Asked::Stop(again) = asked {
                     if force.signal().phase() < StopPhase::Force {
-                        warn!("{again} again: what is in hand is interrupted now");
+                        warn!(target: TARGET, "{again} again: what is in hand is interrupted now");
                     }
                     force.stop(true);
                 },
@@ -245,7 +246,7 @@ impl Process {
         if let Some(modules) = self.modules.take()
             && tokio::time::timeout(CLOSE_TIMEOUT, modules.close()).await.is_err()
         {
-            warn!(
+            warn!(target: TARGET,
                 "services did not close within {} s and were left behind",
                 CLOSE_TIMEOUT.as_secs()
             );

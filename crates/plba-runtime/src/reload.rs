@@ -7,6 +7,7 @@ use plba_contracts::application::table_of;
 use serde_json::Value;
 use tracing::{error, info, warn};
 
+use crate::TARGET;
 use crate::blueprint::{AssembledModule, BlueprintError, Launch, assemble, platform_of};
 use crate::config::{Configuration, ConfigurationManager};
 use crate::logging::LoggingHandle;
@@ -49,15 +50,18 @@ impl Reloader {
         let outcome = match self.configuration.reload().await {
             Ok(outcome) => outcome,
             Err(report) => {
-                report.to_string().lines().for_each(|line| error!("{line}"));
+                report
+                    .to_string()
+                    .lines()
+                    .for_each(|line| error!(target: TARGET, "{line}"));
                 return;
             }
         };
         if outcome.changed.is_empty() {
-            info!("the configuration was read again: nothing has changed");
+            info!(target: TARGET, "the configuration was read again: nothing has changed");
             return;
         }
-        info!(
+        info!(target: TARGET,
             "configuration {} runs; changed: {}",
             outcome.generation,
             outcome.changed.join(", ")
@@ -69,8 +73,8 @@ impl Reloader {
         }
         let names: Vec<String> = changed.iter().map(|module| module.module.name().to_owned()).collect();
         match modules.replace(changed).await {
-            Ok(()) => info!("{} runs by the new configuration", names.join(", ")),
-            Err(message) => error!(
+            Ok(()) => info!(target: TARGET, "{} runs by the new configuration", names.join(", ")),
+            Err(message) => error!(target: TARGET,
                 "the new configuration of {} can't be put to work: {message}",
                 names.join(", ")
             ),
@@ -98,7 +102,7 @@ fn apply_platform(before: &Configuration, now: &Configuration, logging: &Logging
     };
     let reloaded = logging.reload(&now.logging);
     if reloaded.levels_changed {
-        info!("log levels changed");
+        info!(target: TARGET, "log levels changed");
     }
     let mut waits: Vec<String> = reloaded
         .needs_restart
@@ -114,7 +118,7 @@ fn apply_platform(before: &Configuration, now: &Configuration, logging: &Logging
             .map(|(_, now)| now.0.to_owned()),
     );
     if !waits.is_empty() {
-        warn!(
+        warn!(target: TARGET,
             "these take effect at the next start: platform.{}",
             waits.join(", platform.")
         );

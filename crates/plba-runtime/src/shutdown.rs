@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::TARGET;
 use crate::state;
 use crate::supervisor::{StopOutcome, WorkerStop};
 
@@ -79,14 +80,14 @@ impl StopReport {
     pub fn tell(&self, directory: &Path) {
         for line in self.lines() {
             match self.outcome {
-                ExitReason::Clean => info!("{line}"),
-                _ => warn!("{line}"),
+                ExitReason::Clean => info!(target: TARGET, "{line}"),
+                _ => warn!(target: TARGET, "{line}"),
             }
         }
         let path = directory.join("stop-report.json");
         let written = serde_json::to_vec_pretty(self).map_err(std::io::Error::other);
         if let Err(error) = written.and_then(|text| state::write_public(&path, &text)) {
-            warn!(path = %path.display(), %error, "the stop report could not be written");
+            warn!(target: TARGET, path = %path.display(), %error, "the stop report could not be written");
         }
     }
 
