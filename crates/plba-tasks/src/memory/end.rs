@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use plba_contracts::BoxError;
 
+use super::entry::Entry;
 use super::publish::{check, follow_up};
 use super::room::Now;
 use super::{EXPIRED_AT_ONCE, Inner, State};
@@ -181,9 +182,6 @@ fn apply(inner: &Inner, state: &mut State, ending: Ending, now: Now) -> Outcome 
     let Some(room) = state.rooms.get_mut(&token.queue) else {
         return Err(EndError::LeaseLost);
     };
-    let kept = room
-        .leased(token.fence)
-        .is_some_and(|entry| inner.ledger.is_some() && entry.task.origin.is_some());
     let returned = matches!(how, How::Nack { .. } | How::Release { .. });
     let mut follow_ups = Vec::new();
     let held = match how {
@@ -192,7 +190,11 @@ fn apply(inner: &Inner, state: &mut State, ending: Ending, now: Now) -> Outcome 
             room.ack(token.fence)
         }
         How::Nack { delay, reason } => room.nack(token.fence, delay, &reason, now),
-        How::Bury { reason } => room.bury(token.fence, reason, kept, now),
+        How::Bury { reason } => {
+            let from_source = |entry: &mut Entry| entry.task.origin.is_some();
+            let kept = inner.ledger.is_some() && room.leased(token.fence).is_some_and(from_source);
+            room.bury(token.fence, reason, kept, now)
+        }
         How::Release { delay } => room.release(token.fence, delay, now.span),
     };
     if !held {

@@ -14,7 +14,8 @@ use crate::task::{NewTask, QueueName, TaskId};
 /// A checked task, with what the ledger knows of it.
 struct Candidate {
     task: NewTask,
-    known: Option<Known>,
+    /// Boxed, because most often there is none.
+    known: Option<Box<Known>>,
 }
 
 pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
@@ -78,6 +79,7 @@ async fn candidates(inner: &Inner, tasks: Vec<NewTask>) -> Result<Vec<Candidate>
                     .map_err(|error| PublishError::Unknown { source: error.into() })?
                     .pop()
                     .flatten()
+                    .map(Box::new)
             }
             None => None,
         };

@@ -14,7 +14,7 @@ use super::ending::{Meaning, complete, copy, fail, judge};
 use crate::handler::TaskContext;
 use crate::queue::{Delivery, DeliveryToken, Durability, EndError, Ending, How, QueueError};
 use crate::retry::{BackOff, RetryPolicy};
-use crate::task::TRACEPARENT;
+use crate::task::{TRACEPARENT, Task};
 
 /// A batch that took less than this may be followed by a larger one.
 const QUICK: Duration = Duration::from_millis(5);
@@ -81,18 +81,10 @@ impl<'a> Hand<'a> {
             let (how, meaning) = self.carry_out(&delivery, &mut waiting, &mut endings).await;
             self.note(&meaning);
             if let Some(how) = how {
-                let (token, attempt) = (delivery.token, delivery.attempt);
-                let ending = Ending { token, how };
-                endings.push(Finished { ending, attempt });
+                endings.push(Finished::new(delivery, how));
             }
         }
-        let release = |delivery: Delivery| Finished {
-            attempt: delivery.attempt,
-            ending: Ending {
-                token: delivery.token,
-                how: How::Release { delay: Duration::ZERO },
-            },
-        };
+        let release = |delivery| Finished::new(delivery, How::Release { delay: Duration::ZERO });
         // From the back, so that those taken first are released last and stand first again.
         endings.extend(waiting.drain(..).rev().map(release));
         if !endings.is_empty() {
@@ -123,8 +115,7 @@ impl<'a> Hand<'a> {
         self.for_handlers.attempt = delivery.attempt;
         self.for_handlers.deliveries = delivery.deliveries;
         self.for_handlers.waited = delivery.waited;
-        let context = self.for_handlers.clone();
-        let mut attempt = Attempt::new(self.worker.handler.handle(task, &context), span.clone());
+        let mut attempt = Attempt::new(self.worker.handler.handle(task, &self.for_handlers), span.clone());
         let ended = match attempt.first().await {
             Some(ended) => ended,
             None => {
@@ -136,6 +127,7 @@ impl<'a> Hand<'a> {
                 ended
             }
         };
+        drop(attempt);
         let settings = &self.worker.settings;
         let (mut how, meaning) = judge(delivery, ended, &settings.retry, settings.timeout, &mut self.random);
         if let Meaning::Failure(reason) | Meaning::Refusal(reason) = &meaning {
@@ -197,13 +189,15 @@ impl<'a> Hand<'a> {
         loop {
             let mut sent = Vec::with_capacity(finished.len());
             let mut endings = Vec::with_capacity(finished.len());
-            for Finished { ending, attempt } in finished {
+            for Finished { ending, task, attempt } in finished {
                 sent.push(Sent {
-                    token: ending.token.clone(),
+                    task,
+                    fence: ending.token.fence,
+                    place: ending.token.place.clone(),
                     attempt,
                     ack: matches!(ending.how, How::Ack { .. }),
                     // Without a ledger and outside durable backends ending can't fail, and needs no copy.
-                    copy: self.fallible.then(|| copy(&ending)),
+                    copy: self.fallible.then(|| Box::new(copy(&ending))),
                 });
                 endings.push(ending);
             }
@@ -252,7 +246,7 @@ impl<'a> Hand<'a> {
             match result {
                 Ok(()) => acked += u64::from(sent.ack),
                 Err(EndError::LeaseLost) => {
-                    tracing::warn!(task = %sent.token.task, "the lease was lost before the end: the task comes once more");
+                    tracing::warn!(task = %sent.task.id, "the lease was lost before the end: the task comes once more");
                 }
                 Err(EndError::Effect(error)) => {
                     let reason = format!("the completion failed: {}", plba_contracts::describe(error.as_ref()));
@@ -295,26 +289,53 @@ impl<'a> Hand<'a> {
 /// A delivery that is to be ended.
 struct Finished {
     ending: Ending,
+    task: Arc<Task>,
     attempt: u32,
 }
 
-/// A delivery whose ending is under way.
+impl Finished {
+    fn new(delivery: Delivery, how: How) -> Self {
+        let Delivery {
+            task, token, attempt, ..
+        } = delivery;
+        let ending = Ending { token, how };
+        Self { ending, task, attempt }
+    }
+}
+
+/// A delivery whose ending is under way. Its token, which went along, can be made again: copying one for every ending
+/// would cost more than a quick handler.
 struct Sent {
-    token: DeliveryToken,
+    task: Arc<Task>,
+    fence: u64,
+    place: Option<Arc<str>>,
     attempt: u32,
     ack: bool,
-    copy: Option<Ending>,
+    copy: Option<Box<Ending>>,
 }
 
 impl Sent {
     fn again(self) -> Option<Finished> {
-        let attempt = self.attempt;
-        self.copy.map(|ending| Finished { ending, attempt })
+        let Self {
+            task, attempt, copy, ..
+        } = self;
+        copy.map(|ending| Finished {
+            ending: *ending,
+            task,
+            attempt,
+        })
     }
 
     fn instead(self, how: How) -> Finished {
+        let token = DeliveryToken {
+            queue: self.task.queue.clone(),
+            task: self.task.id.clone(),
+            fence: self.fence,
+            place: self.place,
+        };
         Finished {
-            ending: Ending { token: self.token, how },
+            ending: Ending { token, how },
+            task: self.task,
             attempt: self.attempt,
         }
     }
