@@ -2,8 +2,9 @@
 //! everything expects files to vanish or move at any moment, because other programs use the same folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -137,12 +138,18 @@ impl Maildir {
                 io::ErrorKind::InvalidInput.into(),
             ));
         }
-        if self.scan()?.iter().any(|entry| entry.key == unique) {
+        if target.exists() || self.is_read(unique)? {
             return Ok(Delivered::AlreadyThere);
         }
         let written = self.root.join("tmp").join(unique);
         let write = || {
-            let mut file = File::create(&written)?;
+            // Only the owner reads mail.
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&written)?;
             file.write_all(message)?;
             file.sync_all()
         };
@@ -150,6 +157,19 @@ impl Maildir {
         fs::rename(&written, &target).map_err(failed("deliver", &target))?;
         self.sync()?;
         Ok(Delivered::Now)
+    }
+
+    /// Whether a message of this key lies in `cur`, with whatever flags.
+    fn is_read(&self, unique: &str) -> Result<bool, MaildirError> {
+        let current = self.cur_dir();
+        for entry in fs::read_dir(&current).map_err(failed("list", &current))? {
+            let entry = entry.map_err(failed("list", &current))?;
+            let same = |name: &str| name.split(':').next() == Some(unique);
+            if entry.file_name().to_str().is_some_and(same) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// All messages in `new` and `cur`, in the order of their keys, which begin with the time of delivery by convention.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use plba::mail::MailSource;
+use plba::mail::maildir::Maildir;
 use plba::prelude::*;
 use plba::tasks::handler::TaskHandler;
 use plba::tasks::retry::RetryPolicy;
@@ -19,7 +20,6 @@ use super::services::{self, ORDERS};
 use super::settings::BotConfig;
 use super::views;
 use crate::OrderDesk;
-use crate::reply::outbox_maildir::OutboxMaildir;
 use crate::store::OrderStore;
 
 /// The bot as a module of the platform.
@@ -84,11 +84,8 @@ fn replies() -> WorkerDefinition {
         relay::QUEUE,
         TaskWorkerSettings::default(),
         |services: Services| async move {
-            let (store, replies) = (
-                services.get::<OrderStore>().await?,
-                services.get::<OutboxMaildir>().await?,
-            );
-            Ok(Arc::new(ReplyHandler::new(store.outbox(), OutboxMaildir::clone(&replies))) as Arc<dyn TaskHandler>)
+            let (store, replies) = (services.get::<OrderStore>().await?, services.get::<Maildir>().await?);
+            Ok(Arc::new(ReplyHandler::new(store.outbox(), Maildir::clone(&replies))) as Arc<dyn TaskHandler>)
         },
     )
 }

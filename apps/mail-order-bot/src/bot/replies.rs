@@ -2,22 +2,22 @@
 //! a reply that is handled twice is sent once.
 
 use async_trait::async_trait;
+use plba::mail::maildir::{Delivered, Maildir};
 use plba::prelude::*;
 use plba::tasks::handler::{HandlerError, Outcome, TaskContext, TaskHandler};
 use plba::tasks::task::Task;
 
-use crate::reply::outbox_maildir::{Delivered, OutboxMaildir};
 use crate::store::{Outbox, OutboxId};
 
 /// Sends replies.
 pub struct ReplyHandler {
     outbox: Outbox,
-    replies: OutboxMaildir,
+    replies: Maildir,
 }
 
 impl ReplyHandler {
     /// A handler that takes replies from `outbox` and hands them over to `replies`.
-    pub fn new(outbox: Outbox, replies: OutboxMaildir) -> Self {
+    pub fn new(outbox: Outbox, replies: Maildir) -> Self {
         Self { outbox, replies }
     }
 }
@@ -48,18 +48,18 @@ enum Sent {
     Unknown,
 }
 
-fn send(outbox: &Outbox, replies: &OutboxMaildir, id: &OutboxId, now: jiff::Timestamp) -> Result<Sent, HandlerError> {
+fn send(outbox: &Outbox, replies: &Maildir, id: &OutboxId, now: jiff::Timestamp) -> Result<Sent, HandlerError> {
     let Some(row) = outbox.get(id)? else {
         return Ok(Sent::Unknown);
     };
     if row.sent_at.is_some() {
         return Ok(Sent::Before);
     }
-    let delivered = replies.deliver(id, &row.message)?;
+    let delivered = replies.deliver(&format!("reply-{id}.mail-order-bot"), &row.message)?;
     outbox.mark_sent(id, now)?;
     info!(to = row.recipient, "reply sent");
     Ok(match delivered {
-        Delivered::Written(_) => Sent::Now,
-        Delivered::AlreadyThere(_) => Sent::Before,
+        Delivered::Now => Sent::Now,
+        Delivered::AlreadyThere => Sent::Before,
     })
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use plba::clock::Clock;
+use plba::mail::maildir::Maildir;
 use plba::mail::{MailSource, SourceSettings};
 use plba::prelude::*;
 use plba::tasks::backend::{BackendContext, open_queue};
@@ -15,7 +16,6 @@ use super::relay::Bell;
 use super::settings::{BotConfig, DEFAULT_SOURCE};
 use crate::OrderDesk;
 use crate::domain::Catalogue;
-use crate::reply::outbox_maildir::OutboxMaildir;
 use crate::samples;
 use crate::store::{OrderReads, OrderStore, StoreError};
 
@@ -54,7 +54,7 @@ pub fn definitions(config: &Arc<BotConfig>, state_dir: PathBuf) -> Vec<ServiceDe
         ready(Arc::new(OrderFile(path(&config.store)))),
         blocking(config, |config| Ok(OrderStore::open(&path(&config.store))?)),
         blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
-        blocking(config, |config| Ok(OutboxMaildir::open(&path(&config.replies))?)),
+        blocking(config, |config| Ok(Maildir::create(path(&config.replies))?)),
         desk(config),
         ledger(state_dir),
         queue(config),

@@ -1,18 +1,14 @@
 //! The answer to an order: who may be answered ([`etiquette`]), what it says (`letter.rs`), how it is made a mail
-//! ([`compose`]), and the Maildir it is handed over to ([`outbox_maildir`]). Everything in a header was validated after
-//! decoding; what a stranger wrote is shortened before it is sent back, so that the bot is a poor megaphone for spam.
+//! ([`compose`]). Handing it over is the bot's. Everything in a header was validated after decoding; what a stranger wrote is shortened before it is sent back, so that the bot is a poor megaphone for spam.
 
 pub mod compose;
 pub mod etiquette;
 mod letter;
-pub mod outbox_maildir;
 
 use lettre::Address;
 use lettre::message::Mailbox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-pub use outbox_maildir::{Delivered, OutboxMaildir};
 
 /// How the bot answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -12,16 +12,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long anything may take before a test gives up; far beyond what it does take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory for one bot, removed at the end.
-pub struct Home {
+pub(crate) struct Home {
     path: PathBuf,
 }
 
 impl Home {
     /// A fresh directory whose name tells the test.
-    pub fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("mail-order-bot-{test}-{}-{number}", std::process::id()));
@@ -30,16 +30,12 @@ impl Home {
         Self { path }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// A command of the bot that runs in this directory.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mail-order-bot"));
         command
             .current_dir(&self.path)
@@ -50,13 +46,13 @@ impl Home {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs a command that answers in JSON.
     #[track_caller]
-    pub fn ask(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {told}");
@@ -64,7 +60,7 @@ impl Home {
     }
 
     /// All orders, however many.
-    pub fn orders(&self, arguments: &[&str]) -> Vec<Value> {
+    pub(crate) fn orders(&self, arguments: &[&str]) -> Vec<Value> {
         let mut orders: Vec<Value> = Vec::new();
         loop {
             let before = orders.last().map(|order| order["id"].to_string());
@@ -83,7 +79,7 @@ impl Home {
     }
 
     /// How many replies lie in the outbox.
-    pub fn replies(&self) -> usize {
+    pub(crate) fn replies(&self) -> usize {
         ["new", "cur"]
             .iter()
             .map(|part| count(&self.join("var/outbox").join(part)))
@@ -91,7 +87,7 @@ impl Home {
     }
 
     /// Starts the bot.
-    pub fn start(&self, arguments: &[&str]) -> Bot {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Bot {
         let mut child = self
             .command(arguments)
             .stdout(Stdio::null())
@@ -123,12 +119,12 @@ impl Drop for Home {
 }
 
 /// How many files a directory holds.
-pub fn count(directory: &Path) -> usize {
+pub(crate) fn count(directory: &Path) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
 /// A bot's process. Dropped, it is killed.
-pub struct Bot {
+pub(crate) struct Bot {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     home: PathBuf,
@@ -136,13 +132,13 @@ pub struct Bot {
 
 impl Bot {
     /// What it has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
 
     /// Waits until `holds`, asking again and again.
     #[track_caller]
-    pub fn wait(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn wait(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
         let limit = Instant::now() + PATIENCE;
         while !holds() {
             let ended = self.child.try_wait().unwrap();
@@ -158,7 +154,7 @@ impl Bot {
 
     /// Waits until it says so on its log.
     #[track_caller]
-    pub fn wait_for_line(&mut self, part: &str) {
+    pub(crate) fn wait_for_line(&mut self, part: &str) {
         let log = Arc::clone(&self.log);
         self.wait(&format!("line with {part:?}"), || {
             log.lock().unwrap().iter().any(|line| line.contains(part))
@@ -166,13 +162,13 @@ impl Bot {
     }
 
     /// Where its control plane listens.
-    pub fn control(&self) -> Option<String> {
+    pub(crate) fn control(&self) -> Option<String> {
         let lock: Value = serde_json::from_slice(&fs::read(self.home.join("var/lock.json")).ok()?).ok()?;
         Some(lock["control"].as_str()?.trim_start_matches("http://").to_owned())
     }
 
     /// Asks a path of the control plane; gives status and body.
-    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         use std::io::{Read, Write};
         let token = fs::read_to_string(self.home.join("var/control.token")).ok()?;
         let mut stream = std::net::TcpStream::connect(self.control()?).ok()?;
@@ -192,14 +188,14 @@ impl Bot {
         Some((status, body))
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
     /// Waits for its end; gives the exit code, `None` for a signal.
     #[track_caller]
-    pub fn end(&mut self) -> Option<i32> {
+    pub(crate) fn end(&mut self) -> Option<i32> {
         let limit = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -216,14 +212,14 @@ impl Bot {
 
     /// Ends it as an operator would, and expects a clean end.
     #[track_caller]
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.signal(Signal::TERM);
         let code = self.end();
         assert_eq!(code, Some(0), "{}", self.log());
     }
 
     /// Ends it as a power cut would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.child.wait().unwrap();
     }
@@ -237,7 +233,7 @@ impl Drop for Bot {
 }
 
 /// Waits on a process or server outside, which no paused clock reaches.
-pub fn pause(span: Duration) {
+pub(crate) fn pause(span: Duration) {
     let (_never, waiting) = std::sync::mpsc::channel::<()>();
     let _ = waiting.recv_timeout(span);
 }
