@@ -1,0 +1,9 @@
+//! The platform as operators meet it: the examples run as processes of their own, and are watched, asked and ended from
+//! outside. What single parts promise is tested beside them.
+#![expect(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
+
+mod application;
+mod dead_letters;
+mod faults;
+mod pulse;
+mod stops;
