@@ -1,6 +1,8 @@
 //! The bot as its users run it: the real program in a process of its own, on real directories and a real mail server.
 //! What single parts promise is tested beside them.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod bot;
 mod configurations;
 mod default_run;
