@@ -223,6 +223,10 @@ impl Record {
 impl Inner {
     fn slot(&mut self, slot: u32, now: Timestamp) -> &mut SlotRecord {
         let index = slot as usize;
+        if self.slots.is_empty() {
+            // Most workers have one slot, and a vector left to itself makes space for four.
+            self.slots.reserve_exact(self.definition.concurrency as usize);
+        }
         while self.slots.len() <= index {
             self.slots.push(SlotRecord {
                 state: SlotState::Waiting,

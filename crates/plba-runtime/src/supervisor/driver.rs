@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::board::{Board, Record};
 use super::event::{EventStream, SupervisorEvent};
-use super::instance::{Instance, Obituary, run};
+use super::instance::{Instance, Obituary, Seed, run};
 use super::machine::Machine;
 use super::machine::protocol::{Answer, Attempt, Change, Effect, Event, SlotKey, SlotStop, Spec, Ticket};
 use super::view::{AttemptEnd, SlotState, StopOutcome, WorkerStop};
@@ -274,9 +274,12 @@ impl Driver {
             reports: self.reports.clone(),
             end: None,
         };
-        let task = self
-            .workers
-            .spawn(run(obituary, definition, services, context).instrument(span));
+        let seed = Box::new(Seed {
+            definition,
+            services,
+            context,
+        });
+        let task = self.workers.spawn(run(obituary, seed).instrument(span));
         let abort = task.abort_handle();
         self.live.insert(
             key,

@@ -100,48 +100,57 @@ impl Drop for Obituary {
     }
 }
 
+/// What an attempt is begun with. Boxed, or the attempt's task would keep the space for it until the end.
+pub(super) struct Seed {
+    pub(super) definition: Arc<WorkerDefinition>,
+    pub(super) services: Services,
+    pub(super) context: WorkerContext,
+}
+
+impl Seed {
+    fn into_context(self) -> WorkerContext {
+        self.context
+    }
+}
+
 /// Runs the attempt to its end.
 ///
 /// # Cancel safety
 /// A dropped attempt is reported as dropped.
-pub(super) async fn run(
-    mut obituary: Obituary,
-    definition: Arc<WorkerDefinition>,
-    services: Services,
-    context: WorkerContext,
-) {
-    let caught = AssertUnwindSafe(live(&obituary, &definition, services, context))
-        .catch_unwind()
-        .await;
+pub(super) async fn run(mut obituary: Obituary, seed: Box<Seed>) {
+    let caught = AssertUnwindSafe(live(&obituary, seed)).catch_unwind().await;
     obituary.end = Some(match caught {
         Ok(end) => end,
         Err(payload) => AttemptEnd::Panicked(panic_message(payload)),
     });
 }
 
-async fn live(
-    obituary: &Obituary,
-    definition: &WorkerDefinition,
-    services: Services,
-    context: WorkerContext,
-) -> AttemptEnd {
+async fn live(obituary: &Obituary, seed: Box<Seed>) -> AttemptEnd {
     let instance = &obituary.instance;
     let stop = instance.stop.signal();
+    // There is nobody yet who could finish anything, so a graceful stop is enough to leave off.
+    if stop.is_requested() {
+        return AttemptEnd::Stopped;
+    }
+    // In this order what is ready at once, as most workers are, never waits for a stop, which would cost memory for as
+    // long as the attempt lasts.
     let built = tokio::select! {
         biased;
-        // There is nobody yet who could finish anything, so a graceful stop is enough to leave off.
+        built = seed.definition.build.call(seed.services.clone()) => built,
         () = stop.requested() => return AttemptEnd::Stopped,
-        built = definition.build.call(services) => built,
     };
     let worker = match built {
         Ok(worker) => worker,
         Err(error) => return AttemptEnd::NotBuilt(plba_contracts::describe(error.as_ref())),
     };
     instance.install(&worker);
+    if stop.phase() == StopPhase::Force {
+        return AttemptEnd::Dropped;
+    }
     let started = tokio::select! {
         biased;
+        started = worker.start(seed.into_context()) => started,
         () = stop.forced() => return AttemptEnd::Dropped,
-        started = worker.start(context) => started,
     };
     let running = match started {
         Ok(running) => running,

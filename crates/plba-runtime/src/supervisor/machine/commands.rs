@@ -194,7 +194,7 @@ impl Machine {
             });
             let member = Member::new(spec);
             keys.extend((0..member.wanted).map(|slot| SlotKey { worker, slot }));
-            self.members.insert(worker, member);
+            self.members.insert(worker, Box::new(member));
             self.by_name.insert(name, worker);
         }
         if first > 0 {

@@ -43,7 +43,8 @@ const DROP_PATIENCE: Duration = Duration::from_secs(5);
 /// Supervises definitions; see the module.
 pub(crate) struct Machine {
     phase: Phase,
-    members: BTreeMap<WorkerId, Member>,
+    /// Boxed: half of a tree's places are empty when keys come in order.
+    members: BTreeMap<WorkerId, Box<Member>>,
     by_name: HashMap<Arc<str>, WorkerId>,
     timers: BTreeSet<(Duration, SlotKey)>,
     pending: BTreeMap<Ticket, Pending>,
