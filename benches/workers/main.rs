@@ -22,7 +22,7 @@ fn main() {
         return round::run_here(variant);
     }
     let mut criterion = Criterion::default().configure_from_args();
-    for variant in [Variant::Definitions, Variant::Pool, Variant::Services] {
+    for variant in [Variant::Definitions, Variant::Pools, Variant::Services] {
         measure(&mut criterion, variant);
     }
     criterion.final_summary();

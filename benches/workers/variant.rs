@@ -27,8 +27,8 @@ const BUDGET: Duration = Duration::from_secs(60);
 pub(crate) enum Variant {
     /// As many definitions, of one small worker each.
     Definitions,
-    /// One definition with as many instances.
-    Pool,
+    /// Ten definitions with a tenth of them as instances each.
+    Pools,
     /// As many definitions that the builder of services made of an asynchronous function.
     Services,
     /// The peer: bare tasks.
@@ -40,7 +40,7 @@ impl Variant {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Definitions => "workers, each of its own definition",
-            Self::Pool => "workers, instances of one definition",
+            Self::Pools => "workers, instances of ten definitions",
             Self::Services => "workers, each built by `worker::service`",
             Self::Bare => "bare tasks with a child token each",
         }
@@ -50,7 +50,7 @@ impl Variant {
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Definitions => "definitions",
-            Self::Pool => "pool",
+            Self::Pools => "pools",
             Self::Services => "services",
             Self::Bare => "bare",
         }
@@ -58,7 +58,7 @@ impl Variant {
 
     /// The variant with this key.
     pub(crate) fn by_key(key: &str) -> Option<Self> {
-        let all = [Self::Definitions, Self::Pool, Self::Services, Self::Bare];
+        let all = [Self::Definitions, Self::Pools, Self::Services, Self::Bare];
         all.into_iter().find(|variant| variant.key() == key)
     }
 
@@ -66,7 +66,7 @@ impl Variant {
     pub(crate) async fn run(self) -> Round {
         match self {
             Self::Definitions => supervised(|| (0..WORKERS).map(small).collect()).await,
-            Self::Pool => supervised(|| vec![small(0).concurrency(WORKERS)]).await,
+            Self::Pools => supervised(|| (0..10).map(|number| small(number).concurrency(WORKERS / 10)).collect()).await,
             Self::Services => supervised(|| (0..WORKERS).map(service).collect()).await,
             Self::Bare => bare().await,
         }
