@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use plba_contracts::BoxError;
-use plba_contracts::trace::TraceFactory;
+use plba_contracts::trace::{TraceContext, TraceFactory};
+use tracing::Span;
 
 use crate::ledger::{DeliveryEnd, EntryState, Known, LedgerError, SourceLedger};
 use crate::queue::{Completion, ConsumerId, EndError, PublishError, QueueError, TaskQueue};
@@ -82,7 +83,7 @@ impl Intake {
         }
     }
 
-    /// Begins a journey for each arrival that comes without a trace context.
+    /// Gives each arrival a span: in the journey whose context it comes with, or else in a new one.
     #[must_use]
     pub fn with_traces(mut self, traces: Option<Arc<dyn TraceFactory>>) -> Self {
         self.traces = traces;
@@ -113,6 +114,7 @@ impl Intake {
         let known = self.ledger.known(&self.source, &keys).await?;
         let mut outcome = Published::default();
         let (mut tasks, mut fresh) = (Vec::with_capacity(arrivals.len()), Vec::with_capacity(arrivals.len()));
+        let mut journeys = Vec::new();
         for (arrival, known) in arrivals.into_iter().zip(known) {
             if known.is_some_and(|known| known.state != EntryState::Open || known.published) {
                 outcome.skipped += 1;
@@ -121,10 +123,8 @@ impl Intake {
             let origin = Origin::new(Arc::clone(&self.source), Arc::clone(&arrival.key));
             let mut task = arrival.task.with_id(origin.task_id());
             task.origin = Some(origin);
-            if let Some(traces) = self.traces.as_ref().filter(|_| !task.headers.contains_key(TRACEPARENT)) {
-                let context = traces.current().unwrap_or_else(|| traces.begin());
-                task.headers.insert(TRACEPARENT.to_owned(), context.to_string());
-            }
+            // Open until all are published: waiting for room in the queue is part of the journey.
+            journeys.extend(self.take_along(&mut task));
             tasks.push(task);
             fresh.push(arrival.key);
         }
@@ -134,6 +134,29 @@ impl Intake {
             self.ledger.record_intake(&self.source, &fresh).await?;
         }
         Ok(outcome)
+    }
+
+    /// The span of one arrival, in the journey that it names or else in one of its own; the task goes on from there.
+    fn take_along(&self, task: &mut NewTask) -> Option<Span> {
+        let traces = self.traces.as_ref()?;
+        let given = task.headers.get(TRACEPARENT).cloned();
+        let span = tracing::info_span!(
+            parent: None,
+            "source.intake",
+            traceparent = given.as_deref(),
+            source = &*self.source,
+            task = task.id.as_ref().map(TaskId::as_str),
+            queue = task.queue.as_str(),
+        );
+        let context = span.in_scope(|| traces.current()).map(|context| context.to_string());
+        let context = context.or(given).unwrap_or_else(|| {
+            // A span that is there without a context is one that is not sampled; what follows must not be either.
+            let journey = traces.begin();
+            let sampled = journey.sampled && span.is_disabled();
+            TraceContext { sampled, ..journey }.to_string()
+        });
+        task.headers.insert(TRACEPARENT.to_owned(), context);
+        Some(span)
     }
 
     /// Keys that were taken in but are neither done nor in this process's queue, at most `limit`: fetch and publish them

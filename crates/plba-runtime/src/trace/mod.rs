@@ -13,8 +13,8 @@ use plba_contracts::trace::{FinishedSpan, TraceContext, TraceFactory, TraceTrans
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterFn, LevelFilter};
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -101,7 +101,7 @@ impl TraceService {
         TraceLayer {
             shared: Arc::clone(&self.shared),
         }
-        .with_filter(LevelFilter::INFO)
+        .with_filter(FilterFn::new(is_of_a_journey).with_max_level_hint(LevelFilter::INFO))
     }
 
     /// The latest finished spans, the newest first, of one journey or of all.
@@ -121,6 +121,13 @@ impl TraceService {
             self.shared.lost.load(Ordering::Relaxed),
         )
     }
+}
+
+/// The span around a worker lasts as long as the worker does: as a parent it would make one journey of all that the worker
+/// ever does.
+fn is_of_a_journey(metadata: &Metadata<'_>) -> bool {
+    let worker = metadata.name() == "worker" && metadata.target().starts_with("plba_runtime::supervisor");
+    *metadata.level() <= Level::INFO && !worker
 }
 
 impl TraceFactory for TraceService {
@@ -229,6 +236,19 @@ mod tests {
             info_span!("inner").in_scope(|| {});
         });
         assert_eq!(spans, []);
+    }
+
+    #[test]
+    fn the_span_around_a_worker_is_no_journey() {
+        let spans = traced(TraceConfig::default(), |service| {
+            let _worker = info_span!(target: "plba_runtime::supervisor::driver", "worker", name = "orders").entered();
+            assert_eq!(service.current(), None);
+            info_span!("one").in_scope(|| {});
+            info_span!("two").in_scope(|| {});
+        });
+        assert_eq!(spans.len(), 2);
+        assert_ne!(spans[0].trace_id, spans[1].trace_id);
+        assert_eq!((&spans[0].parent_id, &spans[1].parent_id), (&None, &None));
     }
 
     #[test]
