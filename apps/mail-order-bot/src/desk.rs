@@ -208,6 +208,19 @@ impl OrderDesk {
     /// # Errors
     /// [`ProcessError`]; nothing was recorded.
     pub fn process(&self, raw: &[u8], received: Timestamp) -> Result<Processed, ProcessError> {
+        self.process_on_journey(raw, received, None)
+    }
+
+    /// As [`process`](Self::process), for a message that stands here in its journey (a W3C `traceparent`).
+    ///
+    /// # Errors
+    /// [`ProcessError`]; nothing was recorded.
+    pub fn process_on_journey(
+        &self,
+        raw: &[u8],
+        received: Timestamp,
+        traceparent: Option<String>,
+    ) -> Result<Processed, ProcessError> {
         let mut mail = reading::read(raw, &self.settings.limits)?;
         mail.forgive_lists(&self.settings.own_lists);
         let key = MessageKey {
@@ -224,6 +237,7 @@ impl OrderDesk {
             sender,
             subject: mail.subject.clone(),
             received_at: received,
+            traceparent,
         };
         match self.read_order(&mail)? {
             Ok(order) => self.record_order(&mail, &message, order),

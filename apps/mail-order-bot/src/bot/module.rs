@@ -11,6 +11,7 @@ use plba::tasks::retry::RetryPolicy;
 use plba::tasks::source::TaskSource;
 use plba::tasks::source_worker::{SourceWorkerSettings, source_worker};
 use plba::tasks::worker::{TaskWorkerSettings, task_worker};
+use plba::trace::TraceFactory;
 use plba::worker::WorkerDefinition;
 
 use super::orders::OrderHandler;
@@ -72,7 +73,8 @@ fn orders(config: &BotConfig) -> WorkerDefinition {
     };
     let handler = |services: Services| async move {
         let (desk, bell) = (services.get::<OrderDesk>().await?, services.get::<Bell>().await?);
-        Ok(Arc::new(OrderHandler::new(OrderDesk::clone(&desk), bell)) as Arc<dyn TaskHandler>)
+        let traces = services.get::<dyn TraceFactory>().await?;
+        Ok(Arc::new(OrderHandler::new(OrderDesk::clone(&desk), bell, traces)) as Arc<dyn TaskHandler>)
     };
     task_worker("orders", ORDERS, settings, handler).concurrency(config.workers)
 }

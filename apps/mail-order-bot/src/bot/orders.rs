@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use plba::prelude::*;
 use plba::tasks::handler::{HandlerError, Outcome, TaskContext, TaskHandler};
 use plba::tasks::task::Task;
+use plba::trace::TraceFactory;
 
 use super::relay::Bell;
 use crate::{OrderDesk, ProcessError, Processed};
@@ -16,12 +17,13 @@ pub struct OrderHandler {
     desk: OrderDesk,
     /// Rung when a reply was put into the outbox.
     bell: Arc<Bell>,
+    traces: Arc<dyn TraceFactory>,
 }
 
 impl OrderHandler {
     /// A handler at this desk.
-    pub fn new(desk: OrderDesk, bell: Arc<Bell>) -> Self {
-        Self { desk, bell }
+    pub fn new(desk: OrderDesk, bell: Arc<Bell>, traces: Arc<dyn TraceFactory>) -> Self {
+        Self { desk, bell, traces }
     }
 }
 
@@ -29,7 +31,8 @@ impl OrderHandler {
 impl TaskHandler for OrderHandler {
     async fn handle(&self, task: &Task, context: &TaskContext) -> Result<Outcome, HandlerError> {
         let (desk, raw, now) = (self.desk.clone(), task.payload.clone(), context.clock.now());
-        let processed = tokio::task::spawn_blocking(move || desk.process(&raw, now)).await?;
+        let traceparent = self.traces.current().map(|current| current.to_string());
+        let processed = tokio::task::spawn_blocking(move || desk.process_on_journey(&raw, now, traceparent)).await?;
         match processed {
             Ok(processed) => {
                 self.tell(&processed);

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use plba::prelude::*;
 use plba::tasks::intake::{Arrival, Intake};
 use plba::tasks::source::{SourceError, SourceStatus, TaskSource};
-use plba::tasks::task::NewTask;
+use plba::tasks::task::{NewTask, TRACEPARENT};
 use tokio::sync::Notify;
 
-use crate::store::{Outbox, OutboxId, OutboxRow, StoreError};
+use crate::store::{Outbox, OutboxRow, StoreError};
 
 /// The queue of replies.
 pub const QUEUE: &str = "replies";
@@ -57,9 +57,7 @@ impl OutboxRelay {
     async fn relay(&self, intake: &Intake) -> Result<(), SourceError> {
         let rows = self.waiting().await?;
         if !rows.is_empty() {
-            let published = intake
-                .publish(rows.iter().map(|row| arrival(&row.id)).collect())
-                .await?;
+            let published = intake.publish(rows.iter().map(arrival).collect()).await?;
             self.note(|status| status.published += published.published as u64);
         }
         Ok(())
@@ -87,11 +85,14 @@ impl OutboxRelay {
     }
 }
 
-fn arrival(id: &OutboxId) -> Arrival {
-    Arrival {
-        key: id.as_str().into(),
-        task: NewTask::new(QUEUE, KIND, id.as_str().to_owned()),
-    }
+fn arrival(row: &OutboxRow) -> Arrival {
+    let id = row.id.as_str();
+    let task = NewTask::new(QUEUE, KIND, id.to_owned());
+    let task = match &row.traceparent {
+        Some(traceparent) => task.with_header(TRACEPARENT, traceparent.as_str()),
+        None => task,
+    };
+    Arrival { key: id.into(), task }
 }
 
 #[async_trait]

@@ -69,6 +69,8 @@ pub struct OutboxRow {
     pub created_at: Timestamp,
     /// When it was handed over, if it was.
     pub sent_at: Option<Timestamp>,
+    /// Where the message that it answers stood in its journey (a W3C `traceparent`).
+    pub traceparent: Option<String>,
 }
 
 /// The outbox of a store. Blocking; cheap to clone.

@@ -28,6 +28,8 @@ pub struct NewMessage {
     pub subject: String,
     /// When it was taken in.
     pub received_at: Timestamp,
+    /// Where it stands in its journey (a W3C `traceparent`), so that its reply goes on from there.
+    pub traceparent: Option<String>,
 }
 
 /// An order to be stored.
@@ -314,14 +316,16 @@ fn insert_reply(
     let id = OutboxId::for_message(&message.key);
     connection
         .prepare_cached(
-            "INSERT INTO outbox (id, order_id, recipient, message, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO outbox (id, order_id, recipient, message, created_at, traceparent) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             id.as_str(),
             order.map(|order| order.0),
             recipient,
             reply,
-            message.received_at.as_millisecond()
+            message.received_at.as_millisecond(),
+            message.traceparent
         ])?;
     Ok(id)
 }

@@ -10,7 +10,7 @@ use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, Orde
 pub(super) const ORDER_COLUMNS: &str = "id, status, customer_id, customer_name, customer_address, message_id, subject, \
      received_at, total, currency, possible_duplicate_of, notes, reply_withheld";
 
-pub(super) const OUTBOX_COLUMNS: &str = "id, order_id, recipient, message, created_at, sent_at";
+pub(super) const OUTBOX_COLUMNS: &str = "id, order_id, recipient, message, created_at, sent_at, traceparent";
 
 /// An order without its lines, from a row of `ORDER_COLUMNS`.
 pub(super) fn order(row: &Row<'_>) -> Result<Order, StoreError> {
@@ -102,6 +102,7 @@ pub(super) fn outbox(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
         message: row.get(3)?,
         created_at,
         sent_at,
+        traceparent: row.get(6)?,
         id,
     })
 }

@@ -10,7 +10,8 @@ use super::StoreError;
 /// Marks the file as ours (`mobt`), so that a foreign database is not overwritten.
 const APPLICATION_ID: i64 = 0x6d6f_6274;
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE orders (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         status TEXT NOT NULL,
@@ -73,7 +74,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX outbox_pending ON outbox (seq) WHERE sent_at IS NULL;
     CREATE INDEX outbox_by_recipient ON outbox (recipient, created_at);
     CREATE INDEX outbox_by_order ON outbox (order_id);
-"];
+",
+    "
+    ALTER TABLE outbox ADD COLUMN traceparent TEXT;
+",
+];
 
 /// The schema version of this program.
 pub(super) const CURRENT: i64 = MIGRATIONS.len() as i64;

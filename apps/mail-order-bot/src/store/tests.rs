@@ -19,6 +19,7 @@ fn message(id: &str, received: &str) -> NewMessage {
         sender: "jane@example.com".to_owned(),
         subject: "Order".to_owned(),
         received_at: at(received),
+        traceparent: Some(format!("of {id}")),
     }
 }
 
@@ -93,6 +94,7 @@ fn an_order_comes_back_as_it_was_stored() {
         (pending.len(), pending[0].message.as_slice(), pending[0].order_id),
         (1, &b"reply"[..], Some(stored.id))
     );
+    assert_eq!(pending[0].traceparent.as_deref(), Some("of m1"));
     let counts = store.reads().counts().unwrap();
     assert_eq!(
         (counts.partly_accepted, counts.replies_pending, counts.replies_sent),
@@ -308,6 +310,24 @@ fn a_new_store_is_its_owners_alone_and_a_missing_directory_is_named() {
         error.contains("no/orders.db") && error.contains("directory exists"),
         "{error}"
     );
+}
+
+#[test]
+fn a_store_of_the_first_version_becomes_current_with_what_it_holds() {
+    let scratch = Scratch::new("store-first");
+    let path = scratch.path().join("orders.db");
+    drop(OrderStore::open(&path).unwrap());
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "ALTER TABLE outbox DROP COLUMN traceparent;
+             INSERT INTO outbox (id, recipient, message, created_at) VALUES ('a', 'jane@example.com', x'00', 0);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    assert!(matches!(OrderReads::open(&path), Err(StoreError::Older { found: 1, .. })));
+    let pending = OrderStore::open(&path).unwrap().outbox().pending(10).unwrap();
+    assert_eq!((pending.len(), &pending[0].traceparent), (1, &None));
 }
 
 #[test]

@@ -6,5 +6,7 @@
 mod bot;
 mod configurations;
 mod default_run;
+mod journeys;
 mod mailbox;
+mod reloads;
 mod signals;

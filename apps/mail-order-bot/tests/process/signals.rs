@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::bot::{Home, pause};
 
-/// A mailbox of so many orders.
-fn fill(home: &Home, orders: usize) {
-    let inbox = home.join("inbox");
+/// A mailbox with this name of so many orders; each seed gives others.
+pub(crate) fn fill(home: &Home, mailbox: &str, orders: usize, seed: u64) {
+    let inbox = home.join(mailbox);
     for part in ["tmp", "new", "cur"] {
         fs::create_dir_all(inbox.join(part)).unwrap();
     }
-    for (number, mail) in order_mails(orders, 5).unwrap().enumerate() {
+    for (number, mail) in order_mails(orders, seed).unwrap().enumerate() {
         fs::write(inbox.join(format!("new/{number:05}")), mail.unwrap().raw).unwrap();
     }
 }
@@ -43,7 +43,7 @@ fn a_stop_at_any_moment_of_the_start_is_a_clean_end() {
 fn under_load_a_stop_is_not_ready_at_once_and_loses_nothing() {
     const ORDERS: usize = 400;
     let home = Home::new("load");
-    fill(&home, ORDERS);
+    fill(&home, "inbox", ORDERS, 5);
     let source = ["--set", "mail_order_bot.source=maildir:inbox"];
     let mut bot = home.start(&source);
     bot.wait("some orders", || home.replies() > 5);
@@ -88,7 +88,7 @@ fn under_load_a_stop_is_not_ready_at_once_and_loses_nothing() {
 #[test]
 fn a_second_signal_forces() {
     let home = Home::new("twice");
-    fill(&home, 200);
+    fill(&home, "inbox", 200, 5);
     let mut bot = home.start(&["--set", "mail_order_bot.source=maildir:inbox"]);
     bot.wait("some orders", || home.replies() > 5);
     bot.signal(Signal::TERM);
