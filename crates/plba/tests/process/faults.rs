@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::application::{Application, Home, drop_work, lies_there, named};
+use crate::stops::within_budget;
 
 /// Impatient settings, so that what takes long is soon too long.
 const IMPATIENT: [&str; 3] = ["faults.timeout=2s", "faults.stall_after=300ms", "faults.attempts=2"];
@@ -116,6 +117,7 @@ fn the_control_plane_answers_though_every_executor_thread_is_blocked() {
     });
     assert_eq!(app.stop(), Some(4), "{}", app.log());
     let report = home.stop_report();
+    within_budget(&report);
     let abandoned = report["workers"]
         .as_array()
         .unwrap()

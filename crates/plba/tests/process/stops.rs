@@ -29,11 +29,11 @@ fn line_of<'a>(report: &'a Value, worker: &str) -> &'a Value {
 }
 
 #[track_caller]
-fn within_budget(report: &Value) {
+pub(crate) fn within_budget(report: &Value) {
     let seconds = |name: &str| Duration::from_secs_f64(report[name].as_f64().unwrap());
-    // Services, traces and the control plane close after the workers.
-    let closing = Duration::from_secs(7);
-    assert!(seconds("took") <= seconds("budget") + closing, "{report}");
+    // A little more than the budget, because a busy machine may wake the process late.
+    let late = Duration::from_secs(1);
+    assert!(seconds("took") <= seconds("budget") + late, "{report}");
 }
 
 #[test]
