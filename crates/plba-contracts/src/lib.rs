@@ -30,19 +30,37 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Writes an error with all its sources on one line, outermost first, separated by `: `.
 ///
-/// A source whose text already ends the line is not repeated, because many errors print their source themselves.
+/// A source whose text the line already has is not repeated, because many errors print their source themselves.
 ///
 /// ```
 /// let inner = std::io::Error::other("disk full");
 /// let outer: plba_contracts::BoxError = Box::new(inner);
 /// assert_eq!(plba_contracts::describe(outer.as_ref()), "disk full");
+///
+/// #[derive(Debug)]
+/// struct Unstored(std::io::Error);
+///
+/// impl std::fmt::Display for Unstored {
+///     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+///         write!(out, "not stored: {}; make room", self.0)
+///     }
+/// }
+///
+/// impl std::error::Error for Unstored {
+///     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+///         Some(&self.0)
+///     }
+/// }
+///
+/// let outer = Unstored(std::io::Error::other("disk full"));
+/// assert_eq!(plba_contracts::describe(&outer), "not stored: disk full; make room");
 /// ```
 pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let next = error.to_string();
-        if !text.ends_with(&next) {
+        if !text.contains(&next) {
             text.push_str(": ");
             text.push_str(&next);
         }
