@@ -47,7 +47,7 @@ fn record(fields: &Map<String, Value>) -> String {
     let mut text = String::new();
     for (name, value) in plain {
         let shown = match value {
-            Value::String(whole) => whole.clone(),
+            Value::String(whole) => clean(whole),
             other => cell(other),
         };
         text.push_str(&format!("{name:width$}  {shown}\n"));
@@ -126,15 +126,17 @@ fn cell(value: &Value) -> String {
         Value::Number(number) if number.is_f64() => format!("{:.3}", number.as_f64().unwrap_or_default()),
         other => other.to_string(),
     };
-    // Control characters would let a mail's subject move the reader's cursor.
-    let clean: String = text
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect();
+    let clean = clean(&text);
     match clean.char_indices().nth(WIDEST) {
         Some((end, _)) => format!("{}…", &clean[..end]),
         None => clean,
     }
+}
+
+/// Text without control characters: they would let a mail's subject move the reader's cursor.
+fn clean(text: &str) -> String {
+    let shown = |char: char| if char.is_control() { ' ' } else { char };
+    text.chars().map(shown).collect()
 }
 
 /// A time without the fraction of its second; other text as it is.
@@ -162,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn a_record_shows_its_tables_last() {
-        let record = json!({ "stage": "ready", "parts": [{ "name": "a" }], "pid": 7 });
-        assert_eq!(readable(&record), "stage  ready\npid    7\n\nparts\nname\na\n");
+    fn a_record_shows_its_tables_last_and_drives_no_terminal() {
+        let record = json!({ "reason": "no\u{1b}[2J", "parts": [{ "name": "a" }], "pid": 7 });
+        assert_eq!(readable(&record), "reason  no [2J\npid     7\n\nparts\nname\na\n");
     }
 
     #[test]
