@@ -116,6 +116,8 @@ impl StateDirectory {
         loop {
             match Self::try_lock(path, application, now, passing) {
                 Err(StateError::InUse { owner, .. }) if owner.passing && tokio::time::Instant::now() < limit => {}
+                // Who only looks who the owner is holds the lock as well, for a moment.
+                Err(StateError::InUse { .. }) if looks < 3 => {}
                 // Who has just taken the lock writes its name next.
                 Err(StateError::Unusable { doing: LOCKING, .. }) if looks < 10 => {}
                 outcome => return outcome,
@@ -293,6 +295,19 @@ mod tests {
             "{refused}"
         );
         fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn somebody_who_only_looks_is_no_owner() {
+        let path = directory("looking");
+        drop(StateDirectory::try_lock(&path, "bot", Timestamp::UNIX_EPOCH, false).unwrap());
+        let looking = File::open(path.join(LOCK)).unwrap();
+        flock(&looking, FlockOperation::NonBlockingLockShared).unwrap();
+        let mut taking = std::pin::pin!(StateDirectory::lock(&path, "bot", Timestamp::UNIX_EPOCH));
+        assert!(futures_util::poll!(taking.as_mut()).is_pending());
+        drop(looking);
+        taking.await.unwrap();
+        fs::remove_dir_all(&path).unwrap();
     }
 
     #[tokio::test]
