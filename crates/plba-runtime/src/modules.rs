@@ -45,6 +45,16 @@ pub struct RunningModules {
     earlier: Vec<Arc<ServiceContainer>>,
 }
 
+/// Modules could not be replaced.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ReplaceError {
+    /// What happened.
+    pub message: String,
+    /// Whether what ran before runs again.
+    pub restored: bool,
+}
+
 impl RunningModules {
     /// Puts the modules together: services sealed, endpoints served. Nothing is built yet.
     ///
@@ -118,19 +128,18 @@ impl RunningModules {
     /// the new services are built and the new workers start. Modules that are not named are not touched.
     ///
     /// # Errors
-    /// The new parts could not be built or started; then the old ones run again, built anew. If even that fails, the
-    /// message says both.
-    pub async fn replace(&mut self, changed: Vec<AssembledModule>) -> Result<(), String> {
-        let Err(error) = self.swap(changed).await else {
+    /// The new parts could not be built or started; then the old ones run again, built anew, if they can.
+    pub async fn replace(&mut self, changed: Vec<AssembledModule>) -> Result<(), ReplaceError> {
+        let Err((message, old)) = self.swap(changed).await else {
             return Ok(());
         };
-        let (message, old) = error;
-        match self.swap(old).await {
-            Ok(()) => Err(format!("{message}; the parts that ran before run again")),
-            Err((again, _)) => Err(format!(
-                "{message}; the parts that ran before could not be started again: {again}"
-            )),
-        }
+        let again = self.swap(old).await.map_err(|(again, _)| again);
+        let message = match &again {
+            Ok(()) => format!("{message}; the parts that ran before run again"),
+            Err(again) => format!("{message}; the parts that ran before could not be started again: {again}"),
+        };
+        let restored = again.is_ok();
+        Err(ReplaceError { message, restored })
     }
 
     /// On error gives what stood there before.

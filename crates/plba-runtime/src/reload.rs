@@ -1,7 +1,8 @@
 //! A reload, as SIGHUP asks for it: the new configuration is read and validated whole, every module whose table changed is
 //! assembled anew, and only when all of that went well does anything running change.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plba_contracts::application::table_of;
 use serde_json::Value;
@@ -11,33 +12,40 @@ use crate::TARGET;
 use crate::blueprint::{AssembledModule, BlueprintError, Launch, assemble, platform_of};
 use crate::config::{Configuration, ConfigurationManager};
 use crate::logging::LoggingHandle;
-use crate::modules::RunningModules;
+use crate::modules::{ReplaceError, RunningModules};
 use crate::platform::PlatformConfig;
 
-/// What the modules made of a configuration while it was being validated.
-type Assembled = Arc<Mutex<Vec<AssembledModule>>>;
+/// What a reload is to put to work.
+#[derive(Default)]
+struct Prepared {
+    /// What the modules made of the configuration while it was being validated.
+    modules: Vec<AssembledModule>,
+    /// Tables of modules that an earlier reload has stopped and could not start again: every reload tries them.
+    down: BTreeSet<String>,
+}
 
 /// Carries out reloads, one at a time.
 pub struct Reloader {
     configuration: Arc<ConfigurationManager>,
     logging: Arc<LoggingHandle>,
-    assembled: Assembled,
+    prepared: Arc<Mutex<Prepared>>,
 }
 
 impl Reloader {
     /// Makes sure that no configuration is published by which a module can't be assembled.
     pub fn new(configuration: Arc<ConfigurationManager>, logging: Arc<LoggingHandle>, launch: Launch) -> Self {
-        let assembled = Assembled::default();
-        let keep = Arc::clone(&assembled);
+        let prepared = Arc::new(Mutex::new(Prepared::default()));
+        let keep = Arc::clone(&prepared);
         configuration.on_reload("modules", move |old, new| {
-            let modules = assemble_changed(&launch, old, new)?;
-            *keep.lock().unwrap_or_else(PoisonError::into_inner) = modules;
+            let down = lock(&keep).down.clone();
+            let modules = assemble_changed(&launch, old, new, &down)?;
+            lock(&keep).modules = modules;
             Ok(())
         });
         Self {
             configuration,
             logging,
-            assembled,
+            prepared,
         }
     }
 
@@ -57,8 +65,20 @@ impl Reloader {
                 return;
             }
         };
-        if outcome.changed.is_empty() {
+        let changed = std::mem::take(&mut lock(&self.prepared).modules);
+        if outcome.changed.is_empty() && changed.is_empty() {
             info!(target: TARGET, "the configuration was read again: nothing has changed");
+            return;
+        }
+        let names: Vec<String> = changed.iter().map(|module| module.module.name().to_owned()).collect();
+        let (names, after) = (names.join(", "), self.configuration.current());
+        if let Err(error) = self.replace(modules, changed).await {
+            // So that what is shown is what runs, and the next reload sees the difference again.
+            let stays = before.generation();
+            self.configuration.restore(before);
+            error!(target: TARGET,
+                "the new configuration of {names} can't be put to work: {error}; configuration {stays} stays"
+            );
             return;
         }
         info!(target: TARGET,
@@ -66,32 +86,44 @@ impl Reloader {
             outcome.generation,
             outcome.changed.join(", ")
         );
-        apply_platform(&before, &self.configuration.current(), &self.logging);
-        let changed = std::mem::take(&mut *self.assembled.lock().unwrap_or_else(PoisonError::into_inner));
-        if changed.is_empty() {
-            return;
-        }
-        let names: Vec<String> = changed.iter().map(|module| module.module.name().to_owned()).collect();
-        match modules.replace(changed).await {
-            Ok(()) => info!(target: TARGET, "{} runs by the new configuration", names.join(", ")),
-            Err(message) => error!(target: TARGET,
-                "the new configuration of {} can't be put to work: {message}",
-                names.join(", ")
-            ),
+        apply_platform(&before, &after, &self.logging);
+        if !names.is_empty() {
+            info!(target: TARGET, "{names} runs by the new configuration");
         }
     }
+
+    /// Replaces the changed modules, and remembers those that don't run any more.
+    async fn replace(&self, modules: &mut RunningModules, changed: Vec<AssembledModule>) -> Result<(), ReplaceError> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let tables: Vec<String> = changed.iter().map(|module| module.table.clone()).collect();
+        let replaced = modules.replace(changed).await;
+        let down = &mut lock(&self.prepared).down;
+        match &replaced {
+            Err(error) if !error.restored => down.extend(tables),
+            _ => down.retain(|table| !tables.contains(table)),
+        }
+        replaced
+    }
+}
+
+// Each use is whole in itself, so a poisoned lock is as good as a sound one.
+fn lock(prepared: &Mutex<Prepared>) -> MutexGuard<'_, Prepared> {
+    prepared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn assemble_changed(
     launch: &Launch,
     old: &Configuration,
     new: &Configuration,
+    down: &BTreeSet<String>,
 ) -> Result<Vec<AssembledModule>, BlueprintError> {
     let platform = platform_of(new)?;
-    let changed = launch
-        .modules
-        .iter()
-        .filter(|module| new.differs_in(old, &table_of(module.name())));
+    let changed = launch.modules.iter().filter(|module| {
+        let table = table_of(module.name());
+        new.differs_in(old, &table) || down.contains(&table)
+    });
     changed.map(|module| assemble(module, new, &platform)).collect()
 }
 

@@ -36,8 +36,8 @@ pub struct ConfigurationManager {
     reader: Arc<Reader>,
     current: watch::Sender<Arc<Configuration>>,
     subscribers: Mutex<Vec<(String, Subscriber)>>,
-    /// One reload at a time.
-    reloading: tokio::sync::Mutex<()>,
+    /// The number of the latest snapshot that was published; held during a reload, so that there is one at a time.
+    latest: tokio::sync::Mutex<u64>,
 }
 
 /// What a reload has published.
@@ -74,7 +74,7 @@ impl ConfigurationManager {
             reader,
             current: watch::Sender::new(Arc::new(first)),
             subscribers: Mutex::default(),
-            reloading: tokio::sync::Mutex::default(),
+            latest: tokio::sync::Mutex::new(1),
         })
     }
 
@@ -116,13 +116,13 @@ impl ConfigurationManager {
     /// # Cancel safety
     /// A dropped call has published either all or nothing.
     pub async fn reload(&self) -> Result<ReloadOutcome, ConfigReport> {
-        let _one = self.reloading.lock().await;
+        let mut latest = self.latest.lock().await;
         let running = self.current();
         let stays = Consequence::StaysRunning {
             generation: running.generation,
         };
         let refused = |faults| ConfigReport::new(faults, stays);
-        let next = Arc::new(self.reader.read(running.generation + 1).await.map_err(refused)?);
+        let next = Arc::new(self.reader.read(*latest + 1).await.map_err(refused)?);
         let vetoes = self.ask(&running, &next).await;
         if !vetoes.is_empty() {
             return Err(refused(vetoes));
@@ -133,8 +133,15 @@ impl ConfigurationManager {
             .cloned()
             .collect();
         let generation = next.generation;
+        *latest = generation;
         self.current.send_replace(next);
         Ok(ReloadOutcome { generation, changed })
+    }
+
+    /// Publishes an earlier snapshot again, because the later one could not be put to work. Its number is not given to
+    /// another one.
+    pub fn restore(&self, earlier: Arc<Configuration>) {
+        self.current.send_replace(earlier);
     }
 
     async fn ask(&self, running: &Arc<Configuration>, next: &Arc<Configuration>) -> Vec<ConfigFault> {

@@ -47,6 +47,24 @@ async fn a_good_file_is_published_with_the_next_generation() {
 }
 
 #[tokio::test]
+async fn a_restored_configuration_differs_from_the_file_again() {
+    let directory = Directory::new().file("bot.toml", "[bot]\nworkers = 5\n");
+    let manager = manager(&directory).await;
+    let before = manager.current();
+    write(&directory, "[bot]\nworkers = 6\n");
+    manager.reload().await.unwrap();
+    manager.restore(Arc::clone(&before));
+    assert!(Arc::ptr_eq(&before, &manager.current()));
+    assert_eq!(
+        manager.reload().await.unwrap(),
+        ReloadOutcome {
+            generation: 3,
+            changed: vec!["bot".into()]
+        }
+    );
+}
+
+#[tokio::test]
 async fn a_bad_file_changes_nothing() {
     let directory = Directory::new().file("bot.toml", "[bot]\nworkers = 5\n");
     let manager = manager(&directory).await;
