@@ -144,7 +144,10 @@ impl RuntimeManager {
                 ("a failed start", Some(message))
             }
         };
-        let report = process.stop(cause, &mut signals, exporting).await;
+        let mut report = process.stop(cause, &mut signals, exporting).await;
+        if failure.is_some() {
+            report.outcome = ExitReason::StartFailed;
+        }
         process.close_control_plane().await;
         report.tell(directory);
         match failure {

@@ -27,8 +27,11 @@ use crate::token;
 use crate::trace::{TraceExport, TraceService};
 use crate::views;
 
-/// How long services and traces may take to close, each, once the workers have stopped.
+/// How long services and traces may take to close, each, once the workers have stopped: what is left of the budget, but
+/// within these bounds. A tenth of the budget, at most a second, is kept for them.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+const CLOSE_LEAST: Duration = Duration::from_millis(100);
+const CLOSE_SHARE: Duration = Duration::from_secs(1);
 
 /// How a start ended.
 pub(crate) enum Started {
@@ -229,7 +232,13 @@ impl Process {
             budget.as_secs_f64()
         );
         let force = StopHandle::new();
-        let stopping = self.supervisor.stop(budget, force.signal());
+        let for_workers = budget.saturating_sub((budget / 10).min(CLOSE_SHARE));
+        let clock = Arc::clone(&self.clock);
+        let left = || {
+            let spent = clock.monotonic().saturating_sub(since);
+            budget.saturating_sub(spent).clamp(CLOSE_LEAST, CLOSE_TIMEOUT)
+        };
+        let stopping = self.supervisor.stop(for_workers, force.signal());
         tokio::pin!(stopping);
         let workers = loop {
             tokio::select! {
@@ -244,15 +253,12 @@ impl Process {
         };
         self.health.stop();
         if let Some(modules) = self.modules.take()
-            && tokio::time::timeout(CLOSE_TIMEOUT, modules.close()).await.is_err()
+            && tokio::time::timeout(left(), modules.close()).await.is_err()
         {
-            warn!(target: TARGET,
-                "services did not close within {} s and were left behind",
-                CLOSE_TIMEOUT.as_secs()
-            );
+            warn!(target: TARGET, "services did not close in time and were left behind");
         }
         self.end_of_traces.stop(false);
-        let exported = tokio::time::timeout(CLOSE_TIMEOUT, exporting).await;
+        let exported = tokio::time::timeout(left(), exporting).await;
         let spans_lost = exported
             .ok()
             .and_then(Result::ok)
