@@ -56,6 +56,7 @@ pub fn definitions(config: &Arc<BotConfig>, state_dir: PathBuf) -> Vec<ServiceDe
         blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
         blocking(config, |config| Ok(Maildir::create(path(&config.replies))?)),
         desk(config),
+        samples(config),
         ledger(state_dir),
         queue(config),
         source(config),
@@ -100,6 +101,19 @@ fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
     })
 }
 
+/// The sample orders in the embedded default's inbox. They are laid there when the bot starts, because a start builds
+/// every service, and not when a command looks at the source.
+struct Samples;
+
+fn samples(config: &Arc<BotConfig>) -> ServiceDefinition {
+    blocking(config, |config| {
+        if config.source.as_str() == DEFAULT_SOURCE {
+            samples::fill(&path(&config.source))?;
+        }
+        Ok(Samples)
+    })
+}
+
 fn ledger(state_dir: PathBuf) -> ServiceDefinition {
     ServiceDefinition::new::<dyn SourceLedger, _, _>(move |_| {
         let path = state_dir.join("ledger");
@@ -137,12 +151,7 @@ fn source(config: &Arc<BotConfig>) -> ServiceDefinition {
             let clock = services.get::<dyn Clock>().await?;
             let mut settings = SourceSettings::new(ORDERS, ORDER_MAIL, clock);
             settings.password.clone_from(&config.password);
-            let source = plba::mail::open(config.source.as_str(), settings)?;
-            if config.source.as_str() == DEFAULT_SOURCE {
-                let inbox = path(&config.source);
-                tokio::task::spawn_blocking(move || samples::fill(&inbox)).await??;
-            }
-            Ok(Arc::new(source))
+            Ok(Arc::new(plba::mail::open(config.source.as_str(), settings)?))
         }
     })
 }

@@ -63,6 +63,15 @@ impl ConfigSection for BotConfig {
             .flat_map(|backend| backend.schemes().iter().copied())
             .collect();
         scheme(faults, "queue", &self.queue, &queues);
+        if self.queue.scheme() == "memory"
+            && let Err(fault) = plba::tasks::backend::memory_settings(&self.queue)
+        {
+            faults.report("queue", fault);
+        }
+        // A bare path is a CSV file.
+        if !self.catalogue.scheme().is_empty() {
+            scheme(faults, "catalogue", &self.catalogue, &["csv", "sqlite", "embedded"]);
+        }
         path(faults, "store", &self.store, "sqlite");
         path(faults, "replies", &self.replies, "maildir");
         faults.require(
@@ -106,4 +115,32 @@ fn scheme(faults: &mut Faults, key: &str, location: &Location, known: &[&str]) {
 fn path(faults: &mut Faults, key: &str, location: &Location, scheme: &str) {
     let fits = location.scheme() == scheme && location.path().is_some();
     faults.require(fits, key, format!("\"{location}\" has to be {scheme}:PATH"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_that_nothing_can_open_is_a_fault() {
+        let faults = |config: BotConfig| {
+            let mut faults = Faults::default();
+            config.validate(&mut faults);
+            let paths = faults.into_vec().into_iter().map(|fault| fault.path.join("."));
+            paths.collect::<Vec<_>>()
+        };
+        assert!(faults(BotConfig::default()).is_empty());
+        for (queue, catalogue, wrong) in [
+            ("redis://host", "embedded:", "queue"),
+            ("memory:?capacity=many", "embedded:", "queue"),
+            ("memory:", "ftp://host/catalogue.csv", "catalogue"),
+        ] {
+            let config = BotConfig {
+                queue: Location::from(queue),
+                catalogue: Location::from(catalogue),
+                ..BotConfig::default()
+            };
+            assert_eq!(faults(config), [wrong], "{queue} {catalogue}");
+        }
+    }
 }
