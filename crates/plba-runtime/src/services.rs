@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use plba_contracts::services::{ErasedService, ServiceDefinition, ServiceError, ServiceKey, ServiceSource, Services};
-use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
 use crate::panic::panic_message;
@@ -32,7 +31,27 @@ pub struct ServiceContainer {
 
 struct Entry {
     definition: Option<ServiceDefinition>,
-    cell: OnceCell<ErasedService>,
+    cell: RwLock<Cell>,
+}
+
+/// Where one service is kept.
+#[derive(Clone, Default)]
+enum Cell {
+    #[default]
+    NotBuilt,
+    Built(ErasedService),
+    /// Let go; it is not built a second time.
+    Closed,
+}
+
+impl Entry {
+    fn cell(&self) -> Cell {
+        self.cell.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, cell: Cell) -> Cell {
+        std::mem::replace(&mut *self.cell.write().unwrap_or_else(PoisonError::into_inner), cell)
+    }
 }
 
 /// Two modules registered the same service.
@@ -53,7 +72,7 @@ impl ServiceContainer {
                 key,
                 Entry {
                     definition: None,
-                    cell: OnceCell::new_with(Some(service)),
+                    cell: RwLock::new(Cell::Built(service)),
                 },
             );
         }
@@ -67,7 +86,7 @@ impl ServiceContainer {
                 key,
                 Entry {
                     definition: Some(definition),
-                    cell: OnceCell::new(),
+                    cell: RwLock::default(),
                 },
             );
         }
@@ -118,20 +137,20 @@ impl ServiceContainer {
         !self.built.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Takes the service out of its cell, so that what it holds is let go when the last user is done with it.
     async fn close_one(&self, key: &ServiceKey) {
         let Some(entry) = self.entries.get(key) else { return };
+        let Cell::Built(service) = entry.put(Cell::Closed) else {
+            return;
+        };
+        debug!(service = %key, "closing");
         let close = entry
             .definition
             .as_ref()
             .and_then(|definition| definition.close.clone());
-        if let (Some(close), Some(service)) = (close, entry.cell.get()) {
-            debug!(service = %key, "closing");
-            if let Err(panic) = AssertUnwindSafe(async { close(Arc::clone(service)).await })
-                .catch_unwind()
-                .await
-            {
-                warn!(service = %key, reason = panic_message(panic.as_ref()), "closing a service panicked");
-            }
+        let Some(close) = close else { return };
+        if let Err(panic) = AssertUnwindSafe(async { close(service).await }).catch_unwind().await {
+            warn!(service = %key, reason = panic_message(panic.as_ref()), "closing a service panicked");
         }
     }
 
@@ -139,40 +158,42 @@ impl ServiceContainer {
         Services::new(Arc::new(Handle(Arc::clone(self))), path)
     }
 
+    /// Builds what is not built yet. `path` is who asks, this key not among them.
     async fn build(self: &Arc<Self>, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
-        let entry = self.entries.get(key).ok_or_else(|| ServiceError::Missing {
+        let missing = || ServiceError::Missing {
             key: key.clone(),
             asked_by: who(path),
-        })?;
-        let build = || async {
-            let Some(definition) = &entry.definition else {
-                unreachable_provided(key)?
-            };
-            debug!(service = %key, "building");
-            let mut inner = path.to_vec();
-            inner.push(key.clone());
-            let building = AssertUnwindSafe(async { definition.build.call(self.asked_by(inner)).await }).catch_unwind();
-            let built = building
-                .await
-                .unwrap_or_else(|panic| Err(panic_message(panic.as_ref()).into()));
-            let service = built.map_err(|source| unnest(key, source))?;
-            self.built
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(key.clone());
-            Ok(service)
         };
-        entry.cell.get_or_try_init(build).await.map(Arc::clone)
+        let entry = self.entries.get(key).ok_or_else(missing)?;
+        match entry.cell() {
+            Cell::Built(service) => return Ok(service),
+            Cell::Closed => return Err(closed(key)),
+            Cell::NotBuilt => {}
+        }
+        let definition = entry.definition.as_ref().ok_or_else(missing)?;
+        debug!(service = %key, "building");
+        let mut inner = path.to_vec();
+        inner.push(key.clone());
+        let building = AssertUnwindSafe(async { definition.build.call(self.asked_by(inner)).await }).catch_unwind();
+        let built = building
+            .await
+            .unwrap_or_else(|panic| Err(panic_message(panic.as_ref()).into()));
+        let service = built.map_err(|source| unnest(key, source))?;
+        entry.put(Cell::Built(Arc::clone(&service)));
+        self.built
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(key.clone());
+        Ok(service)
     }
 }
 
-/// A service that was provided ready-made always stands in its cell, so this is never asked; if it were, the asker gets
-/// an error and not a panic.
-fn unreachable_provided<T>(key: &ServiceKey) -> Result<T, ServiceError> {
-    Err(ServiceError::Missing {
+fn closed(key: &ServiceKey) -> ServiceError {
+    let source = "it is closed, because the process stops or takes up a new configuration; ask again in a moment";
+    ServiceError::Failed {
         key: key.clone(),
-        asked_by: "the container itself".into(),
-    })
+        source: source.into(),
+    }
 }
 
 /// An error of a service below is that service's, not one of each service above it.
@@ -199,8 +220,8 @@ struct Handle(Arc<ServiceContainer>);
 impl ServiceSource for Handle {
     async fn resolve(&self, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
         let container = &self.0;
-        if let Some(service) = container.entries.get(key).and_then(|entry| entry.cell.get()) {
-            return Ok(Arc::clone(service));
+        if let Some(Cell::Built(service)) = container.entries.get(key).map(Entry::cell) {
+            return Ok(service);
         }
         if let Some(start) = path.iter().position(|asking| asking == key) {
             let circle = path[start..]
@@ -230,8 +251,8 @@ impl Provided {
     #[must_use]
     pub fn carried_over(mut self, from: &ServiceContainer, keys: impl IntoIterator<Item = ServiceKey>) -> Self {
         for key in keys {
-            if let Some(service) = from.entries.get(&key).and_then(|entry| entry.cell.get()) {
-                self.0.push((key, Arc::clone(service)));
+            if let Some(Cell::Built(service)) = from.entries.get(&key).map(Entry::cell) {
+                self.0.push((key, service));
             }
         }
         self
@@ -279,6 +300,19 @@ mod tests {
         assert_eq!(container.services().get::<High>().await.unwrap().0.0, "low");
         container.close_all().await;
         assert_eq!(*closed.lock().unwrap(), ["high", "low"]);
+    }
+
+    #[tokio::test]
+    async fn a_closed_service_is_let_go_and_not_built_again() {
+        let low = ServiceDefinition::new::<Low, _, _>(|_| async { Ok(Arc::new(Low("low"))) });
+        let container = container(vec![low]);
+        let low = Arc::downgrade(&container.services().get::<Low>().await.unwrap());
+        container.close_all().await;
+        assert!(low.upgrade().is_none());
+        let Err(error) = container.services().get::<Low>().await else {
+            panic!("built again")
+        };
+        assert!(error.to_string().contains("it is closed"), "{error}");
     }
 
     #[tokio::test]

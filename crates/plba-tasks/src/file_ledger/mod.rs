@@ -6,6 +6,8 @@ mod event;
 mod journal;
 mod writer;
 
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +54,8 @@ pub struct FileLedger {
     shared: Arc<Shared>,
     /// None for a ledger that is kept in memory only.
     writer: Option<Writer>,
+    /// Whoever opens the same path next waits for this lock. Dropped last, after the writer has ended.
+    _lock: Option<File>,
 }
 
 /// Why a ledger could not be opened.
@@ -63,7 +67,7 @@ pub enum OpenLedgerError {
         /// The file.
         path: PathBuf,
         /// What happened.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A newer program wrote it.
     #[error(
@@ -100,6 +104,7 @@ pub enum OpenLedgerError {
 
 impl FileLedger {
     /// Opens the ledger at `path`, or makes one. Entries that were in hand have lost their process: each counts a crash.
+    /// Waits until nobody else has the ledger open: after a reload its previous owner may still be letting go.
     ///
     /// Reads the whole file; on an executor, call it by `spawn_blocking`, or use [`open`](Self::open).
     ///
@@ -110,6 +115,7 @@ impl FileLedger {
             path: path.to_owned(),
             source,
         };
+        let lock = lock(path).map_err(failed)?;
         let mut book = Book::new(settings.settled);
         let mut journal = Journal::open(path, |event| {
             book.apply(event);
@@ -121,8 +127,8 @@ impl FileLedger {
         }
         let shared = Shared::new(book);
         let writer = Writer::start(journal, Arc::clone(&shared), settings.compact_above).map_err(failed)?;
-        let writer = Some(writer);
-        Ok(Self { shared, writer })
+        let (writer, _lock) = (Some(writer), Some(lock));
+        Ok(Self { shared, writer, _lock })
     }
 
     /// A ledger in memory that nothing is written of: for programs whose sources need no memory, and for tests under
@@ -131,6 +137,7 @@ impl FileLedger {
         Self {
             shared: Shared::new(Book::new(settings.settled)),
             writer: None,
+            _lock: None,
         }
     }
 
@@ -148,7 +155,7 @@ impl FileLedger {
         opening.await.unwrap_or_else(|error| {
             Err(OpenLedgerError::Io {
                 path: place,
-                source: std::io::Error::other(error),
+                source: io::Error::other(error),
             })
         })
     }
@@ -176,6 +183,22 @@ fn check<'a>(source: &str, keys: impl IntoIterator<Item = &'a Arc<str>>) -> Resu
         ))),
         None => Ok(()),
     }
+}
+
+/// Takes the file beside the ledger that says who has it open, and waits for whoever has.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = File::options().create(true).write(true).truncate(false).open(&name)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            tracing::info!(ledger = %path.display(), "the ledger is still open elsewhere; waiting for it");
+            lock.lock()?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    Ok(lock)
 }
 
 #[async_trait]
@@ -305,7 +328,11 @@ mod tests {
         journal.break_file().unwrap();
         let shared = Shared::new(Book::new(10));
         let writer = Some(Writer::start(journal, Arc::clone(&shared), 1 << 20).unwrap());
-        let ledger = FileLedger { shared, writer };
+        let ledger = FileLedger {
+            shared,
+            writer,
+            _lock: None,
+        };
         let key: [Arc<str>; 1] = ["1".into()];
         let failed = ledger.record_intake("inbox", &key).await.unwrap_err();
         assert!(failed.to_string().contains("disk"), "{failed}");

@@ -136,12 +136,10 @@ cases! { LedgerUnderTest;
     }
 
     async fn a_delivery_whose_process_died_is_a_crash(s) {
-        let ledger = (s.open)().await;
         for crashes in 0..4 {
             let ledger = (s.open)().await;
             assert_eq!(deliver(&*ledger, "1").await.unwrap().crashes, crashes);
         }
-        drop(ledger);
     }
 
     async fn a_released_delivery_is_no_crash(s) {
@@ -267,12 +265,15 @@ cases! { LedgerUnderTest;
     }
 
     async fn a_retried_entry_is_open_pending_and_anew(s) {
-        let ledger = (s.open)().await;
+        let mut ledger = (s.open)().await;
         deliver(&*ledger, "1").await;
         end(&*ledger, "1", dead("beyond help")).await;
         assert_eq!(ledger.retry_dead(&[TaskId::from("inbox/1")]).await.unwrap(), 1);
         for round in 0..2 {
-            let ledger = if round == 0 { Arc::clone(&ledger) } else { (s.open)().await };
+            if round == 1 {
+                drop(ledger);
+                ledger = (s.open)().await;
+            }
             assert_eq!(ledger.pending("inbox", 10).await.unwrap(), keys(&["1"]), "round {round}");
             assert_eq!(counts(&*ledger, "1").await, (0, 0, 0));
             assert_eq!(known(&*ledger, "1").await.unwrap().history.len(), 1);
