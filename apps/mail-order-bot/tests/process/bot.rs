@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -97,7 +98,7 @@ impl Home {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             lines
                 .map_while(Result::ok)
                 .for_each(|line| kept.lock().unwrap().push(line))
@@ -105,6 +106,7 @@ impl Home {
         Bot {
             child,
             log,
+            reader: Some(reader),
             home: self.path.clone(),
         }
     }
@@ -127,6 +129,7 @@ pub(crate) fn count(directory: &Path) -> usize {
 pub(crate) struct Bot {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
     home: PathBuf,
 }
 
@@ -193,12 +196,13 @@ impl Bot {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for its end; gives the exit code, `None` for a signal.
+    /// Waits for its end, and for the last line of its log; gives the exit code, `None` for a signal.
     #[track_caller]
     pub(crate) fn end(&mut self) -> Option<i32> {
         let limit = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.reader.take().map(JoinHandle::join);
                 return status.code();
             }
             assert!(
