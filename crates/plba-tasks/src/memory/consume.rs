@@ -68,10 +68,10 @@ fn look(inner: &Inner, queue: &QueueName, max: usize) -> Result<Look, QueueError
     let room = state.room(queue, || inner.bounds());
     room.advance(now, EXPIRED_AT_ONCE);
     let condemned = std::mem::take(&mut room.condemned);
-    let mut taken = Vec::new();
     let mut counted = false;
     // The condemned come first: nothing may be in hand while the ledger is told of them, for the caller may be dropped.
     let max = if condemned.is_empty() { max } else { 0 };
+    let mut taken = Vec::with_capacity(room.available(max));
     room.take(max, now, |fence, entry| {
         counted |= inner.ledger.is_some() && entry.task.origin.is_some();
         taken.push(Delivery {

@@ -132,6 +132,15 @@ impl Room {
         }
     }
 
+    /// How many tasks [`take`](Self::take) would give now.
+    pub(super) fn available(&self, max: usize) -> usize {
+        if self.has_suspect() {
+            max.min(1)
+        } else {
+            max.min(self.ready.len())
+        }
+    }
+
     /// Whether a consumer would get something now.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty() || self.has_suspect()

@@ -4,6 +4,7 @@
 mod attempt;
 mod ending;
 mod hand;
+mod turn;
 pub(crate) mod vitals;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use plba_contracts::trace::TraceFactory;
 use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, WorkerDefinition, WorkerStatus};
 
 use self::hand::Hand;
+use self::turn::Turn;
 use self::vitals::Vitals;
 use crate::handler::TaskHandler;
 use crate::queue::{ConsumerId, Incarnation, TaskQueue};
@@ -186,6 +188,7 @@ impl TaskWorker {
         let stop = self.stop.signal();
         let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut hand = Hand::new(self, &context, random);
+        let mut turn = Turn::new();
         while !stop.is_requested() {
             let taken = tokio::select! {
                 biased;
@@ -197,8 +200,7 @@ impl TaskWorker {
                     back_off.reset();
                     self.vitals.unhindered();
                     hand.work(deliveries).await;
-                    // With a backlog and quick handlers nothing above ever waits: leave others their turn.
-                    tokio::task::yield_now().await;
+                    turn.batch_done().await;
                 }
                 Err(error) => {
                     let reason = plba_contracts::describe(&error);
