@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::clock::Clock;
-use plba_contracts::control::{Endpoint, ParameterKind, Parameters};
+use plba_contracts::control::{Caller, Endpoint, ParameterKind, Parameters, Role};
 use plba_contracts::services::ServiceDefinition;
 use plba_contracts::trace::TraceFactory;
+use plba_runtime::audit::AuditLog;
 use plba_runtime::blueprint::{Blueprint, Launch};
 use plba_runtime::clock::SystemClock;
 use plba_runtime::config::ConfigurationSources;
@@ -289,6 +290,10 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
         }
         Err(error) => return Err(Failure::new(error)),
     };
+    // Whoever acts is recorded, whether a process runs or not.
+    let audit = endpoint.changes.then(|| AuditLog::open(directory)).transpose();
+    let audit = audit.map_err(|error| Failure::new(format!("the audit log can't be written: {error}")))?;
+    let (at, recorded) = (clock.now(), parameters.clone());
     let (traces, _export) = TraceService::new(&TraceConfig::default(), clock.clone(), 0, Vec::new());
     let provided = Provided::default()
         .with::<dyn Clock>(clock)
@@ -302,6 +307,13 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
     block_on(async {
         let answer = endpoint.call(container.services(), parameters).await;
         container.close_all().await;
+        if let Some(audit) = audit {
+            let who = Caller {
+                name: "command-line".into(),
+                role: Role::Admin,
+            };
+            audit.record(at, &who, endpoint.name, &recorded, answer.as_ref().err());
+        }
         answer.map_err(Failure::new)
     })?
 }
