@@ -13,7 +13,7 @@ use plba::tasks::ledger::SourceLedger;
 use plba::tasks::queue::TaskQueue;
 
 use super::relay::Bell;
-use super::settings::{BotConfig, DEFAULT_SOURCE};
+use super::settings::{BotConfig, DEFAULT_SOURCE, DEFAULT_STORE};
 use crate::OrderDesk;
 use crate::domain::Catalogue;
 use crate::samples;
@@ -52,7 +52,7 @@ pub fn definitions(config: &Arc<BotConfig>, state_dir: PathBuf) -> Vec<ServiceDe
     vec![
         ready::<Bell>(bell),
         ready(Arc::new(OrderFile(path(&config.store)))),
-        blocking(config, |config| Ok(OrderStore::open(&path(&config.store))?)),
+        blocking(config, |config| store(&config.store)),
         blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
         blocking(config, |config| Ok(Maildir::create(path(&config.replies))?)),
         desk(config),
@@ -82,6 +82,16 @@ where
         let (config, open) = (Arc::clone(&config), open.clone());
         async move { Ok(Arc::new(tokio::task::spawn_blocking(move || open(&config)).await??)) }
     })
+}
+
+/// The default's directory is made, because the state directory may be another one. A configured one is not: it may be a
+/// disk that is not there yet.
+fn store(location: &Location) -> Result<OrderStore, BoxError> {
+    let path = path(location);
+    if let Some(directory) = path.parent().filter(|_| location.as_str() == DEFAULT_STORE) {
+        std::fs::create_dir_all(directory)?;
+    }
+    Ok(OrderStore::open(&path)?)
 }
 
 fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {

@@ -10,6 +10,9 @@ use crate::desk::DeskOptions;
 /// Where the embedded default takes orders from.
 pub const DEFAULT_SOURCE: &str = "maildir:var/inbox";
 
+/// Where the embedded default stores orders.
+pub const DEFAULT_STORE: &str = "sqlite:var/orders.db";
+
 /// Settings of the bot.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -43,7 +46,7 @@ impl Default for BotConfig {
             source: Location::from(DEFAULT_SOURCE),
             password: None,
             queue: Location::from("memory:"),
-            store: Location::from("sqlite:var/orders.db"),
+            store: Location::from(DEFAULT_STORE),
             replies: Location::from("maildir:var/outbox"),
             workers: 4,
             timeout: TimeSpan::seconds(60),
