@@ -19,11 +19,9 @@ fn ask(home: &Home, command: &str) -> Value {
     home.ask(&[&CONFIG[..], &[command]].concat())
 }
 
-fn reload(home: &Home, bot: &mut Bot, says: &str) {
-    let answered = home.replies();
+fn reload(bot: &mut Bot, says: &str) {
     bot.signal(Signal::HUP);
     bot.wait_for_line(says);
-    println!("{answered} replies before, {} after: {says}", home.replies());
 }
 
 #[test]
@@ -39,7 +37,7 @@ fn reloads_change_what_they_name_refuse_what_is_broken_and_lose_nothing() {
 
     // More workers, while one is at work.
     configure(&home, "source = \"maildir:inbox\"\nworkers = 4", "");
-    reload(&home, &mut bot, "configuration 2 runs; changed: mail_order_bot");
+    reload(&mut bot, "configuration 2 runs; changed: mail_order_bot");
     bot.wait_for_line("mail-order-bot runs by the new configuration");
     let workers = ask(&home, "workers");
     let orders = workers
@@ -52,19 +50,19 @@ fn reloads_change_what_they_name_refuse_what_is_broken_and_lose_nothing() {
 
     // A broken file: its fault is told with its place, and the old configuration goes on.
     configure(&home, "source = \"maildir:inbox\"\nworkers = 0", "");
-    reload(&home, &mut bot, "the running configuration (generation 2) stays");
+    reload(&mut bot, "the running configuration (generation 2) stays");
     assert!(bot.log().contains("bot.toml:3:11"), "{}", bot.log());
     assert_eq!(ask_running(&bot, "/api/v1/status")["configuration_generation"], 2);
 
     // The log's level, which no module has to be touched for.
     let debug = "[platform.logging]\nlevel = \"debug\"\n";
     configure(&home, "source = \"maildir:inbox\"\nworkers = 4", debug);
-    reload(&home, &mut bot, "log levels changed");
+    reload(&mut bot, "log levels changed");
     bot.wait_for_line("DEBUG");
 
     // Another source. What the first one brought is carried out, what is still there is left there.
     configure(&home, "source = \"maildir:other\"\nworkers = 4", debug);
-    reload(&home, &mut bot, "configuration 4 runs; changed: mail_order_bot");
+    reload(&mut bot, "configuration 4 runs; changed: mail_order_bot");
     bot.wait("the other inbox to be seen", || count(&home.join("other/new")) == 0);
     bot.wait("the other inbox to be answered", || home.replies() >= SECOND);
     bot.stop();
