@@ -60,7 +60,7 @@ fn reloads_change_what_they_name_refuse_what_is_broken_and_lose_nothing() {
     reload(&mut bot, "log levels changed");
     bot.wait_for_line("DEBUG");
 
-    // Another source. What the first one brought is carried out, what is still there is left there.
+    // Another source. What is in hand is finished; what waits still lies in its mailbox, and is taken up another day.
     configure(&home, "source = \"maildir:other\"\nworkers = 4", debug);
     reload(&mut bot, "configuration 4 runs; changed: mail_order_bot");
     bot.wait("the other inbox to be seen", || count(&home.join("other/new")) == 0);
