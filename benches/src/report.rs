@@ -74,13 +74,13 @@ impl Figure<'_> {
     #[expect(clippy::print_stdout, reason = "a bench speaks to whoever runs it")]
     fn print(&self) {
         println!(
-            "  {}: {} {}; {}: {}; ratio {:.2}",
+            "  {}: {} {}; {}: {}; ratio {}",
             self.name,
             Short(self.value),
             self.unit_with_direction(),
             self.peer,
             Short(self.peer_value),
-            self.ratio
+            Short(self.ratio)
         );
     }
 }
@@ -92,7 +92,7 @@ impl std::fmt::Display for Short {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.abs() {
             large if large >= 100.0 => write!(out, "{:.0}", self.0),
-            medium if medium >= 1.0 => write!(out, "{:.1}", self.0),
+            medium if medium >= 1.0 => write!(out, "{:.2}", self.0),
             _ => write!(out, "{:.3}", self.0),
         }
     }
