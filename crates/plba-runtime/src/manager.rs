@@ -14,6 +14,7 @@ use crate::TARGET;
 use crate::blueprint::{Blueprint, BlueprintError, Launch};
 use crate::clock::SystemClock;
 use crate::logging;
+use crate::panic;
 use crate::process::{Process, Started};
 use crate::reload::Reloader;
 use crate::shutdown::{ExitReason, Signals};
@@ -117,6 +118,7 @@ impl RuntimeManager {
                 .map_err(StartupError::failed)?,
         );
 
+        panic::tell_on_the_log();
         let mut process = Process::new(
             &self.launch.application,
             clock,

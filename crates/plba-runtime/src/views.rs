@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::control::{ControlError, Endpoint, Parameters};
-use plba_contracts::health::Health;
+use plba_contracts::health::{Criticality, Health};
 use plba_contracts::trace::FinishedSpan;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -178,7 +178,7 @@ fn limit(parameters: &Parameters, default: usize) -> Result<usize, ControlError>
     number.ok_or_else(|| ControlError::Invalid(format!("limit takes a number from 1 to {MOST}, not {given}")))
 }
 
-/// How the workers are, for the health registry.
+/// How the workers are, for the health registry; and their executor, when it is stalled.
 pub fn worker_health(supervisor: WorkerSupervisor) -> impl Fn() -> Vec<WorkerHealth> + Send + Sync + 'static {
     move || {
         let told = |view: WorkerView| WorkerHealth {
@@ -186,7 +186,12 @@ pub fn worker_health(supervisor: WorkerSupervisor) -> impl Fn() -> Vec<WorkerHea
             health: view.health,
             criticality: view.criticality,
         };
-        supervisor.snapshot().into_iter().map(told).collect()
+        let stalled = supervisor.executor_stalled_for().map(|stalled| WorkerHealth {
+            name: "executor".into(),
+            health: Health::unhealthy(format!("its threads have run nothing for {} s", stalled.as_secs())),
+            criticality: Criticality::Critical,
+        });
+        supervisor.snapshot().into_iter().map(told).chain(stalled).collect()
     }
 }
 

@@ -303,10 +303,10 @@ cases! { LedgerUnderTest;
 
     async fn names_and_keys_may_contain_slashes(s) {
         let ledger = (s.open)().await;
-        let origin = Origin::new("imap/orders", "INBOX/2026/17");
+        let origin = Origin::new("mailbox/orders", "INBOX/2026/17");
         ledger.record_ends(vec![(origin.clone(), dead("beyond help"))]).await.unwrap();
         assert_eq!(ledger.retry_dead(&[origin.task_id()]).await.unwrap(), 1);
-        assert_eq!(ledger.pending("imap/orders", 1).await.unwrap(), keys(&["INBOX/2026/17"]));
+        assert_eq!(ledger.pending("mailbox/orders", 1).await.unwrap(), keys(&["INBOX/2026/17"]));
     }
 
     async fn any_text_may_be_a_key(s) {
