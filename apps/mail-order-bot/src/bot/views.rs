@@ -5,7 +5,7 @@ use plba::mail::MailSource;
 use plba::prelude::*;
 use serde_json::Value;
 
-use crate::domain::{Order, OrderId, OrderStatus};
+use crate::domain::{Money, Order, OrderId, OrderStatus};
 use crate::store::reads::{MAX_ORDERS, OrderFilter};
 
 use super::services::OrderFile;
@@ -45,7 +45,29 @@ async fn orders(services: Services, parameters: Parameters) -> Result<Value, Con
         Ok(found.into_iter().flatten().collect())
     };
     let orders = tokio::task::spawn_blocking(read).await.map_err(failed)??;
-    serde_json::to_value(orders).map_err(failed)
+    orders.iter().map(shown).collect::<Result<Value, _>>().map_err(failed)
+}
+
+/// An order with its money as people write it, `53.40`, and not in hundredths.
+fn shown(order: &Order) -> serde_json::Result<Value> {
+    let in_units = |value: &mut Value| {
+        if let Some(minor) = value.as_i64() {
+            *value = Money::from_minor(minor).to_string().into();
+        }
+    };
+    let mut order = serde_json::to_value(order)?;
+    order.get_mut("total").map(in_units);
+    for line in order
+        .get_mut("lines")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        for name in ["unit_price", "amount"] {
+            line.get_mut(name).map(in_units);
+        }
+    }
+    Ok(order)
 }
 
 fn failed(error: impl Into<BoxError>) -> ControlError {
@@ -109,4 +131,31 @@ fn ids(parameters: &Parameters) -> Result<Vec<OrderId>, ControlError> {
 
 fn order_id(number: u64) -> OrderId {
     OrderId(number as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn money_is_shown_as_people_write_it() {
+        let order: Order = serde_json::from_value(json!({
+            "id": 1, "status": "accepted", "message_id": "1@example.org", "subject": "", "currency": "EUR",
+            "customer": { "id": "guest", "name": "Guest", "address": "guest@example.org" },
+            "received_at": "2026-11-22T00:00:00Z", "total": 5340, "notes": [],
+            "lines": [{
+                "position": 1, "article": "ART-001", "name": "Tea", "quantity": "2", "quantity_given": "2",
+                "unit": "pcs", "place": "text line 1", "status": "accepted", "unit_price": 2670, "amount": 5340
+            }]
+        }))
+        .unwrap();
+        let shown = shown(&order).unwrap();
+        let line = &shown["lines"][0];
+        assert_eq!(
+            (&shown["total"], &line["unit_price"], &line["amount"], &shown["id"]),
+            (&json!("53.40"), &json!("26.70"), &json!("53.40"), &json!(1))
+        );
+    }
 }
