@@ -325,7 +325,10 @@ fn a_store_of_the_first_version_becomes_current_with_what_it_holds() {
              PRAGMA user_version = 1;",
         )
         .unwrap();
-    assert!(matches!(OrderReads::open(&path), Err(StoreError::Older { found: 1, .. })));
+    assert!(matches!(
+        OrderReads::open(&path),
+        Err(StoreError::Older { found: 1, .. })
+    ));
     let pending = OrderStore::open(&path).unwrap().outbox().pending(10).unwrap();
     assert_eq!((pending.len(), &pending[0].traceparent), (1, &None));
 }
