@@ -11,7 +11,7 @@ use plba::tasks::source::{SourceError, SourceStatus, TaskSource};
 use plba::tasks::task::{NewTask, TRACEPARENT};
 use tokio::sync::Notify;
 
-use crate::store::{Outbox, OutboxRow, StoreError};
+use crate::store::{Outbox, OutboxId, OutboxRow, StoreError};
 
 /// The queue of replies.
 pub const QUEUE: &str = "replies";
@@ -53,7 +53,33 @@ impl OutboxRelay {
         }
     }
 
-    /// Publishes what waits, oldest first, until nothing more waits that is not under way.
+    /// What an earlier process had in hand: published again if it still waits, closed if it was sent just before the end
+    /// came and nobody could say so.
+    async fn resume(&self, intake: &Intake) -> Result<(), SourceError> {
+        loop {
+            let keys = intake.pending(BATCH).await?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let (outbox, asked) = (self.outbox.clone(), keys.clone());
+            let find = move |key: &Arc<str>| OutboxId::parse(key).map_or(Ok(None), |id| outbox.get(&id));
+            let found = move || asked.iter().map(find).collect::<Result<Vec<_>, StoreError>>();
+            let rows = tokio::task::spawn_blocking(found).await;
+            let rows = rows.map_err(SourceError::transient)?.map_err(SourceError::transient)?;
+            let (mut waiting, mut over) = (Vec::new(), Vec::new());
+            for (key, row) in keys.into_iter().zip(rows) {
+                match row {
+                    Some(row) if row.sent_at.is_none() => waiting.push(arrival(&row)),
+                    _ => over.push(key),
+                }
+            }
+            intake.publish(waiting).await?;
+            intake.lost(&over).await?;
+            intake.forget(&over).await?;
+        }
+    }
+
+    /// Publishes the oldest replies that wait; those that are under way are passed over.
     async fn relay(&self, intake: &Intake) -> Result<(), SourceError> {
         let rows = self.waiting().await?;
         if !rows.is_empty() {
@@ -106,6 +132,7 @@ impl TaskSource for OutboxRelay {
             self.settle(&intake, left_over).await?;
         }
         let relaying = async {
+            self.resume(&intake).await?;
             loop {
                 self.relay(&intake).await?;
                 // Whoever rings while nobody waits is heard at the next wait.
@@ -130,5 +157,52 @@ impl TaskSource for OutboxRelay {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
+    use plba::tasks::ledger::SourceLedger;
+    use plba::tasks::memory::{InMemoryTaskQueue, MemorySettings};
+    use plba::tasks::queue::{ConsumerId, Incarnation};
+    use plba::tasks::task::Origin;
+
+    use super::*;
+    use crate::store::OrderStore;
+
+    struct Still;
+
+    impl plba::clock::Clock for Still {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_was_sent_just_before_the_end_is_closed() {
+        let directory = std::env::temp_dir().join(format!("plba-relay-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let store = OrderStore::open(&directory.join("orders.db")).unwrap();
+        let open = || FileLedger::open_blocking(&directory.join("ledger"), &FileLedgerSettings::default()).unwrap();
+        // In the hand of an earlier process, and waiting in the outbox no longer.
+        let reply = Origin::new("outbox", "0123456789abcdef0123456789abcdef");
+        open().count_deliveries(&[reply]).await.unwrap();
+        let ledger: Arc<dyn SourceLedger> = Arc::new(open());
+        let queue =
+            InMemoryTaskQueue::with_ledger(MemorySettings::default(), Arc::new(Still), Arc::clone(&ledger)).unwrap();
+        let consumer = ConsumerId::new(Incarnation::of_this_process(7), "outbox");
+        let intake = Intake::new("outbox", Arc::new(queue), Arc::clone(&ledger), consumer);
+        let relay = OutboxRelay::new(store.outbox(), Arc::new(Bell::default()));
+        assert_eq!(ledger.stats().await.unwrap()[0].open, 1);
+        relay.resume(&intake).await.unwrap();
+        let stats = ledger.stats().await.unwrap();
+        assert_eq!(stats.iter().map(|source| source.open + source.settled).sum::<u64>(), 0);
+        drop(store);
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }
