@@ -249,13 +249,23 @@ impl RunningModules {
             .map_err(|error| error.to_string())
     }
 
-    /// Runs something on the workers' executor, where what is built may spawn.
+    /// Runs something on the workers' executor, where what is built may spawn. Dropped, it is aborted there.
     async fn on_workers<F>(&self, work: F) -> Result<(), String>
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        let done = self.foundation.workers.spawn(work).await;
+        let mut running = Aborted(self.foundation.workers.spawn(work));
+        let done = (&mut running.0).await;
         done.unwrap_or_else(|broken| Err(format!("it was cut short: {broken}")))
+    }
+}
+
+/// Aborts its task when it is dropped before the task's end: a start that a stop interrupts builds nothing more.
+struct Aborted(tokio::task::JoinHandle<Result<(), String>>);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -119,8 +119,10 @@ impl ServiceContainer {
         self.close(|_| true).await;
     }
 
-    /// Closes those of the services that were built here whose keys are wanted, the last one first.
+    /// Closes those of the services that were built here whose keys are wanted, the last one first; those that are not
+    /// built yet never will be. Waits for a building that is under way.
     pub async fn close(&self, wanted: impl Fn(&ServiceKey) -> bool) {
+        let _alone = self.building.lock().await;
         let closing: Vec<ServiceKey> = {
             let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
             let (closing, kept) = built.drain(..).partition(|key| wanted(key));
@@ -129,6 +131,11 @@ impl ServiceContainer {
         };
         for key in closing.into_iter().rev() {
             self.close_one(&key).await;
+        }
+        for (_, entry) in self.entries.iter().filter(|(key, _)| wanted(key)) {
+            if matches!(entry.cell(), Cell::NotBuilt) {
+                entry.put(Cell::Closed);
+            }
         }
     }
 

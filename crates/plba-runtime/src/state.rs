@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -132,7 +132,13 @@ impl StateDirectory {
             let path = path.to_owned();
             move |source| StateError::Unusable { doing, path, source }
         };
-        fs::create_dir_all(path).map_err(unusable("making", path))?;
+        // Orders, mails and tokens are nobody else's business. A directory that exists keeps the rights it has.
+        let mut making = fs::DirBuilder::new();
+        making
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(unusable("making", path))?;
         let file = path.join(LOCK);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);

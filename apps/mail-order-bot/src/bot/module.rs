@@ -37,8 +37,10 @@ impl ApplicationModule for MailOrderBot {
     }
 
     fn assemble(&self, assembly: &mut Assembly) -> Result<(), BoxError> {
-        let config = assembly.section::<BotConfig>()?;
-        for service in services::definitions(&config, assembly.state_dir().to_owned()) {
+        let configured = assembly.section::<BotConfig>()?;
+        let config = Arc::new(configured.placed_in(assembly.state_dir()));
+        let state_dir = assembly.state_dir().to_owned();
+        for service in services::definitions(&config, configured.has_default_source(), state_dir) {
             assembly.service(service);
         }
         assembly.worker(orders(&config));

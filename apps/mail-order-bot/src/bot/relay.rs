@@ -53,7 +53,7 @@ impl OutboxRelay {
         }
     }
 
-    /// What an earlier process had in hand: published again if it still waits, closed if it was sent just before the end
+    /// What was taken in and is neither done nor under way: published again if it still waits, closed if it was sent just before the end
     /// came and nobody could say so.
     async fn resume(&self, intake: &Intake) -> Result<(), SourceError> {
         loop {
@@ -79,19 +79,21 @@ impl OutboxRelay {
         }
     }
 
-    /// Publishes the oldest replies that wait; those that are under way are passed over.
-    async fn relay(&self, intake: &Intake) -> Result<(), SourceError> {
-        let rows = self.waiting().await?;
-        if !rows.is_empty() {
+    /// Publishes the replies that wait behind `after`, page by page, and gives the place that it has come to. Each reply
+    /// is met once, so one that is long in coming through holds up none that was written later.
+    async fn relay(&self, intake: &Intake, mut after: i64) -> Result<i64, SourceError> {
+        loop {
+            let rows = self.waiting(after).await?;
+            let Some(last) = rows.last() else { return Ok(after) };
+            after = last.seq;
             let published = intake.publish(rows.iter().map(arrival).collect()).await?;
             self.note(|status| status.published += published.published as u64);
         }
-        Ok(())
     }
 
-    async fn waiting(&self) -> Result<Vec<OutboxRow>, SourceError> {
+    async fn waiting(&self, after: i64) -> Result<Vec<OutboxRow>, SourceError> {
         let outbox = self.outbox.clone();
-        let read = tokio::task::spawn_blocking(move || outbox.pending(BATCH)).await;
+        let read = tokio::task::spawn_blocking(move || outbox.pending(after, BATCH)).await;
         read.map_err(SourceError::transient)?
             .map_err(|error: StoreError| SourceError::transient(error))
     }
@@ -132,9 +134,11 @@ impl TaskSource for OutboxRelay {
             self.settle(&intake, left_over).await?;
         }
         let relaying = async {
-            self.resume(&intake).await?;
+            let mut after = 0;
             loop {
-                self.relay(&intake).await?;
+                // At first what an earlier process left over, later dead letters that were retried.
+                self.resume(&intake).await?;
+                after = self.relay(&intake, after).await?;
                 // Whoever rings while nobody waits is heard at the next wait.
                 let _ = tokio::time::timeout(LOOK, self.bell.0.notified()).await;
             }
@@ -181,6 +185,29 @@ mod tests {
         fn monotonic(&self) -> Duration {
             Duration::ZERO
         }
+    }
+
+    #[tokio::test]
+    async fn replies_that_do_not_get_through_hold_up_none_that_come_later() {
+        let directory = std::env::temp_dir().join(format!("plba-relay-starved-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&directory));
+        std::fs::create_dir_all(&directory).unwrap();
+        let store = OrderStore::open(&directory.join("orders.db")).unwrap();
+        let ledger: Arc<dyn SourceLedger> = Arc::new(FileLedger::in_memory(&FileLedgerSettings::default()));
+        let queue = InMemoryTaskQueue::with_ledger(MemorySettings::default(), Arc::new(Still), Arc::clone(&ledger));
+        let consumer = ConsumerId::new(Incarnation::of_this_process(7), "outbox");
+        let intake = Intake::new("outbox", Arc::new(queue.unwrap()), ledger, consumer);
+        let relay = OutboxRelay::new(store.outbox(), Arc::new(Bell::default()));
+        let catalogue = Arc::new(crate::domain::Catalogue::open("embedded:").unwrap());
+        let settings = Arc::new(crate::DeskOptions::for_samples().validate().unwrap());
+        let desk = crate::OrderDesk::new(catalogue, settings, store);
+        let waiting = 2 * BATCH + 1;
+        for mail in crate::samples::generate::order_mails(waiting, 1).unwrap() {
+            desk.process(&mail.unwrap().raw, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        }
+        relay.relay(&intake, 0).await.unwrap();
+        assert_eq!(relay.status().published, waiting as u64);
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[tokio::test]

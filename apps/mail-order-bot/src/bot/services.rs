@@ -13,7 +13,7 @@ use plba::tasks::ledger::SourceLedger;
 use plba::tasks::queue::TaskQueue;
 
 use super::relay::Bell;
-use super::settings::{BotConfig, DEFAULT_SOURCE, DEFAULT_STORE};
+use super::settings::BotConfig;
 use crate::OrderDesk;
 use crate::domain::Catalogue;
 use crate::samples;
@@ -47,16 +47,16 @@ impl OrderFile {
 }
 
 /// All services of the bot.
-pub fn definitions(config: &Arc<BotConfig>, state_dir: PathBuf) -> Vec<ServiceDefinition> {
+pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathBuf) -> Vec<ServiceDefinition> {
     let bell = Arc::new(Bell::default());
     vec![
         ready::<Bell>(bell),
         ready(Arc::new(OrderFile(path(&config.store)))),
-        blocking(config, |config| store(&config.store)),
+        blocking(config, |config| Ok(OrderStore::open(&path(&config.store))?)),
         blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
         blocking(config, |config| Ok(Maildir::create(path(&config.replies))?)),
         desk(config),
-        samples(config),
+        samples(config, with_samples),
         ledger(state_dir),
         queue(config),
         source(config),
@@ -84,16 +84,6 @@ where
     })
 }
 
-/// The default's directory is made, because the state directory may be another one. A configured one is not: it may be a
-/// disk that is not there yet.
-fn store(location: &Location) -> Result<OrderStore, BoxError> {
-    let path = path(location);
-    if let Some(directory) = path.parent().filter(|_| location.as_str() == DEFAULT_STORE) {
-        std::fs::create_dir_all(directory)?;
-    }
-    Ok(OrderStore::open(&path)?)
-}
-
 fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
     let config = Arc::clone(config);
     ServiceDefinition::new::<OrderDesk, _, _>(move |services| {
@@ -115,9 +105,9 @@ fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
 /// every service, and not when a command looks at the source.
 struct Samples;
 
-fn samples(config: &Arc<BotConfig>) -> ServiceDefinition {
-    blocking(config, |config| {
-        if config.source.as_str() == DEFAULT_SOURCE {
+fn samples(config: &Arc<BotConfig>, with_samples: bool) -> ServiceDefinition {
+    blocking(config, move |config| {
+        if with_samples {
             samples::fill(&path(&config.source))?;
         }
         Ok(Samples)

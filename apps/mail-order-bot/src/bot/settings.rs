@@ -1,17 +1,18 @@
 //! The section `[mail_order_bot]`: what an operator may set, each value with its default. What a value does in detail is
 //! told where it is used.
 
+use std::path::Path;
+
 use plba::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::desk::DeskOptions;
 
-/// Where the embedded default takes orders from.
-pub const DEFAULT_SOURCE: &str = "maildir:var/inbox";
-
-/// Where the embedded default stores orders.
-pub const DEFAULT_STORE: &str = "sqlite:var/orders.db";
+/// Where the embedded default keeps what it has, each in the state directory.
+const SOURCE: &str = "maildir:var/inbox";
+const STORE: &str = "sqlite:var/orders.db";
+const REPLIES: &str = "maildir:var/outbox";
 
 /// Settings of the bot.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -19,14 +20,15 @@ pub const DEFAULT_STORE: &str = "sqlite:var/orders.db";
 pub struct BotConfig {
     /// Where orders come from: `maildir:PATH`, `imap://USER@HOST/FOLDER` or `imaps://USER@HOST/FOLDER`, each with options
     /// after a `?`, such as `since=now|unseen|all|DATE`, `interval=30s`, `password_file=FILE`, `ca=FILE`.
+    /// The default lies in the state directory, wherever that is, and is filled with sample orders.
     pub source: Location,
     /// The mailbox's password; better given by the environment, or as `password_file` in `source`, than in a file.
     pub password: Option<Secret>,
     /// Where tasks wait: `memory:`, with options such as `capacity=10000`.
     pub queue: Location,
-    /// Where orders are stored: `sqlite:PATH`.
+    /// Where orders are stored: `sqlite:PATH`. The default lies in the state directory.
     pub store: Location,
-    /// Where replies go: `maildir:PATH`.
+    /// Where replies go: `maildir:PATH`. The default lies in the state directory.
     pub replies: Location,
     /// How many orders are worked on at a time, 1 to 256.
     pub workers: u32,
@@ -43,11 +45,11 @@ pub struct BotConfig {
 impl Default for BotConfig {
     fn default() -> Self {
         Self {
-            source: Location::from(DEFAULT_SOURCE),
+            source: Location::from(SOURCE),
             password: None,
             queue: Location::from("memory:"),
-            store: Location::from(DEFAULT_STORE),
-            replies: Location::from("maildir:var/outbox"),
+            store: Location::from(STORE),
+            replies: Location::from(REPLIES),
             workers: 4,
             timeout: TimeSpan::seconds(60),
             attempts: 10,
@@ -95,6 +97,29 @@ impl ConfigSection for BotConfig {
 }
 
 impl BotConfig {
+    /// Whether orders come from the embedded default's inbox.
+    pub fn has_default_source(&self) -> bool {
+        self.source.as_str() == SOURCE
+    }
+
+    /// These settings with what was left at its default in this state directory, so that two bots with a state directory
+    /// each share nothing.
+    #[must_use]
+    pub fn placed_in(&self, state_dir: &Path) -> Self {
+        let placed = |location: &Location, default: &str| match default.split_once(":var/") {
+            Some((scheme, name)) if location.as_str() == default => {
+                Location::from(format!("{scheme}:{}", state_dir.join(name).display()).as_str())
+            }
+            _ => location.clone(),
+        };
+        Self {
+            source: placed(&self.source, SOURCE),
+            store: placed(&self.store, STORE),
+            replies: placed(&self.replies, REPLIES),
+            ..self.clone()
+        }
+    }
+
     fn validate_source(&self, faults: &mut Faults) {
         match self.source.as_str().parse::<plba::mail::Location>() {
             Err(error) => faults.report("source", error.to_string()),
@@ -145,5 +170,18 @@ mod tests {
             };
             assert_eq!(faults(config), [wrong], "{queue} {catalogue}");
         }
+    }
+
+    #[test]
+    fn defaults_follow_the_state_directory_and_what_was_set_stays() {
+        let config = BotConfig {
+            replies: Location::from("maildir:/srv/replies"),
+            ..BotConfig::default()
+        };
+        let placed = config.placed_in(Path::new("/var/lib/bot"));
+        assert_eq!(placed.source.as_str(), "maildir:/var/lib/bot/inbox");
+        assert_eq!(placed.store.as_str(), "sqlite:/var/lib/bot/orders.db");
+        assert_eq!(placed.replies.as_str(), "maildir:/srv/replies");
+        assert_eq!(config.placed_in(Path::new("var")).source, config.source);
     }
 }

@@ -304,7 +304,7 @@ fn a_crash_after_the_commit_neither_loses_nor_doubles_anything() {
     let row = again.store().outbox().get(&id).unwrap().unwrap();
     assert_eq!(outbox.deliver(row.id.as_str(), &row.message).unwrap(), Delivered::Now);
     // It died again, between handing over and marking.
-    let row = again.store().outbox().pending(10).unwrap().remove(0);
+    let row = again.store().outbox().pending(0, 10).unwrap().remove(0);
     assert_eq!(
         outbox.deliver(row.id.as_str(), &row.message).unwrap(),
         Delivered::AlreadyThere

@@ -59,6 +59,8 @@ impl fmt::Display for OutboxId {
 pub struct OutboxRow {
     /// Its identity.
     pub id: OutboxId,
+    /// Its place in the order of writing, from 1.
+    pub seq: i64,
     /// The order it answers, if the message was one.
     pub order_id: Option<OrderId>,
     /// The address it goes to.
@@ -91,17 +93,18 @@ impl Outbox {
         Self { writer, reads }
     }
 
-    /// The oldest replies that wait, at most `limit` (and at most [`MAX_PENDING`]).
+    /// Replies that wait, the oldest first, at most `limit` (and at most [`MAX_PENDING`]) of those whose place is behind
+    /// `after`: 0, or the last place of the page before.
     ///
     /// # Errors
     /// [`StoreError`] of the database.
-    pub fn pending(&self, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    pub fn pending(&self, after: i64, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         self.reads.with(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {} FROM outbox WHERE sent_at IS NULL ORDER BY seq LIMIT ?1",
+                "SELECT {} FROM outbox WHERE sent_at IS NULL AND seq > ?1 ORDER BY seq LIMIT ?2",
                 rows::OUTBOX_COLUMNS
             ))?;
-            let mut found = statement.query([limit.min(MAX_PENDING) as i64])?;
+            let mut found = statement.query([after, limit.min(MAX_PENDING) as i64])?;
             let mut pending = Vec::new();
             while let Some(row) = found.next()? {
                 pending.push(rows::outbox(row)?);

@@ -10,7 +10,7 @@ use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, Orde
 pub(super) const ORDER_COLUMNS: &str = "id, status, customer_id, customer_name, customer_address, message_id, subject, \
      received_at, total, currency, possible_duplicate_of, notes, reply_withheld";
 
-pub(super) const OUTBOX_COLUMNS: &str = "id, order_id, recipient, message, created_at, sent_at, traceparent";
+pub(super) const OUTBOX_COLUMNS: &str = "id, order_id, recipient, message, created_at, sent_at, traceparent, seq";
 
 /// An order without its lines, from a row of `ORDER_COLUMNS`.
 pub(super) fn order(row: &Row<'_>) -> Result<Order, StoreError> {
@@ -97,6 +97,7 @@ pub(super) fn outbox(row: &Row<'_>) -> Result<OutboxRow, StoreError> {
         .map(|sent| at("sent_at", sent))
         .transpose()?;
     Ok(OutboxRow {
+        seq: row.get(7)?,
         order_id: row.get::<_, Option<i64>>(1)?.map(OrderId),
         recipient: row.get(2)?,
         message: row.get(3)?,

@@ -89,7 +89,7 @@ fn an_order_comes_back_as_it_was_stored() {
     assert_eq!(store.reads().order(stored.id).unwrap().unwrap(), stored);
     assert_eq!(store.reads().order(OrderId(99)).unwrap(), None);
     assert_eq!(stored.lines.len(), 2);
-    let pending = store.outbox().pending(10).unwrap();
+    let pending = store.outbox().pending(0, 10).unwrap();
     assert_eq!(
         (pending.len(), pending[0].message.as_slice(), pending[0].order_id),
         (1, &b"reply"[..], Some(stored.id))
@@ -119,7 +119,7 @@ fn a_message_is_recorded_once_however_many_deliver_it_at_once() {
     });
     assert_eq!(new, 1);
     assert_eq!(store.reads().orders(&OrderFilter::default()).unwrap().len(), 1);
-    assert_eq!(store.outbox().pending(10).unwrap().len(), 1);
+    assert_eq!(store.outbox().pending(0, 10).unwrap().len(), 1);
 
     let known = store.known(&message("m1", NOW).key).unwrap().unwrap();
     let reply = known.pending_reply.unwrap();
@@ -134,7 +134,7 @@ fn a_message_is_recorded_once_however_many_deliver_it_at_once() {
         store.known(&message("m1", NOW).key).unwrap().unwrap().pending_reply,
         None
     );
-    assert!(store.outbox().pending(10).unwrap().is_empty());
+    assert!(store.outbox().pending(0, 10).unwrap().is_empty());
     let stranger = OutboxId::parse(&"0".repeat(32)).unwrap();
     assert!(!store.outbox().mark_sent(&stranger, at(NOW)).unwrap());
 }
@@ -329,7 +329,7 @@ fn a_store_of_the_first_version_becomes_current_with_what_it_holds() {
         OrderReads::open(&path),
         Err(StoreError::Older { found: 1, .. })
     ));
-    let pending = OrderStore::open(&path).unwrap().outbox().pending(10).unwrap();
+    let pending = OrderStore::open(&path).unwrap().outbox().pending(0, 10).unwrap();
     assert_eq!((pending.len(), &pending[0].traceparent), (1, &None));
 }
 
