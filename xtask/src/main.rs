@@ -7,6 +7,7 @@ mod cargo;
 mod servers;
 mod test;
 mod tidy;
+mod torture;
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -19,6 +20,8 @@ usage: cargo xtask <command>
                           run all tests, after installing the servers that they need
   tidy                    check the rules of the house that a compiler doesn't
   bench [NAME…] [--json]  run the benches, all or those named
+  torture [--signals N] [--seed S]
+                          end processes at random moments, N of them, and check how they end
   up [DIRECTORY]          start the development servers, with the files of DIRECTORY as mail, until Ctrl-C
 ";
 
@@ -60,6 +63,7 @@ fn run(arguments: &[String]) -> Outcome {
             [extra, ..] => Err(Stop::Usage(format!("`tidy` takes no `{extra}`"))),
         },
         "bench" => bench::run(rest),
+        "torture" => torture::run(rest),
         "up" => up(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
@@ -87,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_command_line_without_sense_is_a_matter_of_usage() {
-        for line in ["", "tests", "tidy now", "up a b", "bench --fast"] {
+        for line in ["", "tests", "tidy now", "up a b", "bench --fast", "torture 9"] {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             assert!(matches!(run(&arguments), Err(Stop::Usage(_))), "{line}");
         }

@@ -112,11 +112,16 @@ impl Drop for Home {
     }
 }
 
-/// Cargo builds examples together with the tests, one directory beside them.
-fn executable(example: &str) -> PathBuf {
+/// Where the executable of an application lies, which cargo need not have built.
+pub(crate) fn application(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let profile = own.ancestors().nth(2).unwrap();
-    let path = profile.join("examples").join(example);
+    own.ancestors().nth(2).unwrap().join(name)
+}
+
+/// Cargo builds examples together with the tests, one directory beside them. What is no example is an application.
+fn executable(example: &str) -> PathBuf {
+    let path = Some(application("examples").join(example)).filter(|path| path.exists());
+    let path = path.unwrap_or_else(|| application(example));
     assert!(
         path.exists(),
         "no {}; build it with `cargo build --examples`",
@@ -134,6 +139,11 @@ pub(crate) struct Application {
 }
 
 impl Application {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
@@ -259,7 +269,7 @@ pub(crate) fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
 }
 
 /// Waits on a process outside, which no paused clock reaches.
-fn pause(span: Duration) {
+pub(crate) fn pause(span: Duration) {
     let (_never, waiting) = std::sync::mpsc::channel::<()>();
     let _ = waiting.recv_timeout(span);
 }

@@ -7,3 +7,4 @@ mod dead_letters;
 mod faults;
 mod pulse;
 mod stops;
+mod torture;
