@@ -8,9 +8,10 @@
 //! | configuration | [`config`], [`platform`] |
 //! | logging | [`logging`] |
 //! | health, traces, services | [`health`], [`trace`], [`services`] |
-//! | control plane | [`control`], [`views`], [`audit`], [`token`] |
+//! | control plane | [`control`], [`views`], [`actions`], [`audit`], [`token`] |
 //! | time | [`clock`] |
 
+pub mod actions;
 pub mod audit;
 pub mod blueprint;
 pub mod clock;

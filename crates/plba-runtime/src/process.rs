@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::clock::Clock;
-use plba_contracts::control::{ControlTransport, TransportSettings};
+use plba_contracts::control::{ControlTransport, Endpoint, TransportSettings};
 use plba_contracts::stop::{StopHandle, StopPhase};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::TARGET;
+use crate::actions;
 use crate::audit::AuditLog;
 use crate::blueprint::AssembledModule;
 use crate::config::ConfigurationManager;
@@ -32,6 +33,12 @@ use crate::views;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 const CLOSE_LEAST: Duration = Duration::from_millis(100);
 const CLOSE_SHARE: Duration = Duration::from_secs(1);
+
+/// The platform's own views and actions.
+fn own(facts: views::Facts) -> Vec<Endpoint> {
+    let actions = actions::endpoints(Some(&facts.supervisor));
+    views::own(facts).into_iter().chain(actions).collect()
+}
 
 /// How a start ended.
 pub(crate) enum Started {
@@ -90,7 +97,7 @@ impl Process {
             audit,
             live: views::live(supervisor.clone(), stall_limit),
             usable: views::usable(health.clone()),
-            own: views::own(views::Facts {
+            own: own(views::Facts {
                 application: application.to_owned(),
                 started: clock.now(),
                 clock: Arc::clone(&clock),

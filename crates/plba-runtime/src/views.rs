@@ -1,4 +1,4 @@
-//! The platform's own views and actions: status, workers, health, traces, configuration. All answer from memory.
+//! The platform's own views: status, workers, events, health, traces, configuration. All answer from memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::config::ConfigurationManager;
 use crate::control::{Lifecycle, Verdict};
 use crate::health::{HealthRegistry, HealthReport, WorkerHealth};
-use crate::supervisor::{WorkerSupervisor, WorkerView};
+use crate::supervisor::{RecordedEvent, WorkerSupervisor, WorkerView};
 use crate::trace::TraceService;
 
 /// The most spans or events that one answer gives.
@@ -73,7 +73,7 @@ pub struct Status {
     pub spans_lost: u64,
 }
 
-/// The platform's own endpoints.
+/// The platform's own views.
 pub fn own(facts: Facts) -> Vec<Endpoint> {
     let facts = Arc::new(facts);
     vec![
@@ -89,6 +89,13 @@ pub fn own(facts: Facts) -> Vec<Endpoint> {
             "Lists the workers and what each does.",
             |facts, _| Ok(facts.workers()),
         ),
+        view(
+            &facts,
+            "events",
+            "Lists what the supervisor saw and did, the newest first.",
+            |facts, parameters| facts.events(&parameters),
+        )
+        .parameter("limit", "how many at most, up to 1000; 100 when left out"),
         view(
             &facts,
             "health",
@@ -152,6 +159,14 @@ impl Facts {
 
     fn workers(&self) -> Vec<WorkerView> {
         self.supervisor.snapshot()
+    }
+
+    fn events(&self, parameters: &Parameters) -> Result<Vec<RecordedEvent>, ControlError> {
+        let limit = limit(parameters, 100)?;
+        let mut events = self.supervisor.events().history();
+        events.reverse();
+        events.truncate(limit);
+        Ok(events)
     }
 
     fn health(&self) -> HealthReport {

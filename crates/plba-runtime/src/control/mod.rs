@@ -75,7 +75,8 @@ pub struct ControlParts {
     pub live: Box<Verdict>,
     /// Whether every critical part is usable.
     pub usable: Box<Verdict>,
-    /// The platform's own views and actions; they answer from memory, on the control plane's thread.
+    /// The platform's own views and actions, answered on the control plane's thread: views from memory, actions with a
+    /// deadline of their own.
     pub own: Vec<Endpoint>,
 }
 
@@ -122,6 +123,16 @@ impl ControlPlane {
 
     fn contributed(&self) -> Arc<Contributed> {
         Arc::clone(&self.shared.contributed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Carries out an action and records it, refused and failed ones too.
+    async fn act(&self, name: &str, caller: &Caller, parameters: Parameters) -> Answer {
+        let recorded = parameters.clone();
+        let answer = self.answer(name, true, caller, parameters).await;
+        let at = self.shared.clock.now();
+        let failed = answer.as_ref().err();
+        self.shared.audit.record(at, caller, name, &recorded, failed);
+        answer
     }
 
     async fn answer(&self, name: &str, changes: bool, caller: &Caller, parameters: Parameters) -> Answer {
@@ -255,18 +266,14 @@ impl ControlSurface for ControlPlane {
     }
 
     async fn call(&self, caller: &Caller, name: &str, changes: bool, parameters: Parameters) -> Answer {
-        let recorded = changes.then(|| parameters.clone());
-        let answer = self.answer(name, changes, caller, parameters).await;
-        if let Some(parameters) = recorded {
-            self.shared.audit.record(
-                self.shared.clock.now(),
-                caller,
-                name,
-                &parameters,
-                answer.as_ref().err(),
-            );
+        if !changes {
+            return self.answer(name, changes, caller, parameters).await;
         }
-        answer
+        // On a task of its own: an action whose caller goes away meanwhile is recorded all the same.
+        let (plane, caller, name) = (self.clone(), caller.clone(), name.to_owned());
+        let acting = tokio::spawn(async move { plane.act(&name, &caller, parameters).await });
+        let broken = |error: tokio::task::JoinError| Err(ControlError::Failed(error.into()));
+        acting.await.unwrap_or_else(broken)
     }
 }
 

@@ -37,6 +37,12 @@ pub(crate) enum Command {
     Status,
     /// Lists the workers of the running process.
     Workers,
+    /// Lists what the supervisor of the running process saw and did, the newest first.
+    Events {
+        /// How many at most.
+        #[arg(long)]
+        limit: Option<u32>,
+    },
     /// Tells how every part of the running process is.
     Health,
     /// Lists the latest finished spans of the running process.

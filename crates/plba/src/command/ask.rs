@@ -10,6 +10,7 @@ use plba_contracts::clock::Clock;
 use plba_contracts::control::{Caller, Endpoint, ParameterKind, Parameters, Role};
 use plba_contracts::services::ServiceDefinition;
 use plba_contracts::trace::TraceFactory;
+use plba_runtime::actions;
 use plba_runtime::audit::AuditLog;
 use plba_runtime::blueprint::{Blueprint, Launch};
 use plba_runtime::clock::SystemClock;
@@ -37,35 +38,48 @@ pub(super) fn running(launch: &Launch, view: &str, json: bool) -> Result<(), Fai
 /// Asks for finished spans.
 pub(super) fn traces(launch: &Launch, trace: Option<String>, limit: Option<u32>, json: bool) -> Result<(), Failure> {
     let trace = trace.map(|trace| ("trace".to_owned(), json!(trace)));
-    let limit = limit.map(|limit| ("limit".to_owned(), json!(limit.to_string())));
-    ask_running(launch, "traces", trace.into_iter().chain(limit).collect(), json)
+    ask_running(
+        launch,
+        "traces",
+        trace.into_iter().chain(limited(limit)).collect(),
+        json,
+    )
+}
+
+/// Asks for what the supervisor saw and did.
+pub(super) fn events(launch: &Launch, limit: Option<u32>, json: bool) -> Result<(), Failure> {
+    ask_running(launch, "events", limited(limit).collect(), json)
+}
+
+fn limited(limit: Option<u32>) -> impl Iterator<Item = (String, Value)> {
+    limit
+        .map(|limit| ("limit".to_owned(), json!(limit.to_string())))
+        .into_iter()
 }
 
 fn ask_running(launch: &Launch, view: &str, parameters: Parameters, json: bool) -> Result<(), Failure> {
     let platform = draw(launch)?.platform;
-    let directory = platform.state_dir.as_path();
-    let Some(owner) = StateDirectory::owner(directory) else {
-        let name = &launch.application;
-        let message = format!(
-            "{name} does not run in the state directory {}; start it with `{name}`",
-            directory.display()
-        );
-        return Err(Failure::new(message));
-    };
+    let owner = StateDirectory::owner(platform.state_dir.as_path());
+    let owner = owner.ok_or_else(|| not_running(&launch.application, &platform))?;
     print::answer(&remote(&platform, owner, view, false, parameters)?, json);
     Ok(())
 }
 
-/// Asks a view or an action that a module contributes: `dead retry 7` asks `dead.retry`.
+fn not_running(name: &str, platform: &PlatformConfig) -> Failure {
+    let directory = platform.state_dir.as_path().display();
+    Failure::new(format!(
+        "{name} does not run in the state directory {directory}; start it with `{name}`"
+    ))
+}
+
+/// Asks a view or an action that a module contributes: `dead retry 7` asks `dead.retry`. The platform's own actions are
+/// asked the same way, but of a running process only.
 pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Result<(), Failure> {
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let Common { launch, words, json } = common(launch, words, json)?;
     let blueprint = draw(&launch)?;
-    let endpoints: Vec<&Endpoint> = blueprint
-        .modules
-        .iter()
-        .flat_map(|module| &module.parts.endpoints)
-        .collect();
+    let own = actions::endpoints(None);
+    let endpoints: Vec<&Endpoint> = own.iter().chain(contributions(&blueprint)).collect();
     let (endpoint, rest) = find(&endpoints, &words).ok_or_else(|| unknown(&launch.application, &words, &endpoints))?;
     let endpoint = endpoint.clone();
     if rest.iter().any(|word| word == "--help" || word == "-h") {
@@ -76,13 +90,20 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
     let platform = Arc::clone(&blueprint.platform);
     let value = match StateDirectory::owner(platform.state_dir.as_path()) {
         Some(owner) => remote(&platform, owner, endpoint.name, endpoint.changes, parameters)?,
+        None if own.iter().any(|own| own.name == endpoint.name) => {
+            return Err(not_running(&launch.application, &platform));
+        }
         None => local(&launch, blueprint, &endpoint, parameters)?,
     };
     print::answer(&value, json);
     Ok(())
 }
 
-/// Lists what modules contribute, below the help on the platform's own commands.
+fn contributions(blueprint: &Blueprint) -> impl Iterator<Item = &Endpoint> {
+    blueprint.modules.iter().flat_map(|module| &module.parts.endpoints)
+}
+
+/// Lists the platform's actions and what modules contribute, below the help on the platform's own commands.
 pub(super) fn list_contributed(app: &App) {
     let sources = ConfigurationSources::default();
     let launch = Launch {
@@ -90,12 +111,13 @@ pub(super) fn list_contributed(app: &App) {
         modules: app.modules.clone(),
         sources,
     };
+    let own = actions::endpoints(None);
+    print::text(&format!(
+        "\nActions on the running process:\n{}",
+        listing(&own.iter().collect::<Vec<_>>())
+    ));
     let Ok(blueprint) = draw(&launch) else { return };
-    let endpoints: Vec<&Endpoint> = blueprint
-        .modules
-        .iter()
-        .flat_map(|module| &module.parts.endpoints)
-        .collect();
+    let endpoints: Vec<&Endpoint> = contributions(&blueprint).collect();
     if !endpoints.is_empty() {
         print::text(&format!("\nCommands of {}:\n{}", app.name, listing(&endpoints)));
     }

@@ -5,6 +5,7 @@
 mod application;
 mod dead_letters;
 mod faults;
+mod operators;
 mod pulse;
 mod stops;
 mod torture;
