@@ -8,6 +8,7 @@
 //! | the unit of work and supervision | [`worker`], [`stop`] |
 //! | configuration | [`config`], [`secret`] |
 //! | health | [`health`] |
+//! | the right to act alone | [`lease`] |
 //! | traces | [`trace`] |
 //! | views, actions and transports of the control plane | [`control`] |
 //! | typed services | [`services`] |
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod lease;
 pub mod secret;
 pub mod section;
 pub mod services;

@@ -131,6 +131,22 @@ impl Services {
         self.resolve(ServiceKey::named::<T>(name)).await
     }
 
+    /// The same services and, before them, this one, which is asked for by its type.
+    ///
+    /// For what belongs to one worker's instance and not to the process.
+    #[must_use]
+    pub fn with<T: ?Sized + Send + Sync + 'static>(&self, service: Arc<T>) -> Self {
+        let source = WithOne {
+            key: ServiceKey::of::<T>(),
+            service: Arc::new(service),
+            others: Arc::clone(&self.source),
+        };
+        Self {
+            source: Arc::new(source),
+            path: Arc::clone(&self.path),
+        }
+    }
+
     async fn resolve<T: ?Sized + Send + Sync + 'static>(&self, key: ServiceKey) -> Result<Arc<T>, ServiceError> {
         let erased = self.source.resolve(&key, &self.path).await?;
         match erased.downcast_ref::<Arc<T>>() {
@@ -141,6 +157,23 @@ impl Services {
                 asked_by: "a source that holds another type under this key".into(),
             }),
         }
+    }
+}
+
+/// A source with one service before those of another.
+struct WithOne {
+    key: ServiceKey,
+    service: ErasedService,
+    others: Arc<dyn ServiceSource>,
+}
+
+#[async_trait]
+impl ServiceSource for WithOne {
+    async fn resolve(&self, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
+        if *key == self.key {
+            return Ok(Arc::clone(&self.service));
+        }
+        self.others.resolve(key, path).await
     }
 }
 
