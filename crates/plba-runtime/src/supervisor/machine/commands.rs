@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::graph;
+use super::planted::{Bug, planted};
 use super::protocol::{Answer, Change, Effect, Refusal, SlotKey, Spec, Ticket, WorkerId};
 use super::slot::{Slot, Then, Wish};
 use super::{DRAIN_WINDOW, MAX_SLOTS, Machine, Member, Phase};
@@ -109,7 +110,7 @@ impl Machine {
         let coming: Vec<SlotKey> = (before..slots).map(|slot| SlotKey { worker, slot }).collect();
         // Those that an earlier command lets drain are waited for as well.
         let mut going = self.slots_in(worker, |state| state != SlotState::Gone);
-        going.retain(|key| key.slot >= slots);
+        going.retain(|key| key.slot >= slots + u32::from(planted(Bug::LeakedSlotAfterScaleDown)));
         for &key in &coming {
             // A slot that was scaled away comes back without its past.
             if let Some(slot) = self.slot(key) {

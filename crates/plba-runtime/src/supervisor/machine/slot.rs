@@ -7,6 +7,7 @@ use std::time::Duration;
 use plba_contracts::worker::{Restart, RestartPolicy};
 
 use super::super::view::SlotState;
+use super::planted::{Bug, planted};
 use super::protocol::Ticket;
 
 /// What is to follow once a slot's attempt is over.
@@ -112,7 +113,7 @@ impl Slot {
         {
             past.ended.pop_front();
         }
-        if past.ended.len() > restart.intensity as usize {
+        if past.ended.len() > restart.intensity as usize + usize::from(planted(Bug::IntensityOffByOne)) {
             past.ended = VecDeque::new();
             return Verdict::GivenUp;
         }
@@ -120,7 +121,10 @@ impl Slot {
         if ran.is_some_and(|ran| ran >= restart.within) {
             past.streak = 0;
         }
-        let factor = 1u32.checked_shl(past.streak).unwrap_or(u32::MAX);
+        let factor = match planted(Bug::BackOffOverflow) {
+            true => 1u32.wrapping_shl(past.streak),
+            false => 1u32.checked_shl(past.streak).unwrap_or(u32::MAX),
+        };
         past.streak = past.streak.saturating_add(1);
         let delay = restart.initial_delay.checked_mul(factor).unwrap_or(Duration::MAX);
         Verdict::Again(delay.min(restart.maximum_delay))

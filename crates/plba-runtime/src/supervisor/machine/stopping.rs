@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::planted::{Bug, planted};
 use super::protocol::{Answer, Attempt, Effect, Refusal, SlotKey, SlotStop, Ticket, WorkerId};
 use super::slot::Then;
-use super::{Machine, Phase, Settled};
+use super::{Machine, Member, Phase, Settled};
 use crate::supervisor::view::{SlotState, StopOutcome};
 
 /// A stop of the process.
@@ -167,7 +168,7 @@ impl Machine {
                 continue;
             };
             let blockers = member
-                .dependents
+                .stops_after()
                 .iter()
                 .filter(|&&dependent| self.is_on_its_way_out(dependent))
                 .count();
@@ -216,7 +217,7 @@ impl Machine {
             _ => return Vec::new(),
         }
         let mut free = Vec::new();
-        for dependency in member.after.clone() {
+        for dependency in member.stops_before().clone() {
             let turn = self
                 .members
                 .get_mut(&dependency)
@@ -237,6 +238,7 @@ impl Machine {
         let Some(slot) = self.slot(key) else { return };
         slot.then = then;
         match slot.state {
+            SlotState::Starting if planted(Bug::LostStopDuringStart) => {}
             SlotState::Starting | SlotState::Running => {
                 (slot.asked_at, slot.from, slot.end) = (now, now, end);
                 let attempt = Attempt {
@@ -253,6 +255,7 @@ impl Machine {
                 let timer = slot.timer.map_or(timer, |old| old.min(timer));
                 self.set_timer(key, Some(timer));
             }
+            SlotState::Abandoned if planted(Bug::DoubleStart) => self.rest(key, then, now),
             SlotState::Abandoned => self.settle(key, &Settled::Stuck),
             SlotState::Waiting | SlotState::BackingOff => self.rest(key, then, now),
             SlotState::Finished | SlotState::GivenUp | SlotState::Paused | SlotState::Stopped | SlotState::Gone => {
@@ -288,7 +291,10 @@ impl Machine {
                 key,
                 number: slot.attempt,
             },
-            slot.end,
+            match planted(Bug::BudgetWaitedTwice) {
+                true => slot.end + (slot.end - slot.from),
+                false => slot.end,
+            },
         );
         self.set_state(key, SlotState::Dropped, Some(end));
         self.effects.push(Effect::Drop { attempt });
@@ -405,6 +411,24 @@ impl Machine {
             }
         }
         levels
+    }
+}
+
+impl Member {
+    /// Those that have to be down before it is asked.
+    fn stops_after(&self) -> &Vec<WorkerId> {
+        match planted(Bug::WrongReverseOrder) {
+            true => &self.after,
+            false => &self.dependents,
+        }
+    }
+
+    /// Those that are asked once it is down.
+    fn stops_before(&self) -> &Vec<WorkerId> {
+        match planted(Bug::WrongReverseOrder) {
+            true => &self.dependents,
+            false => &self.after,
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Random schedules against the step machine: instances that are slow, fail, hang or don't let go, and commands in any
-//! order, with what must hold checked after each step. A failing seed is printed and can be run alone, step by step, with
-//! `PLBA_SIM_SEED`; `PLBA_SIM_SEEDS` says how many are run.
+//! order, with what must hold checked after each step. Here live the simulated world and how a step is taken in it; how
+//! many schedules are run, and what is told of them, lives in `runs`.
 
+mod bugs;
 mod cases;
 mod oracles;
+mod runs;
 mod schedule;
 
 use std::cmp::Reverse;
@@ -13,81 +15,10 @@ use std::time::Duration;
 
 use plba_contracts::worker::{Restart, RestartPolicy};
 
+use self::runs::Seen;
 use super::Machine;
 use super::protocol::{Answer, Attempt, Change, Effect, Event, Refusal, SlotKey, Spec, Ticket, WorkerId};
 use crate::supervisor::view::{AttemptEnd, SlotState, StopOutcome};
-
-/// How many seeds run where `PLBA_SIM_SEEDS` does not say otherwise.
-const SEEDS: u64 = 10_000;
-
-#[test]
-fn any_schedule_keeps_the_promises() {
-    let mut seen = Seen::default();
-    if let Ok(seed) = std::env::var("PLBA_SIM_SEED") {
-        return World::new(seed.parse().unwrap(), true).run(&mut seen);
-    }
-    let seeds = std::env::var("PLBA_SIM_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
-    for seed in 0..seeds {
-        let ran = std::panic::catch_unwind(|| {
-            let mut seen = Seen::default();
-            World::new(seed, false).run(&mut seen);
-            seen
-        });
-        match ran {
-            Ok(one) => seen.add(&one),
-            Err(panic) => {
-                eprintln!("the failing seed is {seed}; run it alone with PLBA_SIM_SEED={seed}");
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-    eprintln!("{seeds} seeds: {:?}", seen.0);
-    for branch in [
-        "GivenUp",
-        "Abandoned",
-        "Forced",
-        "Finished",
-        "Gone",
-        "Paused",
-        "Dropped",
-        "overtaken",
-        "failed",
-        "drained",
-    ] {
-        assert!(
-            seen.0.contains_key(branch),
-            "no schedule reached {branch}, so nothing is known about it"
-        );
-    }
-}
-
-#[test]
-fn the_same_seed_gives_the_same_schedule() {
-    let trace = |seed| {
-        let mut world = World::new(seed, false);
-        world.run(&mut Seen::default());
-        world.trace
-    };
-    for seed in 0..50 {
-        assert_eq!(trace(seed), trace(seed), "seed {seed}");
-    }
-}
-
-/// What was reached, and how often.
-#[derive(Default)]
-struct Seen(BTreeMap<String, u64>);
-
-impl Seen {
-    fn note(&mut self, what: impl Into<String>) {
-        *self.0.entry(what.into()).or_default() += 1;
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (what, count) in &other.0 {
-            *self.0.entry(what.clone()).or_default() += count;
-        }
-    }
-}
 
 /// What the oracles know of one definition.
 #[derive(Default)]
@@ -97,6 +28,8 @@ struct Known {
     /// The same as they were when it was defined: a name may pass to another worker later.
     linked: Option<Vec<WorkerId>>,
     restart: Restart,
+    /// Its attempts fail soon, one after the other.
+    loops: bool,
     /// The fewest slots wanted since it was defined, and those that were ready since.
     fewest: u32,
     ready: BTreeSet<u32>,
@@ -123,12 +56,16 @@ struct World {
     alive: BTreeMap<SlotKey, Instance>,
     given_up: BTreeSet<SlotKey>,
     ends: BTreeMap<SlotKey, Vec<Duration>>,
+    /// Pauses since the series began, and since when the attempt runs.
+    streak: BTreeMap<SlotKey, i32>,
+    running_since: BTreeMap<SlotKey, Duration>,
     state: BTreeMap<SlotKey, SlotState>,
     halted: bool,
     stop_by: Option<Duration>,
     stopped: bool,
-    verbose: bool,
-    trace: Vec<String>,
+    steps: u64,
+    /// What happened, line by line, where somebody wants to read it.
+    trace: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +75,7 @@ enum Report {
 }
 
 impl World {
-    fn new(seed: u64, verbose: bool) -> Self {
+    fn new(seed: u64, traced: bool) -> Self {
         Self {
             machine: Machine::new(seed),
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
@@ -153,12 +90,14 @@ impl World {
             alive: BTreeMap::new(),
             given_up: BTreeSet::new(),
             ends: BTreeMap::new(),
+            streak: BTreeMap::new(),
+            running_since: BTreeMap::new(),
             state: BTreeMap::new(),
             halted: false,
             stop_by: None,
             stopped: false,
-            verbose,
-            trace: Vec::new(),
+            steps: 0,
+            trace: traced.then(Vec::new),
         }
     }
 
@@ -231,14 +170,15 @@ impl World {
     }
 
     fn step(&mut self, event: Event, seen: &mut Seen) {
-        self.say(format!("{:?} {event:?}", self.now));
+        self.steps += 1;
+        self.say(|now| format!("{now:?} {event:?}"));
         let over = match &event {
             Event::Ended(attempt, _) => Some(*attempt),
             _ => None,
         };
         let effects = self.machine.step(event, self.now);
         for effect in effects {
-            self.say(format!("    {effect:?}"));
+            self.say(|_| format!("    {effect:?}"));
             // Timers that are due come before the report, and may still speak to the attempt.
             if matches!(effect, Effect::Ended { .. }) {
                 self.buried(over);
@@ -278,11 +218,10 @@ impl World {
         }
     }
 
-    fn say(&mut self, line: String) {
-        if self.verbose {
-            eprintln!("{line}");
+    fn say(&mut self, line: impl FnOnce(Duration) -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line(self.now));
         }
-        self.trace.push(line);
     }
 
     // === effects and oracles ===
@@ -308,6 +247,11 @@ impl World {
             Effect::State { key, state, until } => self.moved(key, state, until, seen),
             Effect::Ended { key, .. } => {
                 self.ends.entry(key).or_default().push(self.now);
+                let ran = self.running_since.remove(&key).map(|since| self.now - since);
+                let asked = self.state[&key] != SlotState::Running;
+                if !asked && ran.is_some_and(|ran| ran >= self.known[&key.worker].restart.within) {
+                    self.streak.remove(&key);
+                }
             }
             Effect::Answer { ticket, answer } => self.answered(ticket, &answer, seen),
         }

@@ -10,6 +10,7 @@ impl World {
             after: spec.after.clone(),
             linked: None,
             restart: spec.restart.clone(),
+            loops: self.random.u8(0..6) == 0,
             fewest: spec.slots,
             ready: BTreeSet::new(),
         };
@@ -39,6 +40,11 @@ impl World {
                 abandoned: false,
             },
         );
+        if known.loops {
+            let after = [0, 1, 50][self.random.usize(0..3)];
+            self.later(after, Report::Ready(attempt));
+            return self.later(after, Report::Ended(attempt, 3));
+        }
         match self.random.u8(0..20) {
             // Never ready: the start time-out has to end it.
             0 => {}
@@ -81,7 +87,7 @@ impl World {
     }
 
     pub(super) fn moved(&mut self, key: SlotKey, state: SlotState, until: Option<Duration>, seen: &mut Seen) {
-        seen.note(format!("{state:?}"));
+        seen.note(state.word());
         let restart = self.known[&key.worker].restart.clone();
         let within = |ends: &Vec<Duration>, now: Duration| ends.iter().filter(|at| now - **at < restart.within).count();
         let before = self.state.insert(key, state);
@@ -89,13 +95,11 @@ impl World {
         match state {
             SlotState::Running => {
                 self.known.get_mut(&key.worker).unwrap().ready.insert(key.slot);
+                self.running_since.insert(key, self.now);
             }
             SlotState::BackingOff => {
                 assert!(count <= restart.intensity as usize, "one attempt too many: {count}");
-                assert!(
-                    until.unwrap() <= self.now + restart.maximum_delay,
-                    "a pause beyond the limit"
-                );
+                self.pauses(key, until.unwrap() - self.now, &restart);
             }
             SlotState::GivenUp => {
                 let enough = count == restart.intensity as usize + 1 || restart.policy == RestartPolicy::Never;
@@ -118,12 +122,27 @@ impl World {
         }
     }
 
+    /// Pauses double from the first to the longest, give or take a fifth.
+    fn pauses(&mut self, key: SlotKey, pause: Duration, restart: &Restart) {
+        let streak = self.streak.entry(key).or_default();
+        let doubled = restart.initial_delay.as_secs_f64() * 2f64.powi(*streak);
+        *streak += 1;
+        let most = restart.maximum_delay.as_secs_f64();
+        let (pause, wanted) = (pause.as_secs_f64(), doubled.min(most));
+        assert!(pause <= most, "a pause of {pause} s, beyond the limit");
+        let fits = pause >= wanted * 0.79 && pause <= wanted * 1.21;
+        assert!(
+            fits,
+            "a pause of {pause} s where it is {wanted} s after {streak} attempts"
+        );
+    }
+
     pub(super) fn answered(&mut self, ticket: Ticket, answer: &Answer, seen: &mut Seen) {
         let kind = self.tickets.remove(&ticket);
         let kind = kind.unwrap_or_else(|| panic!("a second answer to ticket {ticket}"));
         match answer {
-            Answer::Overtaken => seen.note("overtaken"),
-            Answer::Failed(_) => seen.note("failed"),
+            Answer::Overtaken => seen.note("answer: overtaken"),
+            Answer::Failed(_) => seen.note("answer: failed"),
             Answer::Done | Answer::Refused(_) | Answer::Stopped(_) => {}
         }
         match (kind, answer) {
@@ -140,7 +159,11 @@ impl World {
                     );
                 }
                 for stop in report {
-                    seen.note(format!("{:?}", stop.how).to_lowercase());
+                    seen.note(match stop.how {
+                        StopOutcome::Drained => "stop: drained",
+                        StopOutcome::Forced => "stop: forced",
+                        StopOutcome::Abandoned => "stop: abandoned",
+                    });
                 }
             }
             (_, Answer::Stopped(_)) | ("stop", _) => panic!("the answer {answer:?} to {kind}"),
@@ -159,7 +182,6 @@ impl World {
     pub(super) fn forget(&mut self, which: impl Fn(SlotKey) -> bool) {
         self.given_up.retain(|key| !which(*key));
         self.ends.retain(|key, _| !which(*key));
+        self.streak.retain(|key, _| !which(*key));
     }
-
-    // === chance ===
 }

@@ -35,12 +35,16 @@ impl World {
             RestartPolicy::Never,
         ];
         let intensity = self.random.u32(0..6);
+        let seconds = |seconds| Duration::from_secs(seconds);
+        let (maximum_delay, within) = [(seconds(30), seconds(60)), (seconds(4), seconds(6))][self.random.usize(0..2)];
         Spec {
             name: format!("w{number}").into(),
             slots: self.random.u32(1..4),
             restart: Restart {
                 policy: policies[self.random.usize(0..4)],
+                maximum_delay,
                 intensity,
+                within,
                 ..Restart::default()
             },
             start_timeout: Duration::from_secs(10),
