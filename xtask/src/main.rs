@@ -5,6 +5,7 @@
 mod bench;
 mod cargo;
 mod servers;
+mod sim;
 mod test;
 mod tidy;
 mod torture;
@@ -22,6 +23,8 @@ usage: cargo xtask <command>
   bench [NAME…] [--json]  run the benches, all or those named
   torture [--signals N] [--seed S]
                           end processes at random moments, N of them, and check how they end
+  sim --seeds N | --seed S
+                          run random schedules against supervision: this many, or one told step by step
   up [DIRECTORY]          start the development servers, with the files of DIRECTORY as mail, until Ctrl-C
 ";
 
@@ -64,6 +67,7 @@ fn run(arguments: &[String]) -> Outcome {
         },
         "bench" => bench::run(rest),
         "torture" => torture::run(rest),
+        "sim" => sim::run(rest),
         "up" => up(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
