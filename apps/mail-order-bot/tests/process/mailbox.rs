@@ -80,20 +80,33 @@ async fn a_thousand_orders_are_stored_and_answered_once_each_though_the_bot_is_k
     let mut random = fastrand::Rng::with_seed(seed);
     for kill in 0..KILLS {
         let mut bot = start(&home, &settings);
-        // Each life gets somewhere into its share of what is left, so that every kill falls into the work; a few end
-        // before the first order, in the start itself.
-        let done = home.replies();
-        let target = done + random.usize(0..(ORDERS - done) / (KILLS - kill + 1));
-        bot.wait("a share of the replies", || home.replies() >= target);
-        pause(Duration::from_millis(random.u64(0..30)));
+        // Each life gets somewhere into its share of what is left, so that every kill falls into the work: the first ones
+        // while orders are stored, the others while replies are sent. Some end in the start itself.
+        let progress = || {
+            if kill < KILLS / 2 {
+                stored_while_running(&home).len()
+            } else {
+                home.replies()
+            }
+        };
+        let lives = if kill < KILLS / 2 { KILLS / 2 } else { KILLS };
+        let done = progress();
+        let target = done + random.usize(0..=(ORDERS - done) / (lives - kill + 1));
+        bot.wait("its share of the work", || progress() >= target);
+        pause(Duration::from_millis(random.u64(0..20)));
         let before = seen(&dovecot);
         let committed = stored_while_running(&home);
-        let early: Vec<_> = before.iter().filter(|id| !committed.contains(*id)).collect();
+        let early: Vec<_> = before.iter().filter(|id| !committed.contains(*id)).take(5).collect();
         assert!(
             early.is_empty(),
             "kill {kill}: \\Seen before their orders were committed: {early:?}"
         );
         bot.kill();
+        println!(
+            "life {kill}: {} stored, {} answered",
+            stored_while_running(&home).len(),
+            home.replies()
+        );
     }
     let left = ORDERS - home.replies();
     println!("after {KILLS} kills {left} of {ORDERS} were not answered yet");
