@@ -5,6 +5,7 @@
 //! |---|---|
 //! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
+//! | leases | [`lease`] (within one process) |
 //! | configuration | [`config`], [`platform`] |
 //! | logging | [`logging`] |
 //! | health, traces, services | [`health`], [`trace`], [`services`] |
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod lease;
 pub mod logging;
 pub mod manager;
 pub mod modules;

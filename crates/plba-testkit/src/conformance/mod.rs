@@ -6,6 +6,7 @@
     reason = "a broken promise ends its case with a panic, which is the report"
 )]
 
+pub mod lease;
 pub mod ledger;
 pub mod model;
 pub mod queue;

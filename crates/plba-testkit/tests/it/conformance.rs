@@ -1,15 +1,18 @@
-//! The reference implementations keep the promises of their ports: the queue in memory and the ledger on a file.
+//! The reference implementations keep the promises of their ports: the queue and the leases in memory, the ledger on a file.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use plba_contracts::lease::Lease;
+use plba_runtime::lease::InProcessLease;
 use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
-use plba_testkit::clock::TokioClock;
+use plba_testkit::clock::{ManualClock, TokioClock};
+use plba_testkit::conformance::lease::{LeaseUnderTest, Opening};
 use plba_testkit::conformance::ledger::LedgerUnderTest;
 use plba_testkit::conformance::queue::QueueUnderTest;
-use plba_testkit::conformance::{Time, ledger, model, queue};
+use plba_testkit::conformance::{Time, lease, ledger, model, queue};
 use plba_testkit::directory::Directory;
 
 fn settings() -> MemorySettings {
@@ -92,4 +95,21 @@ fn the_ledger_on_a_file_keeps_them_while_it_compacts_all_the_time() {
         ..FileLedgerSettings::default()
     };
     ledger::ledger(Time::Real, || async { on_file(settings()) });
+}
+
+#[test]
+fn the_leases_in_memory_keep_the_promises_of_leases() {
+    lease::lease(Time::Paused, || async {
+        let clock = Arc::new(ManualClock::new());
+        let store = InProcessLease::new(Arc::clone(&clock) as _);
+        let opening = move || {
+            let store: Arc<dyn Lease> = Arc::new(store.clone());
+            Box::pin(async { store }) as Opening
+        };
+        LeaseUnderTest {
+            clock,
+            open: Box::new(opening),
+            keep: Box::new(()),
+        }
+    });
 }
