@@ -43,9 +43,14 @@ impl ServiceKey {
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The path of a type says nothing to whoever runs the program.
+        let word = |char: char| char.is_alphanumeric() || char == '_' || char == ':';
+        for part in self.type_name.split_inclusive(|char| !word(char)) {
+            out.write_str(part.rsplit_once("::").map_or(part, |(_, name)| name))?;
+        }
         match &self.name {
-            Some(name) => write!(out, "{} named \"{name}\"", self.type_name),
-            None => out.write_str(self.type_name),
+            Some(name) => write!(out, " named \"{name}\""),
+            None => Ok(()),
         }
     }
 }
@@ -269,5 +274,23 @@ impl ServiceDefinition {
             None => Box::pin(async {}),
         }));
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_without_the_paths_of_its_types() {
+        assert_eq!(ServiceKey::of::<dyn ServiceSource>().to_string(), "dyn ServiceSource");
+        assert_eq!(
+            ServiceKey::of::<Option<Vec<String>>>().to_string(),
+            "Option<Vec<String>>"
+        );
+        assert_eq!(
+            ServiceKey::named::<Services>("spare").to_string(),
+            "Services named \"spare\""
+        );
     }
 }

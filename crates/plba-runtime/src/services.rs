@@ -326,7 +326,7 @@ mod tests {
     async fn a_missing_service_names_who_asked() {
         let error = container(vec![high()]).build_all().await.unwrap_err().to_string();
         assert!(
-            error.contains("no service") && error.contains("::Low") && error.contains("::High asks"),
+            error.contains("no service") && error.contains("Low") && error.contains("High asks"),
             "{error}"
         );
     }
@@ -339,7 +339,7 @@ mod tests {
         });
         let error = container(vec![high(), low]).build_all().await.unwrap_err().to_string();
         assert!(
-            error.contains("High -> ") && error.matches("::High").count() == 2,
+            error.contains("High -> ") && error.matches("High").count() == 2,
             "{error}"
         );
     }
@@ -349,7 +349,7 @@ mod tests {
         let low = ServiceDefinition::new::<Low, _, _>(|_| async { panic!("no disk") });
         let error = container(vec![high(), low]).build_all().await.unwrap_err().to_string();
         assert!(
-            error.contains("::Low could not be built") && error.contains("no disk"),
+            error.contains("Low could not be built") && error.contains("no disk"),
             "{error}"
         );
     }
