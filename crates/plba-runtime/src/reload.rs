@@ -1,5 +1,6 @@
 //! A reload, as SIGHUP asks for it: the new configuration is read and validated whole, every module whose table changed is
-//! assembled anew, and only when all of that went well does anything running change.
+//! assembled anew, and only when all of that went well does anything running change. Parts that can't be built then make
+//! way for those that ran before, and the configuration that runs stays the one that is shown.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
