@@ -262,11 +262,16 @@ pub struct Restart {
     pub initial_delay: Duration,
     /// The pause doubles with each restart, up to this. Default: 30 s.
     pub maximum_delay: Duration,
-    /// How many ended attempts within [`within`](Self::within) are put up with; one more and the worker is given up.
-    /// Default: 5.
+    /// How many ended attempts are put up with: one more and the worker is given up. The count decays, so that it is
+    /// [`within`](Self::within) which says how soon they may follow each other. Default: 5.
     pub intensity: u32,
-    /// The span over which ended attempts are counted. Default: 60 s.
+    /// In what time half of the count of ended attempts is forgotten. An attempt that ran this long also starts a new
+    /// series of pauses. Default: 60 s.
     pub within: Duration,
+    /// After what time a worker that was given up is tried again, its failures forgiven. Default: never, it waits for an
+    /// operator or a reload. Has no meaning with [`RestartPolicy::Never`].
+    #[serde(default)]
+    pub cool_down: Option<Duration>,
 }
 
 impl Default for Restart {
@@ -277,6 +282,7 @@ impl Default for Restart {
             maximum_delay: Duration::from_secs(30),
             intensity: 5,
             within: Duration::from_secs(60),
+            cool_down: None,
         }
     }
 }

@@ -15,6 +15,7 @@
 //!                                          │                            Dropped ──100 %──► Abandoned
 //!                                          ▼                               │ Ended             │ Ended
 //!                                  Finished, GivenUp                       └──► what `Then` says ◄┘
+//!                                             │ cool-down, if any: Waiting
 //! ```
 
 mod commands;
@@ -29,6 +30,8 @@ mod stopping;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+
+use plba_contracts::worker::RestartPolicy;
 
 use self::planted::{Bug, planted};
 use self::protocol::{Answer, Attempt, Effect, Event, Refusal, SlotFailure, SlotKey, Spec, Ticket, WorkerId};
@@ -169,6 +172,7 @@ impl Machine {
             match self.slot(key).map(|slot| slot.state) {
                 Some(SlotState::Starting) => self.start_timed_out(key, now),
                 Some(SlotState::BackingOff) => self.begin_or_wait(key, now),
+                Some(SlotState::GivenUp) => self.cooled_down(key, now),
                 Some(SlotState::Stopping) => self.force(key),
                 Some(SlotState::Forced) => self.drop_attempt(key),
                 Some(SlotState::Dropped) => self.abandon(key, now),
@@ -237,7 +241,13 @@ impl Machine {
         };
         match verdict {
             Verdict::Finished => self.set_state(key, SlotState::Finished, None),
-            Verdict::GivenUp => self.set_state(key, SlotState::GivenUp, None),
+            Verdict::GivenUp => {
+                let again = restart
+                    .cool_down
+                    .filter(|_| starting && restart.policy != RestartPolicy::Never);
+                let until = again.map(|pause| now.saturating_add(pause));
+                self.set_state(key, SlotState::GivenUp, until);
+            }
             Verdict::Again(pause) => {
                 let spread = pause.as_secs_f64() * (0.8 + 0.4 * self.random.f64());
                 let pause = Duration::try_from_secs_f64(spread).unwrap_or(Duration::MAX);
@@ -253,6 +263,17 @@ impl Machine {
         } else {
             self.settle(key, &Settled::Up);
             self.mark_ready(key, now);
+        }
+    }
+
+    /// Long enough ago that it was given up: it is tried again, or rests if that is wanted by now.
+    fn cooled_down(&mut self, key: SlotKey, now: Duration) {
+        if let Some(slot) = self.slot(key) {
+            slot.forgive();
+        }
+        match self.members.get(&key.worker).is_some_and(|member| member.paused) {
+            true => self.set_state(key, SlotState::Paused, None),
+            false => self.begin_or_wait(key, now),
         }
     }
 

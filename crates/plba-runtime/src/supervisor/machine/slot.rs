@@ -1,7 +1,6 @@
 //! One slot: where it is, what is to follow, and what its past attempts mean for the next. Transitions are made by the
 //! machine alone.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use plba_contracts::worker::{Restart, RestartPolicy};
@@ -57,7 +56,9 @@ pub(crate) struct Slot {
 /// What is remembered of ended attempts.
 #[derive(Debug, Default)]
 struct Past {
-    ended: VecDeque<Duration>,
+    /// How many attempts have ended, those of long ago less and less.
+    count: f64,
+    counted_at: Duration,
     streak: u32,
 }
 
@@ -105,16 +106,9 @@ impl Slot {
             return if failed { Verdict::GivenUp } else { Verdict::Finished };
         }
         let past = &mut self.past;
-        past.ended.push_back(now);
-        while past
-            .ended
-            .front()
-            .is_some_and(|&ended| now.saturating_sub(ended) >= restart.within)
-        {
-            past.ended.pop_front();
-        }
-        if past.ended.len() > restart.intensity as usize + usize::from(planted(Bug::IntensityOffByOne)) {
-            past.ended = VecDeque::new();
+        past.count_one(restart.within, now);
+        if past.count > f64::from(restart.intensity) + f64::from(u8::from(planted(Bug::IntensityOffByOne))) {
+            *past = Past::default();
             return Verdict::GivenUp;
         }
         // An attempt that ran as long as failures are remembered starts a new series of pauses.
@@ -131,6 +125,17 @@ impl Slot {
     }
 }
 
+impl Past {
+    /// One more; of those before, half is forgotten in each span.
+    fn count_one(&mut self, half_life: Duration, now: Duration) {
+        let passed = now.saturating_sub(self.counted_at);
+        // No span at all is infinitely many of them, or none where no time has passed either.
+        let spans = passed.as_secs_f64() / half_life.as_secs_f64();
+        let left = if spans.is_nan() { 1.0 } else { (-spans).exp2() };
+        (self.count, self.counted_at) = (self.count * left + 1.0, now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,16 +147,24 @@ mod tests {
     }
 
     #[test]
-    fn one_attempt_more_than_the_intensity_within_the_span_gives_up() {
+    fn one_attempt_more_than_the_intensity_gives_up_unless_they_are_far_apart() {
         let restart = Restart::default();
         assert_eq!(judged(&restart, &[0, 1, 2, 3, 4, 5]).last(), Some(&Verdict::GivenUp));
         assert!(!judged(&restart, &[0, 1, 2, 3, 4, 60]).contains(&Verdict::GivenUp));
-        assert_eq!(judged(&restart, &[0, 1, 2, 3, 4, 59]).last(), Some(&Verdict::GivenUp));
+        let steadily = |seconds: u64| judged(&restart, &(0..100).map(|number| number * seconds).collect::<Vec<_>>());
+        assert!(steadily(15).contains(&Verdict::GivenUp));
+        assert!(!steadily(20).contains(&Verdict::GivenUp));
         let none = Restart {
             intensity: 0,
-            ..restart
+            ..restart.clone()
         };
         assert_eq!(judged(&none, &[0]), [Verdict::GivenUp]);
+        let forgetful = Restart {
+            within: Duration::ZERO,
+            ..restart
+        };
+        assert!(!judged(&forgetful, &[0, 1, 2, 3, 4, 5, 6, 7]).contains(&Verdict::GivenUp));
+        assert_eq!(judged(&forgetful, &[0; 6]).last(), Some(&Verdict::GivenUp));
     }
 
     #[test]

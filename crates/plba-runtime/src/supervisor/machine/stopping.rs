@@ -90,6 +90,9 @@ impl Machine {
             }) {
                 self.set_state(key, SlotState::Stopped, None);
             }
+            for key in self.slots_in(worker, |state| state == SlotState::GivenUp) {
+                self.set_timer(key, None);
+            }
             for key in self.slots_in(worker, |state| state == SlotState::Abandoned) {
                 self.report(key, StopOutcome::Abandoned, Duration::ZERO);
                 if let Some(slot) = self.slot(key) {

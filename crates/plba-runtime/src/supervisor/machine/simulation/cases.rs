@@ -114,3 +114,26 @@ fn a_removed_worker_is_not_started_again_by_an_earlier_restart() {
     assert_eq!(removed, 2, "{last:?}");
     assert!(attempts(&last).is_empty(), "{last:?}");
 }
+
+#[test]
+fn a_worker_that_was_given_up_is_tried_again_after_its_cool_down_unless_it_is_paused() {
+    let secs = Duration::from_secs;
+    for paused in [false, true] {
+        let mut machine = Machine::new(1);
+        let mut spec = plain("a", &[]);
+        (spec.restart.intensity, spec.restart.cool_down) = (0, Some(secs(60)));
+        let specs = vec![spec];
+        let [first] = attempts(&machine.step(Event::Start { ticket: 1, specs }, secs(0)))[..] else {
+            panic!("a starts")
+        };
+        machine.step(Event::Ready(first), secs(0));
+        machine.step(Event::Ended(first, AttemptEnd::Dropped), secs(1));
+        assert_eq!(machine.next_deadline(), Some(secs(61)));
+        if paused {
+            let worker = "a".to_owned();
+            machine.step(Event::Pause { ticket: 2, worker }, secs(2));
+        }
+        let effects = machine.step(Event::Tick, secs(61));
+        assert_eq!(attempts(&effects).len(), usize::from(!paused), "{effects:?}");
+    }
+}

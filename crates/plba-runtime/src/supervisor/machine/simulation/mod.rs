@@ -54,7 +54,8 @@ struct World {
     /// What the last accepted commands want, by name.
     wanted: BTreeMap<String, Spec>,
     alive: BTreeMap<SlotKey, Instance>,
-    given_up: BTreeSet<SlotKey>,
+    /// Until when, where it is tried again.
+    given_up: BTreeMap<SlotKey, Option<Duration>>,
     ends: BTreeMap<SlotKey, Vec<Duration>>,
     /// Pauses since the series began, and since when the attempt runs.
     streak: BTreeMap<SlotKey, i32>,
@@ -88,7 +89,7 @@ impl World {
             known: BTreeMap::new(),
             wanted: BTreeMap::new(),
             alive: BTreeMap::new(),
-            given_up: BTreeSet::new(),
+            given_up: BTreeMap::new(),
             ends: BTreeMap::new(),
             streak: BTreeMap::new(),
             running_since: BTreeMap::new(),

@@ -22,7 +22,11 @@ impl World {
         assert!(!self.alive.contains_key(&key), "two instances of {key:?}");
         assert!(self.stop_by.is_none(), "a start after the stop");
         assert!(!self.halted, "a start after a failed start-up");
-        assert!(!self.given_up.contains(&key), "given up, and started all the same");
+        if let Some(until) = self.given_up.get(&key) {
+            let over = until.is_some_and(|until| until <= self.now);
+            assert!(over, "given up, and started all the same");
+            self.forget(|other| other == key);
+        }
         let known = &self.known[&key.worker];
         for other in self.known.iter().filter(|(other, _)| **other < key.worker) {
             let namesake = other.1.name == known.name && self.alive.keys().any(|key| key.worker == *other.0);
@@ -89,22 +93,25 @@ impl World {
     pub(super) fn moved(&mut self, key: SlotKey, state: SlotState, until: Option<Duration>, seen: &mut Seen) {
         seen.note(state.word());
         let restart = self.known[&key.worker].restart.clone();
-        let within = |ends: &Vec<Duration>, now: Duration| ends.iter().filter(|at| now - **at < restart.within).count();
+        let weight = |at: &Duration| 0.5f64.powf((self.now - *at).as_secs_f64() / restart.within.as_secs_f64());
         let before = self.state.insert(key, state);
-        let count = self.ends.get(&key).map_or(0, |ends| within(ends, self.now));
+        let count: f64 = self.ends.get(&key).map_or(0.0, |ends| ends.iter().map(weight).sum());
+        let limit = f64::from(restart.intensity);
         match state {
             SlotState::Running => {
                 self.known.get_mut(&key.worker).unwrap().ready.insert(key.slot);
                 self.running_since.insert(key, self.now);
             }
             SlotState::BackingOff => {
-                assert!(count <= restart.intensity as usize, "one attempt too many: {count}");
+                assert!(count <= limit + 1e-6, "one attempt too many: {count}");
                 self.pauses(key, until.unwrap() - self.now, &restart);
             }
             SlotState::GivenUp => {
-                let enough = count == restart.intensity as usize + 1 || restart.policy == RestartPolicy::Never;
-                assert!(enough || self.halted, "given up after {count} attempts");
-                self.given_up.insert(key);
+                let enough = count > limit - 1e-6 && count <= limit + 1.0 + 1e-6;
+                let enough = enough || restart.policy == RestartPolicy::Never || self.halted;
+                assert!(enough, "given up after {count} attempts");
+                assert!(until.is_none() || until == restart.cool_down.map(|pause| self.now + pause));
+                self.given_up.insert(key, until);
             }
             SlotState::Abandoned => {
                 if let Some(instance) = self.alive.get_mut(&key) {
@@ -180,7 +187,7 @@ impl World {
     }
 
     pub(super) fn forget(&mut self, which: impl Fn(SlotKey) -> bool) {
-        self.given_up.retain(|key| !which(*key));
+        self.given_up.retain(|key, _| !which(*key));
         self.ends.retain(|key, _| !which(*key));
         self.streak.retain(|key, _| !which(*key));
     }

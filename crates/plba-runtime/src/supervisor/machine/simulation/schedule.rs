@@ -45,6 +45,7 @@ impl World {
                 maximum_delay,
                 intensity,
                 within,
+                cool_down: [None, None, Some(seconds(5)), Some(seconds(50))][self.random.usize(0..4)],
                 ..Restart::default()
             },
             start_timeout: Duration::from_secs(10),
