@@ -158,17 +158,27 @@ fn common(launch: &Launch, words: Vec<String>, json: bool) -> Result<Common, Fai
     Ok(common)
 }
 
-/// The endpoint with the longest name that the words begin with, and the words that are left.
+/// The endpoint with the longest name that the words begin with, and the words that are left. A bare `dead` is
+/// `dead list`.
 fn find<'a, 'w>(endpoints: &[&'a Endpoint], words: &'w [String]) -> Option<(&'a Endpoint, &'w [String])> {
-    let matches = |endpoint: &&&'a Endpoint| {
-        let mut name = endpoint.name.split('.');
-        name.clone().count() <= words.len() && words.iter().zip(name.by_ref()).all(|(word, part)| word == part)
+    let rest = |name: &str| {
+        let parts: Vec<&str> = name.split('.').collect();
+        let begins = words.len() >= parts.len() && words.iter().zip(&parts).all(|(word, part)| word == part);
+        begins.then(|| &words[parts.len()..])
     };
-    let endpoint = endpoints
+    let named = endpoints
         .iter()
-        .filter(matches)
-        .max_by_key(|endpoint| endpoint.name.split('.').count())?;
-    Some((endpoint, &words[endpoint.name.split('.').count()..]))
+        .filter_map(|endpoint| Some((*endpoint, rest(endpoint.name)?)));
+    let listed = endpoints.iter().filter_map(|endpoint| {
+        let rest = rest(endpoint.name.strip_suffix(".list")?)?;
+        // Another word would be a command of the group that is not there.
+        rest.iter()
+            .all(|word| word.starts_with('-'))
+            .then_some((*endpoint, rest))
+    });
+    named
+        .min_by_key(|(_, rest)| rest.len())
+        .or_else(|| listed.min_by_key(|(_, rest)| rest.len()))
 }
 
 fn unknown(application: &str, words: &[String], endpoints: &[&Endpoint]) -> Failure {
@@ -338,4 +348,32 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
         }
         answer.map_err(Failure::new)
     })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(name: &'static str) -> Endpoint {
+        Endpoint::view::<u32, _, _>(name, "Tells.", |_, _| async { Ok(1) })
+    }
+
+    #[test]
+    fn words_name_an_endpoint_and_a_bare_group_its_list() {
+        let (list, retry, orders) = (endpoint("dead.list"), endpoint("dead.retry"), endpoint("orders"));
+        let endpoints = [&list, &retry, &orders];
+        for (line, name, left) in [
+            ("dead list --limit 3", Some("dead.list"), 2),
+            ("dead retry 7", Some("dead.retry"), 1),
+            ("dead", Some("dead.list"), 0),
+            ("dead --limit=3", Some("dead.list"), 1),
+            ("dead retyr 7", None, 0),
+            ("orders 1 2", Some("orders"), 2),
+            ("ordrs", None, 0),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let found = find(&endpoints, &words).map(|(endpoint, rest)| (endpoint.name, rest.len()));
+            assert_eq!(found, name.map(|name| (name, left)), "{line}");
+        }
+    }
 }
