@@ -6,5 +6,7 @@ mod conformance;
 mod cost;
 mod cuts;
 mod endpoints;
+mod singleton;
+mod singleton_faults;
 mod sources;
 mod workers;
