@@ -5,7 +5,7 @@
 //! |---|---|
 //! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
-//! | leases | [`lease`] (within one process) |
+//! | one instance of many | [`singleton`], [`lease`] (within one process) |
 //! | configuration | [`config`], [`platform`] |
 //! | logging | [`logging`] |
 //! | health, traces, services | [`health`], [`trace`], [`services`] |
@@ -29,6 +29,7 @@ mod process;
 pub mod reload;
 pub mod services;
 pub mod shutdown;
+pub mod singleton;
 pub mod state;
 pub mod supervisor;
 pub mod token;
