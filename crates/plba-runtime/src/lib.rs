@@ -3,7 +3,7 @@
 //!
 //! | concern | module |
 //! |---|---|
-//! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`shutdown`] |
+//! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`run_journal`], [`previous_run`], [`notify`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
 //! | one instance of many | [`singleton`], [`lease`] (within one process) |
 //! | configuration | [`config`], [`platform`] |
@@ -23,10 +23,13 @@ pub mod lease;
 pub mod logging;
 pub mod manager;
 pub mod modules;
+pub mod notify;
 pub mod panic;
 pub mod platform;
+pub mod previous_run;
 mod process;
 pub mod reload;
+pub mod run_journal;
 pub mod services;
 pub mod shutdown;
 pub mod singleton;

@@ -1,6 +1,7 @@
 //! The runtime manager: one process from its start to its exit code, written as one list of steps. How each part works
 //! lives with that part; here is only their order.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,17 @@ use plba_contracts::clock::Clock;
 use plba_contracts::control::ControlTransport;
 use plba_contracts::trace::TraceTransport;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::TARGET;
 use crate::blueprint::{Blueprint, BlueprintError, Launch};
 use crate::clock::SystemClock;
 use crate::logging;
+use crate::notify::{NotifyEnvironment, ServiceManager};
 use crate::panic;
 use crate::process::{Process, Started};
 use crate::reload::Reloader;
+use crate::run_journal::RunJournal;
 use crate::shutdown::{ExitReason, Signals};
 use crate::state::StateDirectory;
 use crate::trace::TraceService;
@@ -106,6 +109,8 @@ impl RuntimeManager {
         let directory = directory.as_path();
         let state = StateDirectory::lock(directory, &self.launch.application, clock.now()).await;
         let mut state = state.map_err(StartupError::failed)?;
+        let begun = RunJournal::begin(directory, &self.launch.application, Arc::clone(&clock));
+        let (journal, previous) = begun.map_err(|error| journal_failed(directory, &error))?;
         let (traces, export) = TraceService::new(
             &platform.trace,
             Arc::clone(&clock),
@@ -119,6 +124,10 @@ impl RuntimeManager {
         );
 
         panic::tell_on_the_log();
+        journal.note_panics();
+        if let Some(previous) = &previous {
+            info!(target: TARGET, "{previous}");
+        }
         let mut process = Process::new(
             &self.launch.application,
             clock,
@@ -126,7 +135,14 @@ impl RuntimeManager {
             platform,
             configuration,
             traces,
+            previous,
         )?;
+        let followed = process.keep_journal(&journal);
+        followed.map_err(|error| journal_failed(directory, &error))?;
+        let manager = ServiceManager::reach(&NotifyEnvironment::of_process());
+        if let Err(error) = manager.and_then(|manager| process.report_to(manager)) {
+            warn!(target: TARGET, %error, "the service manager can't be told how the process is");
+        }
         process.open_control_plane(self.transports, &mut state).await?;
         let exporting = process.export_traces(export);
         let started = process.start(modules, &mut signals).await;
@@ -152,11 +168,17 @@ impl RuntimeManager {
         }
         process.close_control_plane().await;
         report.tell(directory);
+        journal.end(&report, failure.as_deref());
         match failure {
             Some(message) => Err(StartupError::failed(message)),
             None => Ok(report.outcome),
         }
     }
+}
+
+fn journal_failed(directory: &Path, error: &std::io::Error) -> StartupError {
+    let directory = directory.display();
+    StartupError::failed(format!("the journal of this run can't be kept in {directory}: {error}"))
 }
 
 /// The executor that workers run on: a thread for each core, and at least two, so that one that blocks leaves another.

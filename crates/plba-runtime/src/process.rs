@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::clock::Clock;
-use plba_contracts::control::{ControlTransport, Endpoint, TransportSettings};
+use plba_contracts::control::{ControlSurface, ControlTransport, Endpoint, TransportSettings};
+use plba_contracts::health::Health;
 use plba_contracts::stop::{StopHandle, StopPhase};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -19,8 +20,11 @@ use crate::control::{ControlParts, ControlPlane, ControlPlaneService, Lifecycle,
 use crate::health::HealthRegistry;
 use crate::manager::StartupError;
 use crate::modules::{Foundation, RunningModules};
+use crate::notify::ServiceManager;
 use crate::platform::PlatformConfig;
+use crate::previous_run::PreviousRun;
 use crate::reload::Reloader;
+use crate::run_journal::RunJournal;
 use crate::shutdown::{Asked, Signals, StopReport};
 use crate::state::StateDirectory;
 use crate::supervisor::{WatchdogOptions, WorkerSupervisor};
@@ -65,6 +69,7 @@ pub(crate) struct Process {
     control: Option<ControlPlaneService>,
     modules: Option<RunningModules>,
     end_of_traces: StopHandle,
+    service_manager: ServiceManager,
 }
 
 impl Process {
@@ -75,6 +80,7 @@ impl Process {
         platform: Arc<PlatformConfig>,
         configuration: ConfigurationManager,
         traces: TraceService,
+        previous: Option<PreviousRun>,
     ) -> Result<Self, StartupError> {
         let watchdog = WatchdogOptions::default();
         let supervisor = WorkerSupervisor::with_workers_on(&workers, Arc::clone(&clock), fastrand::u64(..), watchdog);
@@ -107,10 +113,12 @@ impl Process {
                 supervisor: supervisor.clone(),
                 health: health.clone(),
                 traces: traces.clone(),
+                previous,
             }),
         });
         let application = application.to_owned();
         let (control, modules, end_of_traces) = (None, None, StopHandle::new());
+        let service_manager = ServiceManager::default();
         Ok(Self {
             application,
             clock,
@@ -125,7 +133,28 @@ impl Process {
             control,
             modules,
             end_of_traces,
+            service_manager,
         })
+    }
+
+    /// From now on tells this service manager how the process is.
+    pub(crate) fn report_to(&mut self, manager: ServiceManager) -> std::io::Result<()> {
+        let (plane, lifecycle, health) = (self.plane.clone(), self.lifecycle.clone(), self.health.clone());
+        let status = move || {
+            let stage = lifecycle.stage().word();
+            match health.report().health {
+                Health::Ok => format!("{stage}, all well"),
+                Health::Degraded { reason } => format!("{stage}, degraded: {reason}"),
+                Health::Unhealthy { reason } => format!("{stage}, unhealthy: {reason}"),
+            }
+        };
+        manager.watch(move || plane.live().passed, status)?;
+        self.service_manager = manager;
+        Ok(())
+    }
+
+    pub(crate) fn keep_journal(&self, journal: &RunJournal) -> std::io::Result<()> {
+        journal.follow(self.supervisor.clone())
     }
 
     pub(crate) async fn open_control_plane(
@@ -177,6 +206,7 @@ impl Process {
                     return match started {
                         Ok(()) => {
                             self.lifecycle.enter(Stage::Ready);
+                            self.service_manager.ready();
                             Started::Ready
                         }
                         Err(message) => Started::Failed(message),
@@ -208,11 +238,15 @@ impl Process {
                 Asked::Stop(cause) => return cause,
                 Asked::Reload => {
                     let Some(modules) = &mut self.modules else { continue };
+                    self.service_manager.reloading();
                     let reloading = reloader.reload(modules);
                     tokio::pin!(reloading);
                     loop {
                         tokio::select! {
-                            () = &mut reloading => break,
+                            () = &mut reloading => {
+                                self.service_manager.ready();
+                                break;
+                            }
                             asked = signals.next() => match asked {
                                 Asked::Stop(cause) => return cause,
                                 Asked::Reload => info!(target: TARGET, "SIGHUP is left alone: a reload is under way"),
@@ -232,6 +266,7 @@ impl Process {
         exporting: tokio::task::JoinHandle<u64>,
     ) -> StopReport {
         self.lifecycle.enter(Stage::Stopping);
+        self.service_manager.stopping(cause);
         let (asked, since) = (self.clock.now(), self.clock.monotonic());
         let budget = Duration::from(self.platform.stop_budget);
         info!(target: TARGET,

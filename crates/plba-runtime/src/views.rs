@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::config::ConfigurationManager;
 use crate::control::{Lifecycle, Verdict};
 use crate::health::{HealthRegistry, HealthReport, WorkerHealth};
+use crate::previous_run::PreviousRun;
 use crate::supervisor::{RecordedEvent, WorkerSupervisor, WorkerView};
 use crate::trace::TraceService;
 
@@ -42,6 +43,8 @@ pub struct Facts {
     pub health: HealthRegistry,
     /// Traces.
     pub traces: TraceService,
+    /// The run before this one.
+    pub previous: Option<PreviousRun>,
 }
 
 /// The process at a glance.
@@ -71,6 +74,10 @@ pub struct Status {
     pub spans_finished: u64,
     /// Spans that no transport got.
     pub spans_lost: u64,
+    /// How the run before this one ended, in a sentence.
+    pub last_run: Option<String>,
+    /// The same with what is known of it.
+    pub previous_run: Option<PreviousRun>,
 }
 
 /// The platform's own views.
@@ -154,6 +161,8 @@ impl Facts {
             workers,
             spans_finished,
             spans_lost,
+            last_run: self.previous.as_ref().map(ToString::to_string),
+            previous_run: self.previous.clone(),
         }
     }
 

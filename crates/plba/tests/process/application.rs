@@ -66,7 +66,13 @@ impl Home {
 
     /// Starts the application.
     pub(crate) fn start(&self, arguments: &[&str]) -> Application {
+        self.start_in(arguments, &[])
+    }
+
+    /// Starts the application with these variables in its environment.
+    pub(crate) fn start_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Application {
         let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -94,6 +100,7 @@ impl Home {
         command
             .current_dir(&self.path)
             .env_remove("RUST_LOG")
+            .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null());
         command.args(["--set", "platform.control.listen=127.0.0.1:0"]);
         self.settings.iter().for_each(|setting| {

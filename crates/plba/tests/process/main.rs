@@ -6,6 +6,8 @@ mod application;
 mod dead_letters;
 mod faults;
 mod operators;
+mod previous_run;
 mod pulse;
+mod service_manager;
 mod stops;
 mod torture;
