@@ -296,6 +296,34 @@ impl From<RestartPolicy> for Restart {
     }
 }
 
+/// Workers that restart together, and what the failing of one of them means for the others.
+///
+/// Each member says it for itself, so that a group may have one whose end takes all along and others whose ends don't. It
+/// takes effect when the member is about to be restarted, not when it is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    /// Its name, for which there are no rules.
+    pub name: String,
+    /// Who restarts when this member does.
+    pub policy: GroupPolicy,
+}
+
+/// Who of a group restarts together with a member whose attempt ended.
+///
+/// Instances that are taken along drain first, which costs them no attempt, and start again in dependency order: each
+/// once those it starts after are ready *again*. Instances that rest, finished or were given up are left as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupPolicy {
+    /// The instance alone.
+    #[default]
+    OneForOne,
+    /// All instances of the group.
+    OneForAll,
+    /// The member's instances, and those of all in the group that start after it, directly or through others of the group.
+    RestForOne,
+}
+
 /// A worker as a module registers it: a name, a factory, and how the supervisor is to treat its instances.
 ///
 /// The definition outlives its instances, and so does what the supervisor counts for it.
@@ -311,6 +339,8 @@ pub struct WorkerDefinition {
     pub liveness: bool,
     /// How ended attempts are followed by new ones.
     pub restart: Restart,
+    /// With whom it restarts. Default: with nobody.
+    pub group: Option<Group>,
     /// Names of workers that must be ready before this one starts; it stops before they do.
     pub after: Vec<String>,
     /// How long `start` may take. Default: 30 s.
@@ -334,6 +364,7 @@ impl WorkerDefinition {
             criticality: Criticality::Critical,
             liveness: false,
             restart: Restart::default(),
+            group: None,
             after: Vec::new(),
             start_timeout: Duration::from_secs(30),
             stall_after: Duration::from_secs(300),
@@ -359,6 +390,14 @@ impl WorkerDefinition {
     #[must_use]
     pub fn restart(mut self, restart: impl Into<Restart>) -> Self {
         self.restart = restart.into();
+        self
+    }
+
+    /// A member of the named group; `policy` says who of the group restarts when this worker does.
+    #[must_use]
+    pub fn group(mut self, name: impl Into<String>, policy: GroupPolicy) -> Self {
+        let name = name.into();
+        self.group = Some(Group { name, policy });
         self
     }
 

@@ -200,6 +200,7 @@ impl Driver {
                 name: Arc::clone(&name),
                 slots: definition.concurrency,
                 restart: definition.restart.clone(),
+                group: definition.group.clone(),
                 start_timeout: definition.start_timeout,
                 after: definition.after.clone(),
             });

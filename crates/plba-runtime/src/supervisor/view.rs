@@ -72,6 +72,11 @@ impl SlotState {
         matches!(self, Self::Stopping | Self::Forced | Self::Dropped)
     }
 
+    /// Whether a slot here starts again when its group does.
+    pub(crate) fn restarts_with_its_group(self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::BackingOff)
+    }
+
     /// Whether it takes a command, or the end of a pause, to get a slot that was never ready to start.
     pub(crate) fn does_not_start_by_itself(self) -> bool {
         matches!(self, Self::BackingOff | Self::GivenUp | Self::Paused | Self::Abandoned)

@@ -40,7 +40,7 @@ use std::time::Duration;
 use plba_contracts::health::Criticality;
 use plba_contracts::services::Services;
 use plba_contracts::stop::StopSignal;
-use plba_contracts::worker::{Restart, RestartPolicy, Worker, WorkerDefinition};
+use plba_contracts::worker::{Group, GroupPolicy, Restart, RestartPolicy, Worker, WorkerDefinition};
 
 use self::pace::Schedule;
 use self::routine::{Kind, Options, RoutineWorker, Run, Serve};
@@ -192,6 +192,7 @@ pub struct Routine {
     criticality: Criticality,
     liveness: bool,
     restart: Restart,
+    group: Option<Group>,
     after: Vec<String>,
     stall_after: Option<Duration>,
 }
@@ -224,6 +225,7 @@ impl Routine {
             criticality: Criticality::Critical,
             liveness: false,
             restart: Restart::default(),
+            group: None,
             after: Vec::new(),
             stall_after: None,
         }
@@ -262,6 +264,14 @@ impl Routine {
     #[must_use]
     pub fn after(mut self, name: impl Into<String>) -> Self {
         self.after.push(name.into());
+        self
+    }
+
+    /// A member of the named group; `policy` says who of the group restarts when this worker does.
+    #[must_use]
+    pub fn group(mut self, name: impl Into<String>, policy: GroupPolicy) -> Self {
+        let name = name.into();
+        self.group = Some(Group { name, policy });
         self
     }
 
@@ -341,6 +351,7 @@ impl From<Routine> for WorkerDefinition {
         definition.criticality = routine.criticality;
         definition.liveness = routine.liveness;
         definition.restart = routine.restart;
+        definition.group = routine.group;
         definition.after = routine.after;
         if let Some(limit) = routine.stall_after {
             definition.stall_after = limit;

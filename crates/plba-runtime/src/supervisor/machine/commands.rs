@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plba_contracts::worker::Group;
+
 use super::graph;
 use super::planted::{Bug, planted};
 use super::protocol::{Answer, Change, Effect, Refusal, SlotKey, Spec, Ticket, WorkerId};
@@ -402,6 +404,11 @@ impl Member {
         };
         member.fill_slots();
         member
+    }
+
+    /// Whether it belongs to the group, whatever its own ends mean for it. What is on its way out does not.
+    pub(super) fn is_in(&self, group: &Group) -> bool {
+        self.turn.is_none() && self.spec.group.as_ref().is_some_and(|own| own.name == group.name)
     }
 
     /// Makes the slots that are wanted and not there yet. A worker that was ready stays so while it grows.

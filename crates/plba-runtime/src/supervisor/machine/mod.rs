@@ -20,6 +20,7 @@
 
 mod commands;
 pub(crate) mod graph;
+mod group;
 mod planted;
 pub(crate) mod protocol;
 #[cfg(test)]
@@ -263,6 +264,9 @@ impl Machine {
         } else {
             self.settle(key, &Settled::Up);
             self.mark_ready(key, now);
+        }
+        if matches!(verdict, Verdict::Again(_)) && self.may_start() {
+            self.take_along(key, now);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plba_contracts::worker::Restart;
+use plba_contracts::worker::{Group, Restart};
 
 use super::super::view::{AttemptEnd, SlotState, StopOutcome};
 use super::graph::GraphError;
@@ -35,6 +35,7 @@ pub(crate) struct Spec {
     pub(crate) name: Arc<str>,
     pub(crate) slots: u32,
     pub(crate) restart: Restart,
+    pub(crate) group: Option<Group>,
     pub(crate) start_timeout: Duration,
     pub(crate) after: Vec<String>,
 }

@@ -137,3 +137,39 @@ fn a_worker_that_was_given_up_is_tried_again_after_its_cool_down_unless_it_is_pa
         assert_eq!(attempts(&effects).len(), usize::from(!paused), "{effects:?}");
     }
 }
+
+/// Four workers of one group, of which the second fails: who is asked to stop, and who starts before it is ready again.
+fn taken_along(policy: GroupPolicy) -> (Vec<WorkerId>, Vec<WorkerId>) {
+    let mut machine = Machine::new(1);
+    let mut specs = vec![plain("a", &[]), plain("b", &["a"]), plain("c", &["b"]), plain("d", &[])];
+    for spec in &mut specs {
+        let name = "all".to_owned();
+        spec.group = Some(Group { name, policy });
+    }
+    let mut running = attempts(&machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO));
+    for number in 0..4 {
+        let more = machine.step(Event::Ready(running[number]), Duration::ZERO);
+        running.extend(attempts(&more));
+    }
+    let failed = *running.iter().find(|attempt| attempt.key.worker == 1).unwrap();
+    let effects = machine.step(Event::Ended(failed, AttemptEnd::Dropped), Duration::from_secs(1));
+    let asked = effects.iter().filter_map(|effect| match effect {
+        Effect::Signal { attempt, force: false } => Some(*attempt),
+        _ => None,
+    });
+    let asked: Vec<Attempt> = asked.collect();
+    let mut begun = Vec::new();
+    for attempt in &asked {
+        let ended = machine.step(Event::Ended(*attempt, AttemptEnd::Stopped), Duration::from_secs(1));
+        begun.extend(attempts(&ended).iter().map(|attempt| attempt.key.worker));
+    }
+    (asked.iter().map(|attempt| attempt.key.worker).collect(), begun)
+}
+
+#[test]
+fn a_group_says_who_restarts_with_a_member_that_failed() {
+    assert_eq!(taken_along(GroupPolicy::OneForOne), (vec![], vec![]));
+    // c starts after b, which pauses; a and d wait for nobody.
+    assert_eq!(taken_along(GroupPolicy::OneForAll), (vec![0, 2, 3], vec![0, 3]));
+    assert_eq!(taken_along(GroupPolicy::RestForOne), (vec![2], vec![]));
+}

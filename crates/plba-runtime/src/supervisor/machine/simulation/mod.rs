@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plba_contracts::worker::{Restart, RestartPolicy};
+use plba_contracts::worker::{Group, GroupPolicy, Restart, RestartPolicy};
 
 use self::runs::Seen;
 use super::Machine;
@@ -28,6 +28,7 @@ struct Known {
     /// The same as they were when it was defined: a name may pass to another worker later.
     linked: Option<Vec<WorkerId>>,
     restart: Restart,
+    group: Option<Group>,
     /// Its attempts fail soon, one after the other.
     loops: bool,
     /// The fewest slots wanted since it was defined, and those that were ready since.
@@ -61,6 +62,8 @@ struct World {
     streak: BTreeMap<SlotKey, i32>,
     running_since: BTreeMap<SlotKey, Duration>,
     state: BTreeMap<SlotKey, SlotState>,
+    /// Slots that were about to restart in this step, with what was alive of their groups.
+    failed: Vec<(SlotKey, Vec<SlotKey>)>,
     halted: bool,
     stop_by: Option<Duration>,
     stopped: bool,
@@ -94,6 +97,7 @@ impl World {
             streak: BTreeMap::new(),
             running_since: BTreeMap::new(),
             state: BTreeMap::new(),
+            failed: Vec::new(),
             halted: false,
             stop_by: None,
             stopped: false,
@@ -188,6 +192,7 @@ impl World {
         }
         self.buried(over);
         self.link();
+        self.taken_along();
         if let Some(by) = self.stop_by.filter(|_| !self.stopped) {
             assert!(self.now <= by, "the stop takes longer than its budget");
         }
@@ -277,6 +282,7 @@ fn plain(name: &str, after: &[&str]) -> Spec {
         slots: 1,
         restart: Restart::default(),
         start_timeout: Duration::from_secs(30),
+        group: None,
         after: after.iter().map(|name| (*name).to_owned()).collect(),
     }
 }

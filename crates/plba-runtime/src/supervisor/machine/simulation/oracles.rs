@@ -10,6 +10,7 @@ impl World {
             after: spec.after.clone(),
             linked: None,
             restart: spec.restart.clone(),
+            group: spec.group.clone(),
             loops: self.random.u8(0..6) == 0,
             fewest: spec.slots,
             ready: BTreeSet::new(),
@@ -105,6 +106,7 @@ impl World {
             SlotState::BackingOff => {
                 assert!(count <= limit + 1e-6, "one attempt too many: {count}");
                 self.pauses(key, until.unwrap() - self.now, &restart);
+                self.takes_along(key, seen);
             }
             SlotState::GivenUp => {
                 let enough = count > limit - 1e-6 && count <= limit + 1.0 + 1e-6;
@@ -126,6 +128,72 @@ impl World {
                 self.ends.entry(key).or_default().pop();
             }
             _ => {}
+        }
+    }
+
+    /// A slot is about to restart: what of its group has to go with it.
+    fn takes_along(&mut self, key: SlotKey, seen: &mut Seen) {
+        let Some(group) = self.known[&key.worker].group.clone() else {
+            return;
+        };
+        // What is on its way out does not belong to it any more.
+        let stays = |known: &Known| {
+            let latest = self.known.values().rfind(|other| other.name == known.name);
+            self.wanted.contains_key(&known.name) && latest.is_some_and(|other| std::ptr::eq(other, known))
+        };
+        let named = |known: &Known| known.group.as_ref().is_some_and(|other| other.name == group.name);
+        let in_group = |known: &Known| named(known) && stays(known);
+        let mut with: BTreeSet<WorkerId> = match group.policy {
+            GroupPolicy::OneForOne => return,
+            GroupPolicy::OneForAll => self.known.keys().copied().collect(),
+            GroupPolicy::RestForOne => [key.worker].into(),
+        };
+        loop {
+            let starts_after = |known: &Known| {
+                let linked = known.linked.iter().flatten();
+                linked.into_iter().any(|below| with.contains(below)) && in_group(known)
+            };
+            let more = self.known.iter().filter(|(_, known)| starts_after(known));
+            let more: Vec<WorkerId> = more
+                .map(|(worker, _)| *worker)
+                .filter(|one| !with.contains(one))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            with.extend(more);
+        }
+        with.retain(|worker| in_group(&self.known[worker]));
+        let runs = |key: &SlotKey| matches!(self.state.get(key), Some(SlotState::Running | SlotState::Starting));
+        let alive = self
+            .alive
+            .keys()
+            .filter(|other| with.contains(&other.worker) && **other != key);
+        let alive: Vec<SlotKey> = alive.copied().filter(runs).collect();
+        if !alive.is_empty() {
+            seen.note(if group.policy == GroupPolicy::OneForAll {
+                "one for all"
+            } else {
+                "rest for one"
+            });
+        }
+        self.failed.push((key, alive));
+        // What waits for them waits until they are ready again.
+        for worker in with {
+            let ready = &mut self.known.get_mut(&worker).unwrap().ready;
+            ready.retain(|&slot| !self.state[&SlotKey { worker, slot }].restarts_with_its_group());
+        }
+    }
+
+    pub(super) fn taken_along(&mut self) {
+        for (key, others) in std::mem::take(&mut self.failed) {
+            for other in others {
+                let runs = matches!(self.state[&other], SlotState::Running | SlotState::Starting);
+                assert!(
+                    !runs || self.halted,
+                    "{other:?} runs on though {key:?} of its group restarts"
+                );
+            }
         }
     }
 

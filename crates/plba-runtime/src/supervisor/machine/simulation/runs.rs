@@ -14,7 +14,7 @@ use crate::supervisor::instance::panic_message;
 pub(super) const SEEDS: u64 = 10_000;
 
 /// What schedules have to reach at least once; nothing would be known about what they don't.
-const RARE: [&str; 13] = [
+const RARE: [&str; 15] = [
     "abandoned",
     "answer: failed",
     "answer: overtaken",
@@ -24,7 +24,9 @@ const RARE: [&str; 13] = [
     "forced",
     "given_up",
     "gone",
+    "one for all",
     "paused",
+    "rest for one",
     "stop: abandoned",
     "stop: drained",
     "stop: forced",

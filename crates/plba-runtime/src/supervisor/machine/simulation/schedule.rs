@@ -37,8 +37,14 @@ impl World {
         let intensity = self.random.u32(0..6);
         let seconds = |seconds| Duration::from_secs(seconds);
         let (maximum_delay, within) = [(seconds(30), seconds(60)), (seconds(4), seconds(6))][self.random.usize(0..2)];
+        let groups = [GroupPolicy::OneForOne, GroupPolicy::OneForAll, GroupPolicy::RestForOne];
+        let group = (self.random.u8(0..3) == 0).then(|| Group {
+            name: self.random.choice(["even", "odd"]).unwrap().to_owned(),
+            policy: groups[self.random.usize(0..3)],
+        });
         Spec {
             name: format!("w{number}").into(),
+            group,
             slots: self.random.u32(1..4),
             restart: Restart {
                 policy: policies[self.random.usize(0..4)],
