@@ -27,6 +27,7 @@
 //! | `http` (default) | the control plane over HTTP |
 //! | `tasks` | sources, queues and handlers of tasks ([`tasks`]) |
 //! | `mail` | Maildir and IMAP sources ([`mail`]) |
+//! | `sql` | leases in SQLite ([`sql`]) |
 
 pub mod app;
 mod command;
@@ -40,6 +41,8 @@ pub use plba_contracts::{BoxError, application, clock, config, control, describe
 pub use plba_http as http;
 #[cfg(feature = "mail")]
 pub use plba_mail as mail;
+#[cfg(feature = "sql")]
+pub use plba_sql as sql;
 #[cfg(feature = "tasks")]
 pub use plba_tasks as tasks;
 #[cfg(feature = "tasks")]
@@ -49,4 +52,11 @@ pub use wiring::queue_backends;
 pub mod worker {
     pub use plba_contracts::worker::*;
     pub use plba_runtime::worker::*;
+}
+
+/// Leases, and workers that run on one instance of many.
+pub mod lease {
+    pub use plba_contracts::lease::*;
+    pub use plba_runtime::lease::*;
+    pub use plba_runtime::singleton::*;
 }

@@ -11,3 +11,4 @@ mod pulse;
 mod service_manager;
 mod stops;
 mod torture;
+mod turns;
