@@ -4,6 +4,8 @@
 //!
 //! A process can only answer for what it hears. Until it listens to SIGTERM, the system ends it by that very signal: some
 //! signals are sent that early on purpose; they are counted apart, and the next start on the same directory must succeed.
+//! In between lie some microseconds in which the handlers are put in place and a signal is lost; what that hits ends by the
+//! next signal, and is counted as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,7 +50,7 @@ fn a_signal_at_any_moment_ends_the_process_in_time_and_with_a_right_report() {
                 {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let end = Case::new(seed.wrapping_add(number.into()), &subjects).run();
-                    if end.unheard {
+                    if end.unheard || end.lost {
                         heard.fetch_sub(1, Ordering::Relaxed);
                     }
                     summary.lock().unwrap().count(number, end);
@@ -157,12 +159,18 @@ impl Case {
             pause(again);
             app.signal(Signal::TERM);
         }
+        let lost = !heard && !is_over(&app, self.budget + GRACE);
+        if lost {
+            app.signal(Signal::TERM);
+        }
         let status = app.end();
         let took = sent.elapsed();
         let mut faults = Vec::new();
         // Between the look and the signal it may have begun to listen: then it has to answer for the signal.
         let unheard = !heard && status.signal() == Some(Signal::TERM.as_raw());
-        if unheard {
+        if lost {
+            faults.extend(status.code().is_none().then(|| format!("ended with {status}")));
+        } else if unheard {
             faults.extend(can_start_again(&home).err());
         } else {
             faults.extend(self.judge(&home, &app, status.code(), took));
@@ -175,6 +183,7 @@ impl Case {
             faults: faults.collect(),
             code: status.code(),
             took,
+            lost,
             unheard,
             ready,
         }
@@ -274,12 +283,32 @@ fn faults(random: &mut Rng) -> Vec<String> {
     ]
 }
 
-/// Whether the process catches SIGTERM: from then on a stop is asked for, and before it the system ends the process.
+/// Whether the process listens to signals: from then on a stop is asked for, and before it the system ends the process.
+/// SIGHUP is the last that gets a handler.
 fn hears(app: &Application) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", app.id())).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    caught.is_some_and(|mask| mask & (1 << (Signal::TERM.as_raw() - 1)) != 0)
+    let caught = status_line(app, "SigCgt:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+    let bit = |signal: Signal| 1_u64 << (signal.as_raw() - 1);
+    let all = bit(Signal::TERM) | bit(Signal::INT) | bit(Signal::HUP);
+    caught.is_some_and(|mask| mask & all == all)
+}
+
+/// Whether the process is over, or is within this time; its exit status waits to be asked for.
+fn is_over(app: &Application, within: Duration) -> bool {
+    let limit = Instant::now() + within;
+    while Instant::now() < limit {
+        if status_line(app, "State:").is_none_or(|state| state.starts_with('Z')) {
+            return true;
+        }
+        pause(Duration::from_millis(5));
+    }
+    false
+}
+
+/// What the system says about the process.
+fn status_line(app: &Application, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{}/status", app.id())).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_owned())
 }
 
 fn is_ready(app: &Application) -> bool {
@@ -333,6 +362,9 @@ struct End {
     faults: Vec<String>,
     code: Option<i32>,
     took: Duration,
+    /// The signal came while the handlers were put in place.
+    lost: bool,
+    /// The signal came before that.
     unheard: bool,
     /// Whether the start was over when the signal was sent.
     ready: bool,
@@ -352,6 +384,7 @@ struct Row {
     starting: u32,
     reports: u32,
     unheard: u32,
+    lost: u32,
     slowest: Duration,
 }
 
@@ -360,6 +393,8 @@ impl Summary {
         let row = self.rows.entry(end.subject.name()).or_default();
         if end.unheard {
             row.unheard += 1;
+        } else if end.lost {
+            row.lost += 1;
         } else {
             row.reports += 1;
             row.starting += u32::from(!end.ready);
@@ -372,20 +407,21 @@ impl Summary {
 
     fn table(&self) -> String {
         let mut text = format!(
-            "{:<15} {:>8} {:>9} {:>8} {:>8} {:>8} {:>9} {:>8}\n",
-            "process", "reports", "starting", "code 0", "code 3", "code 4", "slowest", "unheard"
+            "{:<15} {:>8} {:>9} {:>8} {:>8} {:>8} {:>9} {:>8} {:>5}\n",
+            "process", "reports", "starting", "code 0", "code 3", "code 4", "slowest", "unheard", "lost"
         );
         for (name, row) in &self.rows {
             let code = |code| row.codes.get(&code).copied().unwrap_or(0);
             text += &format!(
-                "{name:<15} {:>8} {:>9} {:>8} {:>8} {:>8} {:>7.2} s {:>8}\n",
+                "{name:<15} {:>8} {:>9} {:>8} {:>8} {:>8} {:>7.2} s {:>8} {:>5}\n",
                 row.reports,
                 row.starting,
                 code(0),
                 code(3),
                 code(4),
                 row.slowest.as_secs_f64(),
-                row.unheard
+                row.unheard,
+                row.lost
             );
         }
         let reports: u32 = self.rows.values().map(|row| row.reports).sum();
