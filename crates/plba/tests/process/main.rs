@@ -4,6 +4,7 @@
 
 mod application;
 mod dead_letters;
+mod deploy;
 mod faults;
 mod operators;
 mod previous_run;
