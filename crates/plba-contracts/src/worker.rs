@@ -296,6 +296,23 @@ impl From<RestartPolicy> for Restart {
     }
 }
 
+/// What follows when an instance has been busy with one thing for longer than its worker's `stall_after`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HangPolicy {
+    /// It is told, in health and events.
+    #[default]
+    Report,
+    /// The instance is told to let go, dropped 5 s later, and counts as failed, so that the restart policy replaces it.
+    /// One that blocks its thread can't be dropped: it is left behind, and its slot stays taken until it ends.
+    Replace,
+    /// The process stops and ends with this exit code.
+    EndProcess {
+        /// The exit code.
+        exit_code: u8,
+    },
+}
+
 /// Workers that restart together, and what the failing of one of them means for the others.
 ///
 /// Each member says it for itself, so that a group may have one whose end takes all along and others whose ends don't. It
@@ -341,6 +358,10 @@ pub struct WorkerDefinition {
     pub restart: Restart,
     /// With whom it restarts. Default: with nobody.
     pub group: Option<Group>,
+    /// The exit code with which the process ends when this worker is given up. Default: none, the process goes on.
+    pub exit_when_given_up: Option<u8>,
+    /// What follows when an instance hangs. Default: it is told.
+    pub on_hang: HangPolicy,
     /// Names of workers that must be ready before this one starts; it stops before they do.
     pub after: Vec<String>,
     /// How long `start` may take. Default: 30 s.
@@ -365,6 +386,8 @@ impl WorkerDefinition {
             liveness: false,
             restart: Restart::default(),
             group: None,
+            exit_when_given_up: None,
+            on_hang: HangPolicy::default(),
             after: Vec::new(),
             start_timeout: Duration::from_secs(30),
             stall_after: Duration::from_secs(300),
@@ -398,6 +421,20 @@ impl WorkerDefinition {
     pub fn group(mut self, name: impl Into<String>, policy: GroupPolicy) -> Self {
         let name = name.into();
         self.group = Some(Group { name, policy });
+        self
+    }
+
+    /// What follows when an instance hangs. Default: it is told, in health and events.
+    #[must_use]
+    pub fn on_hang(mut self, policy: HangPolicy) -> Self {
+        self.on_hang = policy;
+        self
+    }
+
+    /// The process ends with this exit code when the worker is given up. Default: the process goes on.
+    #[must_use]
+    pub fn exit_when_given_up(mut self, exit_code: u8) -> Self {
+        self.exit_when_given_up = Some(exit_code);
         self
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::health::Health;
 use plba_contracts::services::Services;
-use plba_contracts::worker::{Busy, WorkerDefinition, WorkerStatus};
+use plba_contracts::worker::{Busy, HangPolicy, WorkerDefinition, WorkerStatus};
 
 use super::instance::Instance;
 use super::machine::protocol::WorkerId;
@@ -45,7 +45,9 @@ struct SlotRecord {
 
 /// An instance as the watchdog sees it.
 pub(super) struct Watched {
+    pub(super) worker: WorkerId,
     pub(super) record: Arc<Record>,
+    pub(super) on_hang: HangPolicy,
     pub(super) slot: u32,
     pub(super) incarnation: u64,
     pub(super) busy: Option<Busy>,
@@ -80,16 +82,23 @@ impl Board {
     pub(super) fn watched(&self) -> (Vec<Watched>, Option<Duration>) {
         let mut watched = Vec::new();
         let mut shortest: Option<Duration> = None;
-        for record in self.records() {
+        let records: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(&id, record)| (id, Arc::clone(record)))
+            .collect();
+        for (worker, record) in records {
             let inner = record.lock();
-            let stall_after = inner.definition.stall_after;
+            let (stall_after, on_hang) = (inner.definition.stall_after, inner.definition.on_hang);
             shortest = Some(shortest.map_or(stall_after, |old| old.min(stall_after)));
             for (slot, state) in inner.slots.iter().enumerate() {
                 let busy = state.instance.as_ref().and_then(|instance| instance.activity.current());
                 // The idle ones are not worth a visit unless they are still marked.
                 if busy.is_some() || state.hung {
                     watched.push(Watched {
+                        worker,
                         record: Arc::clone(&record),
+                        on_hang,
                         slot: slot as u32,
                         incarnation: state.incarnation,
                         busy,

@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::board::{Board, Record};
 use super::event::{EventStream, SupervisorEvent};
+use super::fatal::{Fatal, FatalCell};
 use super::instance::{Instance, Obituary, Seed, run};
 use super::machine::Machine;
 use super::machine::protocol::{Answer, Attempt, Change, Effect, Event, SlotKey, SlotStop, Spec, Ticket};
@@ -53,6 +54,7 @@ pub(super) struct Driver {
     events: EventStream,
     on_stopped: Box<dyn Fn() + Send>,
     reports: mpsc::UnboundedSender<Event>,
+    fatal: FatalCell,
     replies: HashMap<Ticket, oneshot::Sender<Reply>>,
     next_ticket: Ticket,
     start: Option<(Ticket, Instant)>,
@@ -62,6 +64,13 @@ pub(super) struct Driver {
     held: HashMap<SlotKey, String>,
     /// The definitions that come with the command in hand, by name.
     staged: HashMap<Arc<str>, (Arc<WorkerDefinition>, Services)>,
+}
+
+/// Where the driver tells what it sees and does.
+pub(super) struct Outlets {
+    pub(super) board: Arc<Board>,
+    pub(super) events: EventStream,
+    pub(super) fatal: FatalCell,
 }
 
 /// An attempt whose end has not been reported.
@@ -77,19 +86,18 @@ impl Driver {
         seed: u64,
         clock: Arc<dyn Clock>,
         workers: Handle,
-        board: Arc<Board>,
-        events: EventStream,
+        outlets: Outlets,
+        reports: mpsc::UnboundedSender<Event>,
         on_stopped: Box<dyn Fn() + Send>,
-    ) -> (Self, mpsc::UnboundedReceiver<Event>) {
-        // Unbounded in form only: an attempt reports at most twice.
-        let (reports, inbox) = mpsc::unbounded_channel();
-        let driver = Self {
+    ) -> Self {
+        Self {
             machine: Machine::new(seed),
             origin: Instant::now(),
             clock,
             workers,
-            board,
-            events,
+            board: outlets.board,
+            events: outlets.events,
+            fatal: outlets.fatal,
             on_stopped,
             reports,
             replies: HashMap::new(),
@@ -99,8 +107,7 @@ impl Driver {
             live: HashMap::new(),
             held: HashMap::new(),
             staged: HashMap::new(),
-        };
-        (driver, inbox)
+        }
     }
 
     /// Runs until the last handle is gone; what still runs then is dropped.
@@ -326,6 +333,16 @@ impl Driver {
         let wall = self.clock.now();
         let end = lasts.and_then(|lasts| wall.checked_add(lasts).ok());
         let (incarnation, exit) = record.moved(key.slot, state, wall, end);
+        let (definition, _) = record.definition();
+        if let (SlotState::GivenUp, Some(exit_code)) = (state, definition.exit_when_given_up) {
+            let ended = exit.as_ref().map(ToString::to_string).unwrap_or_default();
+            self.fatal.declare(Fatal {
+                worker: record.name.to_string(),
+                slot: key.slot,
+                cause: format!("was given up: attempt {incarnation} {ended}"),
+                exit_code,
+            });
+        }
         let caused = matches!(state, SlotState::BackingOff | SlotState::GivenUp | SlotState::Finished);
         self.events.emit(SupervisorEvent::Moved {
             worker: record.name.to_string(),

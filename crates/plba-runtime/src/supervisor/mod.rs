@@ -5,6 +5,7 @@ mod board;
 mod driver;
 mod error;
 mod event;
+mod fatal;
 pub(crate) mod instance;
 mod machine;
 #[cfg(test)]
@@ -18,16 +19,19 @@ use std::time::Duration;
 use plba_contracts::clock::Clock;
 use plba_contracts::services::Services;
 use plba_contracts::stop::StopSignal;
-use plba_contracts::worker::WorkerDefinition;
+use plba_contracts::worker::{Busy, HangPolicy, WorkerDefinition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use self::board::Board;
-use self::driver::{Command, Driver, Reply, Request};
+use self::board::{Board, Watched};
+use self::driver::{Command, Driver, Outlets, Reply, Request};
+use self::fatal::FatalCell;
+use self::machine::protocol::{Event, SlotKey};
 use self::watchdog::Watchdog;
 
 pub use self::error::SupervisionError;
 pub use self::event::{EventStream, RecordedEvent, SupervisorEvent};
+pub use self::fatal::Fatal;
 pub use self::machine::graph::GraphError;
 pub use self::view::{AttemptEnd, BusyView, ExitView, SlotState, SlotView, StopOutcome, WorkerStop, WorkerView};
 pub use self::watchdog::WatchdogOptions;
@@ -61,6 +65,7 @@ struct Shared {
     board: Arc<Board>,
     events: EventStream,
     watchdog: Watchdog,
+    fatal: FatalCell,
     clock: Arc<dyn Clock>,
 }
 
@@ -80,14 +85,29 @@ impl WorkerSupervisor {
     pub fn with_workers_on(workers: &Handle, clock: Arc<dyn Clock>, seed: u64, options: WatchdogOptions) -> Self {
         let board = Arc::new(Board::default());
         let events = EventStream::new(Arc::clone(&clock));
-        let watchdog = Watchdog::start(options, Arc::clone(&clock), workers, Arc::clone(&board), events.clone());
+        // Unbounded in form only: an attempt reports at most twice, and hangs at most once.
+        let (reports, inbox) = mpsc::unbounded_channel();
+        let fatal = FatalCell::default();
+        let watchdog = Watchdog::start(
+            options,
+            Arc::clone(&clock),
+            workers,
+            Arc::clone(&board),
+            events.clone(),
+            on_hang(reports.clone(), fatal.clone()),
+        );
         let quit = watchdog.quitter();
-        let (driver, inbox) = Driver::new(
+        let outlets = Outlets {
+            board: Arc::clone(&board),
+            events: events.clone(),
+            fatal: fatal.clone(),
+        };
+        let driver = Driver::new(
             seed,
             Arc::clone(&clock),
             workers.clone(),
-            Arc::clone(&board),
-            events.clone(),
+            outlets,
+            reports,
             Box::new(move || quit.quit()),
         );
         let (requests, receiver) = mpsc::channel(COMMANDS);
@@ -98,6 +118,7 @@ impl WorkerSupervisor {
                 board,
                 events,
                 watchdog,
+                fatal,
                 clock,
             }),
         }
@@ -200,6 +221,16 @@ impl WorkerSupervisor {
         &self.shared.events
     }
 
+    /// Waits until the process is to end on account of a worker whose definition asks for that: it was given up, or
+    /// hangs. The supervisor itself goes on; whoever waits here stops it and ends the process. Gives the first reason, also
+    /// to those who ask later.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn fatal(&self) -> Fatal {
+        self.shared.fatal.get().await
+    }
+
     /// For how long the workers' executor has run nothing, once that is longer than it should be. Answers from memory.
     pub fn executor_stalled_for(&self) -> Option<Duration> {
         self.shared.watchdog.executor_stalled_for()
@@ -222,5 +253,24 @@ impl WorkerSupervisor {
         let (sender, receiver) = oneshot::channel();
         self.shared.requests.send((command, sender)).await.ok()?;
         Some(receiver)
+    }
+}
+
+/// What the watchdog does about an instance that it has just found hung.
+fn on_hang(reports: mpsc::UnboundedSender<Event>, fatal: FatalCell) -> impl Fn(&Watched, &Busy) + Send + 'static {
+    move |one, busy| match one.on_hang {
+        HangPolicy::Report => {}
+        HangPolicy::Replace => {
+            let (worker, slot, incarnation) = (one.worker, one.slot, one.incarnation);
+            let key = SlotKey { worker, slot };
+            // Nobody listens any more when the supervisor itself is gone.
+            let _ = reports.send(Event::Hung { key, incarnation });
+        }
+        HangPolicy::EndProcess { exit_code } => fatal.declare(Fatal {
+            worker: one.record.name.to_string(),
+            slot: one.slot,
+            cause: format!("hangs: busy with {} for more than {:?}", busy.what, one.stall_after),
+            exit_code,
+        }),
     }
 }

@@ -526,3 +526,19 @@ async fn a_consumer_sees_every_event_and_may_panic() {
     let first = serde_json::to_value(&supervisor.events().history()[0]).unwrap();
     assert_eq!(first["event"], "added");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_given_up_may_ask_for_the_end_of_the_process() {
+    let (supervisor, log) = (supervisor(), Log::default());
+    let never = RestartPolicy::Never;
+    let definitions = vec![
+        acts("good", Does::Waits, &log),
+        acts("vital", Does::Fails, &log).restart(never).exit_when_given_up(78),
+    ];
+    supervisor.start(definitions, services()).await.unwrap();
+    let fatal = supervisor.fatal().await;
+    assert_eq!((fatal.worker.as_str(), fatal.slot, fatal.exit_code), ("vital", 0, 78));
+    assert_eq!(fatal.cause, "was given up: attempt 1 failed: disk full");
+    assert_eq!(view(&supervisor, "good").state, SlotState::Running);
+    assert_eq!(supervisor.fatal().await, fatal);
+}

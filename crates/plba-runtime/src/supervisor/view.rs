@@ -120,6 +120,8 @@ pub enum AttemptEnd {
     NotStarted(String),
     /// Its start took longer than this.
     StartTimedOut(Duration),
+    /// It was busy with one thing for too long, and its worker wants such instances replaced.
+    Hung,
     /// The supervisor dropped it, or the executor was shut down under it.
     Dropped,
 }
@@ -141,6 +143,7 @@ impl fmt::Display for AttemptEnd {
             Self::NotBuilt(cause) => write!(out, "could not be built: {cause}"),
             Self::NotStarted(cause) => write!(out, "could not start: {cause}"),
             Self::StartTimedOut(limit) => write!(out, "its start took longer than {limit:?}"),
+            Self::Hung => out.write_str("hung"),
             Self::Dropped => out.write_str("was dropped"),
         }
     }

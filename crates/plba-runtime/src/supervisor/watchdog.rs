@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plba_contracts::clock::Clock;
+use plba_contracts::worker::Busy;
 use tokio::runtime::Handle;
 
 use super::board::{Board, Watched};
@@ -61,6 +62,7 @@ impl Watchdog {
         workers: &Handle,
         board: Arc<Board>,
         events: EventStream,
+        on_hang: impl Fn(&Watched, &Busy) + Send + 'static,
     ) -> Self {
         let shared = Arc::new(Shared {
             beats: AtomicU64::new(0),
@@ -81,7 +83,7 @@ impl Watchdog {
             }
         });
         let thread = Arc::clone(&shared);
-        let watch = move || thread.watch(&options, &*clock, &board, &events);
+        let watch = move || thread.watch(&options, &*clock, &board, &events, on_hang);
         if let Err(error) = std::thread::Builder::new().name("plba-watchdog".into()).spawn(watch) {
             tracing::error!("no stall watchdog, because its thread could not be started: {error}");
         }
@@ -115,7 +117,14 @@ impl Drop for Watchdog {
 }
 
 impl Shared {
-    fn watch(&self, options: &WatchdogOptions, clock: &dyn Clock, board: &Board, events: &EventStream) {
+    fn watch(
+        &self,
+        options: &WatchdogOptions,
+        clock: &dyn Clock,
+        board: &Board,
+        events: &EventStream,
+        on_hang: impl Fn(&Watched, &Busy),
+    ) {
         let mut observer = Observer::new(options.stalled_after, clock.monotonic());
         let mut interval = options.look_every;
         loop {
@@ -127,9 +136,8 @@ impl Shared {
             }
             let (watched, shortest) = board.watched();
             let now = clock.monotonic();
-            observer.look(now, interval, self.beats.load(Ordering::Relaxed), &watched, |event| {
-                events.emit(event)
-            });
+            let beats = self.beats.load(Ordering::Relaxed);
+            observer.look(now, interval, beats, &watched, |event| events.emit(event), &on_hang);
             let stalled = observer
                 .stalled_for()
                 .map_or(0, |stalled| stalled.as_millis().max(1) as u64);
@@ -179,6 +187,7 @@ impl Observer {
         beats: u64,
         watched: &[Watched],
         mut emit: impl FnMut(SupervisorEvent),
+        on_hang: impl Fn(&Watched, &Busy),
     ) {
         let passed = now.saturating_sub(self.last_look).min(interval * 2);
         self.last_look = now;
@@ -202,6 +211,7 @@ impl Observer {
                         busy_with: current.what.as_ref().to_owned(),
                         duration: now.saturating_sub(current.since),
                     });
+                    on_hang(one, current);
                 }
                 if seen >= one.stall_after {
                     continue;
@@ -237,7 +247,14 @@ mod tests {
 
     fn looked(observer: &mut Observer, at: u64, beats: u64) -> Vec<SupervisorEvent> {
         let mut events = Vec::new();
-        observer.look(SECOND * at as u32, SECOND, beats, &[], |event| events.push(event));
+        observer.look(
+            SECOND * at as u32,
+            SECOND,
+            beats,
+            &[],
+            |event| events.push(event),
+            |_, _| (),
+        );
         events
     }
 

@@ -40,7 +40,7 @@ use std::time::Duration;
 use plba_contracts::health::Criticality;
 use plba_contracts::services::Services;
 use plba_contracts::stop::StopSignal;
-use plba_contracts::worker::{Group, GroupPolicy, Restart, RestartPolicy, Worker, WorkerDefinition};
+use plba_contracts::worker::{Group, GroupPolicy, HangPolicy, Restart, RestartPolicy, Worker, WorkerDefinition};
 
 use self::pace::Schedule;
 use self::routine::{Kind, Options, RoutineWorker, Run, Serve};
@@ -193,6 +193,8 @@ pub struct Routine {
     liveness: bool,
     restart: Restart,
     group: Option<Group>,
+    exit_when_given_up: Option<u8>,
+    on_hang: HangPolicy,
     after: Vec<String>,
     stall_after: Option<Duration>,
 }
@@ -226,6 +228,8 @@ impl Routine {
             liveness: false,
             restart: Restart::default(),
             group: None,
+            exit_when_given_up: None,
+            on_hang: HangPolicy::default(),
             after: Vec::new(),
             stall_after: None,
         }
@@ -272,6 +276,20 @@ impl Routine {
     pub fn group(mut self, name: impl Into<String>, policy: GroupPolicy) -> Self {
         let name = name.into();
         self.group = Some(Group { name, policy });
+        self
+    }
+
+    /// What follows when an instance hangs. Default: it is told, in health and events.
+    #[must_use]
+    pub fn on_hang(mut self, policy: HangPolicy) -> Self {
+        self.on_hang = policy;
+        self
+    }
+
+    /// The process ends with this exit code when the worker is given up. Default: the process goes on.
+    #[must_use]
+    pub fn exit_when_given_up(mut self, exit_code: u8) -> Self {
+        self.exit_when_given_up = Some(exit_code);
         self
     }
 
@@ -352,6 +370,8 @@ impl From<Routine> for WorkerDefinition {
         definition.liveness = routine.liveness;
         definition.restart = routine.restart;
         definition.group = routine.group;
+        definition.exit_when_given_up = routine.exit_when_given_up;
+        definition.on_hang = routine.on_hang;
         definition.after = routine.after;
         if let Some(limit) = routine.stall_after {
             definition.stall_after = limit;

@@ -148,6 +148,7 @@ impl Machine {
             Event::Force => self.force_all(now),
             Event::Ready(attempt) => self.on_ready(attempt, now),
             Event::Ended(attempt, end) => self.on_ended(attempt, end, now),
+            Event::Hung { key, incarnation } => self.on_hung(key, incarnation, now),
             Event::Tick => {}
         }
         self.fire_timers(now);
@@ -199,16 +200,16 @@ impl Machine {
         let (state, then) = (slot.state, slot.then);
         let key = attempt.key;
         if state.is_live() || state == SlotState::Abandoned {
+            let asked = state != SlotState::Starting && state != SlotState::Running;
             let end = match then {
-                Then::Retry if state != SlotState::Starting && state != SlotState::Running => {
-                    AttemptEnd::StartTimedOut(self.start_timeout(key))
-                }
+                Then::Retry if asked => AttemptEnd::StartTimedOut(self.start_timeout(key)),
+                Then::Replace if asked => AttemptEnd::Hung,
                 _ => end,
             };
             self.effects.push(Effect::Ended { key, end: end.clone() });
             match state {
                 SlotState::Starting | SlotState::Running => self.after_end(key, &end, now),
-                _ if then == Then::Retry => self.after_end(key, &end, now),
+                _ if matches!(then, Then::Retry | Then::Replace) => self.after_end(key, &end, now),
                 _ => {
                     // What an earlier command wanted to follow does not, once the worker is on its way out.
                     let turn = self.members.get(&key.worker).and_then(|member| member.turn.as_ref());
@@ -291,6 +292,17 @@ impl Machine {
         // The answer does not wait for the attempt to be gone: whoever blocks a thread may never be.
         self.settle(key, &Settled::Failed(end.to_string().into()));
         self.settle_blocked(key.worker);
+    }
+
+    /// Lets the instance go, unless it is another one by now or is ending already.
+    fn on_hung(&mut self, key: SlotKey, incarnation: u64, now: Duration) {
+        let Some(slot) = self.slot(key) else { return };
+        if slot.incarnation != incarnation || slot.state != SlotState::Running {
+            return;
+        }
+        slot.then = Then::Replace;
+        (slot.asked_at, slot.from, slot.end) = (now, now, now.saturating_add(DROP_PATIENCE * 2));
+        self.force_until(key, now.saturating_add(DROP_PATIENCE));
     }
 
     fn start_timeout(&self, key: SlotKey) -> Duration {

@@ -71,6 +71,8 @@ pub(crate) enum Event {
     Ready(Attempt),
     /// An attempt is over, and nothing of it is left.
     Ended(Attempt, AttemptEnd),
+    /// An instance hangs, and its worker wants it replaced.
+    Hung { key: SlotKey, incarnation: u64 },
     /// Time has passed.
     Tick,
 }

@@ -22,6 +22,8 @@ pub(crate) enum Then {
     Pause,
     /// The attempt was dropped because its start took too long: treat it as failed.
     Retry,
+    /// The attempt was ended because it hung: treat it as failed.
+    Replace,
 }
 
 /// Where a command wants a slot to get.

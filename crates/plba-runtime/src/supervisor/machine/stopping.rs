@@ -276,7 +276,7 @@ impl Machine {
         self.force_until(key, until);
     }
 
-    fn force_until(&mut self, key: SlotKey, until: Duration) {
+    pub(super) fn force_until(&mut self, key: SlotKey, until: Duration) {
         let Some(slot) = self.slot(key) else { return };
         let attempt = Attempt {
             key,
@@ -330,7 +330,7 @@ impl Machine {
             Then::Again => self.begin_or_wait(key, now),
             Then::Pause => self.set_state(key, SlotState::Paused, None),
             Then::Gone => self.set_state(key, SlotState::Gone, None),
-            Then::Stop | Then::Retry => self.set_state(key, SlotState::Stopped, None),
+            Then::Stop | Then::Retry | Then::Replace => self.set_state(key, SlotState::Stopped, None),
         }
         if then != Then::Again {
             self.settle(key, &Settled::Down);
@@ -339,7 +339,7 @@ impl Machine {
             Then::Gone => self.mark_ready(key, now),
             // Those who wait for it wait until it is resumed.
             Then::Pause => self.settle_blocked(key.worker),
-            Then::Again | Then::Stop | Then::Retry => {}
+            Then::Again | Then::Stop | Then::Retry | Then::Replace => {}
         }
         if was.is_live() || was == SlotState::Abandoned {
             self.after_rest(key.worker, now);

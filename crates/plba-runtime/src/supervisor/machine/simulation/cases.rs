@@ -173,3 +173,39 @@ fn a_group_says_who_restarts_with_a_member_that_failed() {
     assert_eq!(taken_along(GroupPolicy::OneForAll), (vec![0, 2, 3], vec![0, 3]));
     assert_eq!(taken_along(GroupPolicy::RestForOne), (vec![2], vec![]));
 }
+
+#[test]
+fn a_hung_instance_is_told_to_let_go_then_dropped_then_replaced() {
+    let secs = Duration::from_secs;
+    let mut machine = Machine::new(1);
+    let specs = vec![plain("a", &[])];
+    let [first] = attempts(&machine.step(Event::Start { ticket: 1, specs }, secs(0)))[..] else {
+        panic!("a starts")
+    };
+    machine.step(Event::Ready(first), secs(0));
+    let hung = |incarnation| Event::Hung {
+        key: first.key,
+        incarnation,
+    };
+    assert!(machine.step(hung(7), secs(1)).is_empty(), "another instance");
+    let told = machine.step(hung(1), secs(1));
+    let forced = |effect: &Effect| matches!(effect, Effect::Signal { force: true, .. });
+    assert!(told.iter().any(forced), "{told:?}");
+    let dropped = machine.step(Event::Tick, secs(6));
+    assert!(
+        dropped.iter().any(|effect| matches!(effect, Effect::Drop { .. })),
+        "{dropped:?}"
+    );
+    let ended = machine.step(Event::Ended(first, AttemptEnd::Dropped), secs(6));
+    let cause = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Ended {
+                end: AttemptEnd::Hung,
+                ..
+            }
+        )
+    };
+    assert!(ended.iter().any(cause), "{ended:?}");
+    assert_eq!(attempts(&machine.step(Event::Tick, secs(8))).len(), 1);
+}

@@ -39,6 +39,7 @@ struct Known {
 #[derive(Default)]
 struct Instance {
     number: u64,
+    incarnation: u64,
     abandoned: bool,
 }
 
@@ -244,7 +245,7 @@ impl World {
                 let left = self.alive.keys().any(|key| key.worker == worker);
                 assert!(!left, "removed while an instance lives");
             }
-            Effect::Begin { attempt, .. } => self.begins(attempt),
+            Effect::Begin { attempt, incarnation } => self.begins(attempt, incarnation),
             Effect::Signal { attempt, force } => self.signalled(attempt, force),
             Effect::Drop { attempt } => {
                 let after = [0, 0, 1, 3_000, 60_000][self.random.usize(0..5)];

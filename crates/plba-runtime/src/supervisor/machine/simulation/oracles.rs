@@ -18,7 +18,7 @@ impl World {
         self.known.insert(worker, known);
     }
 
-    pub(super) fn begins(&mut self, attempt: Attempt) {
+    pub(super) fn begins(&mut self, attempt: Attempt, incarnation: u64) {
         let key = attempt.key;
         assert!(!self.alive.contains_key(&key), "two instances of {key:?}");
         assert!(self.stop_by.is_none(), "a start after the stop");
@@ -42,6 +42,7 @@ impl World {
             key,
             Instance {
                 number: attempt.number,
+                incarnation,
                 abandoned: false,
             },
         );

@@ -66,7 +66,7 @@ impl World {
         }
         let worker = names[self.random.usize(0..names.len())].clone();
         let open = self.stop_by.is_none() && !self.halted;
-        Some(match self.random.u8(0..12) {
+        Some(match self.random.u8(0..14) {
             0 | 1 => {
                 if open {
                     let worker = self.worker(&worker);
@@ -90,6 +90,12 @@ impl World {
             9 if self.random.bool() => {
                 self.stop(&mut Seen::default());
                 return None;
+            }
+            10 | 11 => {
+                let alive: Vec<SlotKey> = self.alive.keys().copied().collect();
+                let key = self.random.choice(alive)?;
+                let incarnation = self.alive[&key].incarnation;
+                Event::Hung { key, incarnation }
             }
             _ => return self.apply(open),
         })
