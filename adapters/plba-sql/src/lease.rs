@@ -3,6 +3,9 @@
 //!
 //! The store's time is the machine's time of day, which all its processes share. Set back, it prolongs no lease beyond
 //! its time to live; set forward, it ends leases early, and the fence refuses what their holders still write.
+//!
+//! A process that is paused in the middle of a write keeps the file locked until it goes on or is killed: nobody can take
+//! over meanwhile, and nobody can write.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
