@@ -25,6 +25,10 @@ use super::view::{AttemptEnd, SlotState, StopOutcome, WorkerStop};
 /// How many reports are handled before commands and timers get a look.
 const BATCH: usize = 256;
 
+/// How often a stop names those that are not at rest, and how many of them at most.
+const ROLL_CALL: Duration = Duration::from_secs(5);
+const NAMED: usize = 16;
+
 /// What the handle asks for.
 pub(super) enum Command {
     Start(Vec<WorkerDefinition>, Services),
@@ -59,6 +63,8 @@ pub(super) struct Driver {
     next_ticket: Ticket,
     start: Option<(Ticket, Instant)>,
     stop_began: Option<Instant>,
+    /// When the stop that goes on names those that are not at rest.
+    roll_call: Option<Instant>,
     live: HashMap<SlotKey, Live>,
     /// What forced instances had in hand, for the stop report.
     held: HashMap<SlotKey, String>,
@@ -104,6 +110,7 @@ impl Driver {
             next_ticket: 0,
             start: None,
             stop_began: None,
+            roll_call: None,
             live: HashMap::new(),
             held: HashMap::new(),
             staged: HashMap::new(),
@@ -119,6 +126,7 @@ impl Driver {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let wake = self.next_wake();
+            let roll_call = self.roll_call;
             tokio::select! {
                 count = inbox.recv_many(&mut batch, BATCH) => {
                     debug_assert!(count > 0, "the driver holds a sender itself");
@@ -131,6 +139,7 @@ impl Driver {
                     None => break,
                 },
                 () = tokio::time::sleep_until(wake) => self.step(Event::Tick),
+                () = tokio::time::sleep_until(roll_call.unwrap_or(wake)), if roll_call.is_some() => self.name_stragglers(),
             }
         }
         for live in self.live.values() {
@@ -181,7 +190,8 @@ impl Driver {
             Command::Resume(worker) => Event::Resume { ticket, worker },
             Command::Stop(budget) => {
                 if self.stop_began.is_none() {
-                    self.stop_began = Some(Instant::now());
+                    let now = Instant::now();
+                    (self.stop_began, self.roll_call) = (Some(now), Some(now + ROLL_CALL));
                     self.events.emit(SupervisorEvent::StopBegan { budget });
                 }
                 Event::Stop { ticket, budget }
@@ -393,6 +403,7 @@ impl Driver {
 
     fn stopped(&mut self, stops: &[SlotStop]) {
         let Some(began) = self.stop_began.take() else { return };
+        self.roll_call = None;
         let count = |how| stops.iter().filter(|stop| stop.how == how).count();
         self.events.emit(SupervisorEvent::StopEnded {
             drained: count(StopOutcome::Drained),
@@ -401,6 +412,25 @@ impl Driver {
             took: began.elapsed(),
         });
         (self.on_stopped)();
+    }
+
+    fn name_stragglers(&mut self) {
+        let Some(began) = self.stop_began else { return };
+        let now = Instant::now();
+        self.roll_call = Some(now + ROLL_CALL);
+        let mut keys: Vec<SlotKey> = self.live.keys().copied().collect();
+        keys.sort_unstable();
+        let name = |key: &SlotKey| {
+            let worker = self.board.get(key.worker)?;
+            let busy = self.live.get(key)?.instance.activity.current();
+            let held = busy.map(|busy| format!(" ({})", busy.what)).unwrap_or_default();
+            Some(format!("{}#{}{held}", worker.name, key.slot))
+        };
+        self.events.emit(SupervisorEvent::Stragglers {
+            count: keys.len(),
+            first: keys.iter().filter_map(name).take(NAMED).collect(),
+            stopping_for: now - began,
+        });
     }
 
     fn line(&self, stop: SlotStop) -> WorkerStop {

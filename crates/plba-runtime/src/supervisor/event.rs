@@ -101,6 +101,15 @@ pub enum SupervisorEvent {
     },
     /// The stop is cut short.
     StopForced,
+    /// A stop goes on, and these instances are not at rest; told every few seconds.
+    Stragglers {
+        /// How many instances.
+        count: usize,
+        /// The first of them, with what they have in hand, such as `orders#0 (task 17)`; at most 16.
+        first: Vec<String>,
+        /// For how long the stop has gone on.
+        stopping_for: Duration,
+    },
     /// Everything is at rest, or left behind.
     StopEnded {
         /// Instances that finished what they had in hand.
@@ -202,6 +211,15 @@ fn write_log(event: &SupervisorEvent) {
         SupervisorEvent::Started { workers, took } => info!("{workers} workers ready after {took:.1?}"),
         SupervisorEvent::StopBegan { budget } => info!("stopping workers within {budget:.0?}"),
         SupervisorEvent::StopForced => warn!("stop forced: workers drop what they have in hand"),
+        SupervisorEvent::Stragglers {
+            count,
+            first,
+            stopping_for,
+        } => {
+            let more = if *count > first.len() { ", …" } else { "" };
+            let first = first.join(", ");
+            warn!("{count} instances are not at rest after {stopping_for:.0?}: {first}{more}");
+        }
         SupervisorEvent::StopEnded {
             drained,
             forced,

@@ -542,3 +542,60 @@ async fn a_worker_that_is_given_up_may_ask_for_the_end_of_the_process() {
     assert_eq!(view(&supervisor, "good").state, SlotState::Running);
     assert_eq!(supervisor.fatal().await, fatal);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_names_those_that_are_not_at_rest_every_few_seconds() {
+    let (supervisor, log) = (supervisor(), Log::default());
+    let definitions = vec![
+        acts("good", Does::Waits, &log),
+        acts("slow", Does::IgnoresGraceful, &log),
+    ];
+    supervisor.start(definitions, services()).await.unwrap();
+    supervisor.stop(secs(15), never_forced()).await;
+    let history = supervisor.events().history();
+    let told = history.iter().filter_map(|recorded| match &recorded.event {
+        SupervisorEvent::Stragglers {
+            count,
+            first,
+            stopping_for,
+        } => Some((*count, first.join(" "), stopping_for.as_secs())),
+        _ => None,
+    });
+    // After 80 % of the budget it lets go.
+    let slow = || "slow#0 (order 17)".to_owned();
+    assert_eq!(told.collect::<Vec<_>>(), [(1, slow(), 5), (1, slow(), 10)]);
+}
+
+/// On real time: the watchdog has a thread and time of its own.
+#[tokio::test]
+async fn a_hung_instance_is_replaced_or_asks_for_the_end_of_the_process() {
+    let (log, millis) = (Log::default(), Duration::from_millis);
+    let options = WatchdogOptions {
+        look_every: millis(20),
+        ..WatchdogOptions::default()
+    };
+    let clock = Arc::new(SystemClock::new());
+    let supervisor = WorkerSupervisor::with_workers_on(&Handle::current(), clock, 1, options);
+    let hangs = |name, policy| {
+        let definition = acts(name, Does::IgnoresGraceful, &log);
+        definition.stall_after(millis(60)).on_hang(policy)
+    };
+    let definitions = vec![
+        hangs("replaced", HangPolicy::Replace),
+        hangs("vital", HangPolicy::EndProcess { exit_code: 70 }),
+    ];
+    supervisor.start(definitions, services()).await.unwrap();
+    let limit = secs(20);
+    let fatal = tokio::time::timeout(limit, supervisor.fatal()).await.unwrap();
+    assert_eq!((fatal.worker.as_str(), fatal.exit_code), ("vital", 70));
+    let again = async {
+        while view(&supervisor, "replaced").restarts == 0 {
+            tokio::time::sleep(millis(5)).await;
+        }
+    };
+    tokio::time::timeout(limit, again).await.unwrap();
+    let exit = view(&supervisor, "replaced").slots[0].last_exit.clone().unwrap();
+    assert_eq!(exit.end, AttemptEnd::Hung);
+    assert_eq!(view(&supervisor, "vital").restarts, 0);
+    supervisor.stop(millis(200), never_forced()).await;
+}

@@ -252,7 +252,10 @@ impl World {
                 self.later(after, Report::Ended(attempt, 6));
             }
             Effect::State { key, state, until } => self.moved(key, state, until, seen),
-            Effect::Ended { key, .. } => {
+            Effect::Ended { key, end } => {
+                if end == AttemptEnd::Hung {
+                    seen.note("hung");
+                }
                 self.ends.entry(key).or_default().push(self.now);
                 let ran = self.running_since.remove(&key).map(|since| self.now - since);
                 let asked = self.state[&key] != SlotState::Running;

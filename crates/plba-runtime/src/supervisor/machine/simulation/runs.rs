@@ -14,7 +14,7 @@ use crate::supervisor::instance::panic_message;
 pub(super) const SEEDS: u64 = 10_000;
 
 /// What schedules have to reach at least once; nothing would be known about what they don't.
-const RARE: [&str; 15] = [
+const RARE: [&str; 16] = [
     "abandoned",
     "answer: failed",
     "answer: overtaken",
@@ -24,6 +24,7 @@ const RARE: [&str; 15] = [
     "forced",
     "given_up",
     "gone",
+    "hung",
     "one for all",
     "paused",
     "rest for one",
