@@ -3,7 +3,7 @@
 //!
 //! | concern | module |
 //! |---|---|
-//! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`run_journal`], [`previous_run`], [`notify`], [`shutdown`] |
+//! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`run_journal`], [`previous_run`], [`notify`], [`timeline`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
 //! | one instance of many | [`singleton`], [`lease`] (within one process) |
 //! | configuration | [`config`], [`platform`] |
@@ -35,6 +35,7 @@ pub mod shutdown;
 pub mod singleton;
 pub mod state;
 pub mod supervisor;
+pub mod timeline;
 pub mod token;
 pub mod trace;
 pub mod views;

@@ -17,11 +17,12 @@ use crate::clock::SystemClock;
 use crate::logging;
 use crate::notify::{NotifyEnvironment, ServiceManager};
 use crate::panic;
-use crate::process::{Process, Started};
+use crate::process::{Beginnings, Process, Started};
 use crate::reload::Reloader;
 use crate::run_journal::RunJournal;
 use crate::shutdown::{ExitReason, Signals};
 use crate::state::StateDirectory;
+use crate::timeline::Timeline;
 use crate::trace::TraceService;
 
 /// Runs an application until it is asked to stop.
@@ -98,6 +99,8 @@ impl RuntimeManager {
     async fn live(self, workers: Handle) -> Result<ExitReason, StartupError> {
         let mut signals = Signals::listen().map_err(StartupError::failed)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let timeline = Timeline::new(Arc::clone(&clock));
+        timeline.step("configuration");
         let blueprint = Blueprint::draw(&self.launch).await?;
         let Blueprint {
             configuration,
@@ -107,10 +110,12 @@ impl RuntimeManager {
 
         let directory = platform.state_dir.as_path().to_owned();
         let directory = directory.as_path();
+        timeline.step("state directory");
         let state = StateDirectory::lock(directory, &self.launch.application, clock.now()).await;
         let mut state = state.map_err(StartupError::failed)?;
         let begun = RunJournal::begin(directory, &self.launch.application, Arc::clone(&clock));
         let (journal, previous) = begun.map_err(|error| journal_failed(directory, &error))?;
+        timeline.step("logging");
         let (traces, export) = TraceService::new(
             &platform.trace,
             Arc::clone(&clock),
@@ -135,7 +140,10 @@ impl RuntimeManager {
             platform,
             configuration,
             traces,
-            previous,
+            Beginnings {
+                previous,
+                timeline: timeline.clone(),
+            },
         )?;
         let followed = process.keep_journal(&journal);
         followed.map_err(|error| journal_failed(directory, &error))?;
@@ -143,9 +151,11 @@ impl RuntimeManager {
         if let Err(error) = manager.and_then(|manager| process.report_to(manager)) {
             warn!(target: TARGET, %error, "the service manager can't be told how the process is");
         }
+        timeline.step("control plane");
         process.open_control_plane(self.transports, &mut state).await?;
         let exporting = process.export_traces(export);
         let started = process.start(modules, &mut signals).await;
+        timeline.complete();
         let (cause, failure) = match started {
             Started::Ready => {
                 process.greet();

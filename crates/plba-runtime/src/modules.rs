@@ -16,6 +16,7 @@ use crate::control::ControlPlane;
 use crate::health::HealthRegistry;
 use crate::services::{Provided, ServiceContainer};
 use crate::supervisor::{DefinitionChange, WorkerSupervisor};
+use crate::timeline::Timeline;
 use crate::trace::TraceService;
 
 /// What modules stand on.
@@ -33,6 +34,8 @@ pub struct Foundation {
     pub plane: ControlPlane,
     /// Gives trace contexts.
     pub traces: TraceService,
+    /// Keeps how long each step of the start takes.
+    pub timeline: Timeline,
 }
 
 /// The modules of this process.
@@ -97,9 +100,13 @@ impl RunningModules {
         let container = Arc::clone(&self.container);
         let supervisor = self.foundation.supervisor.clone();
         let watch = self.watch(self.modules.iter().collect());
+        let timeline = self.foundation.timeline.clone();
         self.on_workers(async move {
+            timeline.step("services");
             container.build_all().await.map_err(|error| describe(&error))?;
+            timeline.step("health");
             watch.await?;
+            timeline.step("workers");
             supervisor
                 .start(workers, container.services())
                 .await

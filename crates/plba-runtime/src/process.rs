@@ -28,6 +28,7 @@ use crate::run_journal::RunJournal;
 use crate::shutdown::{Asked, Signals, StopReport};
 use crate::state::StateDirectory;
 use crate::supervisor::{WatchdogOptions, WorkerSupervisor};
+use crate::timeline::Timeline;
 use crate::token;
 use crate::trace::{TraceExport, TraceService};
 use crate::views;
@@ -54,6 +55,14 @@ pub(crate) enum Started {
     Failed(String),
 }
 
+/// What is known by the time the parts are put together.
+pub(crate) struct Beginnings {
+    /// How the last run ended, if there was one.
+    pub(crate) previous: Option<PreviousRun>,
+    /// The start so far.
+    pub(crate) timeline: Timeline,
+}
+
 /// The parts of a running process.
 pub(crate) struct Process {
     application: String,
@@ -70,6 +79,7 @@ pub(crate) struct Process {
     modules: Option<RunningModules>,
     end_of_traces: StopHandle,
     service_manager: ServiceManager,
+    timeline: Timeline,
 }
 
 impl Process {
@@ -80,10 +90,12 @@ impl Process {
         platform: Arc<PlatformConfig>,
         configuration: ConfigurationManager,
         traces: TraceService,
-        previous: Option<PreviousRun>,
+        beginnings: Beginnings,
     ) -> Result<Self, StartupError> {
+        let Beginnings { previous, timeline } = beginnings;
         let watchdog = WatchdogOptions::default();
         let supervisor = WorkerSupervisor::with_workers_on(&workers, Arc::clone(&clock), fastrand::u64(..), watchdog);
+        timeline.follow(supervisor.events());
         let configuration = Arc::new(configuration);
         let health = HealthRegistry::new(Arc::clone(&clock), views::worker_health(supervisor.clone()));
         let directory = platform.state_dir.as_path();
@@ -114,6 +126,7 @@ impl Process {
                 health: health.clone(),
                 traces: traces.clone(),
                 previous,
+                timeline: timeline.clone(),
             }),
         });
         let application = application.to_owned();
@@ -134,6 +147,7 @@ impl Process {
             modules,
             end_of_traces,
             service_manager,
+            timeline,
         })
     }
 
@@ -193,6 +207,7 @@ impl Process {
             health: self.health.clone(),
             plane: self.plane.clone(),
             traces: self.traces.clone(),
+            timeline: self.timeline.clone(),
         };
         let modules = match RunningModules::new(modules, foundation) {
             Ok(modules) => self.modules.insert(modules),

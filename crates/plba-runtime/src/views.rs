@@ -1,4 +1,4 @@
-//! The platform's own views: status, workers, events, health, traces, configuration. All answer from memory.
+//! The platform's own views: status, workers, events, the start, health, traces, configuration. All answer from memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::control::{Lifecycle, Verdict};
 use crate::health::{HealthRegistry, HealthReport, WorkerHealth};
 use crate::previous_run::PreviousRun;
 use crate::supervisor::{RecordedEvent, WorkerSupervisor, WorkerView};
+use crate::timeline::Timeline;
 use crate::trace::TraceService;
 
 /// The most spans or events that one answer gives.
@@ -45,6 +46,8 @@ pub struct Facts {
     pub traces: TraceService,
     /// The run before this one.
     pub previous: Option<PreviousRun>,
+    /// The start.
+    pub timeline: Timeline,
 }
 
 /// The process at a glance.
@@ -103,6 +106,12 @@ pub fn own(facts: Facts) -> Vec<Endpoint> {
             |facts, parameters| facts.events(&parameters),
         )
         .parameter("limit", "how many at most, up to 1000; 100 when left out"),
+        view(
+            &facts,
+            "startup",
+            "Tells which step and which worker of the start took how long, in seconds.",
+            |facts, _| Ok(facts.timeline.steps()),
+        ),
         view(
             &facts,
             "health",

@@ -43,6 +43,8 @@ pub(crate) enum Command {
         #[arg(long)]
         limit: Option<u32>,
     },
+    /// Tells which step of the running process's start took how long, in seconds.
+    Startup,
     /// Tells how every part of the running process is.
     Health,
     /// Lists the latest finished spans of the running process.

@@ -89,6 +89,7 @@ fn obey(app: App, arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Status => ask::running(&launch, "status", json)?,
         Command::Workers => ask::running(&launch, "workers", json)?,
         Command::Events { limit } => ask::events(&launch, limit, json)?,
+        Command::Startup => ask::running(&launch, "startup", json)?,
         Command::Health => ask::running(&launch, "health", json)?,
         Command::Traces { trace, limit } => ask::traces(&launch, trace, limit, json)?,
         Command::Contributed(words) => ask::contributed(&launch, &words, json)?,

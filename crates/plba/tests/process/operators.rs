@@ -109,6 +109,33 @@ fn events_are_told_the_newest_first() {
 }
 
 #[test]
+fn the_start_is_told_step_by_step() {
+    let home = Home::new("faults", "startup", &["faults.opening=300ms"]);
+    let mut app = home.start(&[]);
+    app.wait("ready", |app| (app.probe("/readyz") == Some(200)).then_some(()));
+    let steps = home.ask(&["startup"]);
+    let names = steps
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["name"].as_str().unwrap());
+    let platform: Vec<_> = names.clone().take(7).collect();
+    let expected = [
+        "configuration",
+        "state directory",
+        "logging",
+        "control plane",
+        "services",
+        "health",
+        "workers",
+    ];
+    assert_eq!(platform, expected, "{steps}");
+    assert!(named(&steps, "services")["took"].as_f64() >= Some(0.3), "{steps}");
+    assert!(named(&steps, "good")["took"].is_f64() && names.count() == 14, "{steps}");
+    assert_eq!(app.stop(), Some(0), "{}", app.log());
+}
+
+#[test]
 fn the_actions_are_listed_and_need_a_process() {
     let home = Home::new("faults", "listed", &[]);
     let listed = home.text(&["--help"]);
