@@ -1,177 +1,110 @@
-//! The variants of a round: workers through the supervisor in three forms, and the peer.
+//! The variants of a round: workers through the supervisor in several forms, and the peers. How those are run lives in
+//! `ours`, `tasks`, `actors` and `subsystems`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
-use async_trait::async_trait;
-use plba_contracts::health::Health;
-use plba_contracts::services::Services;
-use plba_contracts::stop::{StopHandle, StopSignal};
-use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, WorkerDefinition, WorkerStatus};
-use plba_runtime::clock::SystemClock;
-use plba_runtime::services::{Provided, ServiceContainer};
-use plba_runtime::supervisor::{StopOutcome, WorkerSupervisor};
-use plba_runtime::worker;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-
-use crate::WORKERS;
-use crate::round::{Round, timed};
-
-/// Within which time everything has to stop.
-const BUDGET: Duration = Duration::from_secs(60);
+use crate::round::Round;
+use crate::{actors, ours, subsystems, tasks};
 
 /// What a round runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     /// As many definitions, of one small worker each.
     Definitions,
+    /// A tenth as many definitions, beside the peer that does not go further.
+    FewDefinitions,
     /// Ten definitions with a tenth of them as instances each.
     Pools,
     /// As many definitions that the builder of services made of an asynchronous function.
     Services,
-    /// The peer: bare tasks.
-    Bare,
+    /// As many definitions that do something once a second.
+    Beats,
+    /// A peer: bare tasks.
+    Tasks,
+    /// A peer: bare tasks that do something once a second.
+    BeatingTasks,
+    /// A peer: ractor's actors, linked to a supervisor.
+    Ractor,
+    /// A peer: kameo's actors.
+    Kameo,
+    /// A peer: the subsystems of tokio-graceful-shutdown.
+    Subsystems,
 }
 
 impl Variant {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Definitions,
+        Self::FewDefinitions,
+        Self::Pools,
+        Self::Services,
+        Self::Beats,
+        Self::Tasks,
+        Self::BeatingTasks,
+        Self::Ractor,
+        Self::Kameo,
+        Self::Subsystems,
+    ];
+
     /// For people.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Definitions => "workers, each of its own definition",
+            Self::Definitions | Self::FewDefinitions => "workers, each of its own definition",
             Self::Pools => "workers, instances of ten definitions",
             Self::Services => "workers, each built by `worker::service`",
-            Self::Bare => "bare tasks with a child token each",
+            Self::Beats => "workers, each built by `worker::every` second",
+            Self::Tasks => "bare tasks with a child token each",
+            Self::BeatingTasks => "bare tasks with a child token and a heartbeat each second",
+            Self::Ractor => "ractor 0.16, linked to a supervisor",
+            Self::Kameo => "kameo 0.22",
+            Self::Subsystems => "tokio-graceful-shutdown 0.20",
         }
     }
 
     /// For the child process.
-    pub(crate) fn key(self) -> &'static str {
-        match self {
-            Self::Definitions => "definitions",
-            Self::Pools => "pools",
-            Self::Services => "services",
-            Self::Bare => "bare",
-        }
+    pub(crate) fn key(self) -> String {
+        format!("{self:?}")
     }
 
     /// The variant with this key.
     pub(crate) fn by_key(key: &str) -> Option<Self> {
-        let all = [Self::Definitions, Self::Pools, Self::Services, Self::Bare];
-        all.into_iter().find(|variant| variant.key() == key)
+        Self::ALL.into_iter().find(|variant| variant.key() == key)
+    }
+
+    /// How many there are of them.
+    pub(crate) fn count(self) -> u32 {
+        match self {
+            Self::FewDefinitions | Self::Subsystems => 10_000,
+            _ => 100_000,
+        }
+    }
+
+    /// Whether they do something while nobody asks, so that it is worth measuring.
+    pub(crate) fn beats(self) -> bool {
+        matches!(self, Self::Beats | Self::BeatingTasks)
+    }
+
+    /// Those that this variant of ours is measured beside.
+    pub(crate) fn peers(self) -> &'static [Self] {
+        match self {
+            Self::Definitions => &[Self::Tasks, Self::Ractor, Self::Kameo],
+            Self::FewDefinitions => &[Self::Subsystems],
+            Self::Pools | Self::Services => &[Self::Tasks],
+            Self::Beats => &[Self::BeatingTasks],
+            _ => &[],
+        }
     }
 
     /// Runs a round.
     pub(crate) async fn run(self) -> Round {
+        let count = self.count();
         match self {
-            Self::Definitions => supervised(|| (0..WORKERS).map(small).collect()).await,
-            Self::Pools => supervised(|| (0..10).map(|number| small(number).concurrency(WORKERS / 10)).collect()).await,
-            Self::Services => supervised(|| (0..WORKERS).map(service).collect()).await,
-            Self::Bare => bare().await,
-        }
-    }
-}
-
-/// Starts workers through a supervisor and stops them.
-async fn supervised(definitions: impl FnOnce() -> Vec<WorkerDefinition>) -> Round {
-    let supervisor = WorkerSupervisor::new(Arc::new(SystemClock::new()), 1);
-    let container = ServiceContainer::new(Vec::new(), Provided::default()).expect("nothing is registered twice");
-    let services = Arc::new(container).services();
-    let handle = supervisor.clone();
-    let start = async move {
-        handle
-            .start(definitions(), services)
-            .await
-            .expect("every worker starts");
-    };
-    timed(start, |()| async move {
-        let stops = supervisor.stop(BUDGET, StopSignal::default()).await;
-        let drained = stops.iter().filter(|stop| stop.how == StopOutcome::Drained).count();
-        assert_eq!(drained, WORKERS as usize, "every worker ends by itself");
-    })
-    .await
-}
-
-/// A worker written by hand that waits for its stop.
-struct Waits(StopHandle);
-
-#[async_trait]
-impl Worker for Waits {
-    async fn start(self: Arc<Self>, _context: WorkerContext) -> Result<Running, StartError> {
-        let stop = self.0.signal();
-        Ok(Running::new(async move {
-            stop.requested().await;
-            Exit::Stopped
-        }))
-    }
-
-    fn stop(&self, force: bool) {
-        self.0.stop(force);
-    }
-
-    fn health(&self) -> Health {
-        Health::Ok
-    }
-
-    fn status(&self) -> WorkerStatus {
-        WorkerStatus::default()
-    }
-}
-
-fn small(number: u32) -> WorkerDefinition {
-    let build = |_: Services| async { Ok(Arc::new(Waits(StopHandle::new())) as Arc<dyn Worker>) };
-    WorkerDefinition::new(format!("worker-{number}"), build)
-}
-
-fn service(number: u32) -> WorkerDefinition {
-    let wait = |stop: StopSignal| async move {
-        stop.requested().await;
-        Ok(())
-    };
-    worker::service(format!("worker-{number}"), wait).into()
-}
-
-/// Starts bare tasks with a child token each, and cancels them.
-async fn bare() -> Round {
-    let parent = CancellationToken::new();
-    let (running, ended) = (Countdown::new(), Countdown::new());
-    let (child_of, all_ended) = (parent.clone(), Arc::clone(&ended));
-    let start = async move {
-        for _ in 0..WORKERS {
-            let (token, running, ended) = (child_of.child_token(), Arc::clone(&running), Arc::clone(&ended));
-            tokio::spawn(async move {
-                running.down();
-                token.cancelled().await;
-                ended.down();
-            });
-        }
-        running.finished.notified().await;
-    };
-    timed(start, |()| async move {
-        parent.cancel();
-        all_ended.finished.notified().await;
-    })
-    .await
-}
-
-/// Counts all workers down and tells of the last.
-struct Countdown {
-    left: AtomicU32,
-    finished: Notify,
-}
-
-impl Countdown {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            left: AtomicU32::new(WORKERS),
-            finished: Notify::new(),
-        })
-    }
-
-    fn down(&self) {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.finished.notify_one();
+            Self::Definitions | Self::FewDefinitions => ours::definitions(count).await,
+            Self::Pools => ours::pools(count).await,
+            Self::Services => ours::services(count).await,
+            Self::Beats => ours::beats(count).await,
+            Self::Tasks => tasks::resting(count).await,
+            Self::BeatingTasks => tasks::beating(count).await,
+            Self::Ractor => actors::ractor(count).await,
+            Self::Kameo => actors::kameo(count).await,
+            Self::Subsystems => subsystems::run(count).await,
         }
     }
 }
