@@ -585,15 +585,14 @@ async fn a_hung_instance_is_replaced_or_asks_for_the_end_of_the_process() {
         hangs("vital", HangPolicy::EndProcess { exit_code: 70 }),
     ];
     supervisor.start(definitions, services()).await.unwrap();
-    let limit = secs(20);
-    let fatal = tokio::time::timeout(limit, supervisor.fatal()).await.unwrap();
+    let fatal = tokio::time::timeout(secs(20), supervisor.fatal()).await.unwrap();
     assert_eq!((fatal.worker.as_str(), fatal.exit_code), ("vital", 70));
     let again = async {
         while view(&supervisor, "replaced").restarts == 0 {
             tokio::time::sleep(millis(5)).await;
         }
     };
-    tokio::time::timeout(limit, again).await.unwrap();
+    tokio::time::timeout(secs(20), again).await.unwrap();
     let exit = view(&supervisor, "replaced").slots[0].last_exit.clone().unwrap();
     assert_eq!(exit.end, AttemptEnd::Hung);
     assert_eq!(view(&supervisor, "vital").restarts, 0);
