@@ -77,14 +77,14 @@ impl RuntimeManager {
         }
     }
 
-    /// Runs the application from start to stop and says how it ended. Signals are heard from the first moment.
+    /// Runs the application from start to stop and gives the exit code. Signals are heard from the first moment.
     ///
     /// The manager waits on an executor of its own, on the calling thread: workers that block every thread of theirs
     /// can't keep it from hearing a signal.
     ///
     /// # Errors
     /// It could not start.
-    pub fn run(self) -> Result<ExitReason, StartupError> {
+    pub fn run(self) -> Result<u8, StartupError> {
         let own = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -96,7 +96,7 @@ impl RuntimeManager {
         outcome
     }
 
-    async fn live(self, workers: Handle) -> Result<ExitReason, StartupError> {
+    async fn live(self, workers: Handle) -> Result<u8, StartupError> {
         let mut signals = Signals::listen().map_err(StartupError::failed)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let timeline = Timeline::new(Arc::clone(&clock));
@@ -169,19 +169,20 @@ impl RuntimeManager {
             Started::Interrupted(cause) => (cause, None),
             Started::Failed(message) => {
                 error!(target: TARGET, "could not start: {message}");
-                ("a failed start", Some(message))
+                ("a failed start".into(), Some(message))
             }
         };
         let mut report = process.stop(cause, &mut signals, exporting).await;
         if failure.is_some() {
             report.outcome = ExitReason::StartFailed;
+            report.exit_code = ExitReason::StartFailed.code();
         }
         process.close_control_plane().await;
         report.tell(directory);
         journal.end(&report, failure.as_deref());
         match failure {
             Some(message) => Err(StartupError::failed(message)),
-            None => Ok(report.outcome),
+            None => Ok(report.exit_code),
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum RunEnd {
     Abandoned,
     /// It could not start.
     StartFailed,
+    /// A worker whose definition asks for it ended the process.
+    WorkerFailed,
     /// A panic ended the process.
     Crashed,
     /// It ended without a word: it was killed, ran out of memory, or native code aborted it. The service manager knows
@@ -150,6 +152,7 @@ impl fmt::Display for PreviousRun {
             RunEnd::Forced => write!(out, "the last run stopped at {at} and interrupted work")?,
             RunEnd::Abandoned => write!(out, "the last run stopped at {at} and left workers behind")?,
             RunEnd::StartFailed => write!(out, "the last run could not start at {at}")?,
+            RunEnd::WorkerFailed => write!(out, "the last run was ended at {at} on account of a worker")?,
             RunEnd::Crashed => write!(out, "the last run crashed at {at}")?,
             RunEnd::Killed => write!(out, "the last run was killed at {at}")?,
             RunEnd::MachineDown => write!(out, "the machine of the last run went down at {at}")?,

@@ -25,7 +25,7 @@ use crate::platform::PlatformConfig;
 use crate::previous_run::PreviousRun;
 use crate::reload::Reloader;
 use crate::run_journal::RunJournal;
-use crate::shutdown::{Asked, Signals, StopReport};
+use crate::shutdown::{Asked, ExitReason, Signals, StopCause, StopReport};
 use crate::state::StateDirectory;
 use crate::supervisor::{WatchdogOptions, WorkerSupervisor};
 use crate::timeline::Timeline;
@@ -50,7 +50,7 @@ pub(crate) enum Started {
     /// Every worker is ready.
     Ready,
     /// A signal came first.
-    Interrupted(&'static str),
+    Interrupted(StopCause),
     /// It failed, with this message.
     Failed(String),
 }
@@ -228,7 +228,7 @@ impl Process {
                     };
                 }
                 asked = signals.next() => match asked {
-                    Asked::Stop(cause) => return Started::Interrupted(cause),
+                    Asked::Stop(cause) => return Started::Interrupted(cause.into()),
                     Asked::Reload => info!(target: TARGET, "SIGHUP is left alone: the process is still starting"),
                 },
             }
@@ -246,42 +246,47 @@ impl Process {
         }
     }
 
-    /// Waits for a stop; carries out reloads on the way. Returns what asked for the stop.
-    pub(crate) async fn work(&mut self, signals: &mut Signals, reloader: &mut Reloader) -> &'static str {
+    /// Waits for a stop, which a signal asks for or a worker's definition; carries out reloads on the way.
+    pub(crate) async fn work(&mut self, signals: &mut Signals, reloader: &mut Reloader) -> StopCause {
+        let supervisor = self.supervisor.clone();
+        let fatal = supervisor.fatal();
+        tokio::pin!(fatal);
         loop {
-            match signals.next().await {
-                Asked::Stop(cause) => return cause,
-                Asked::Reload => {
-                    let Some(modules) = &mut self.modules else { continue };
-                    self.service_manager.reloading();
-                    let reloading = reloader.reload(modules);
-                    tokio::pin!(reloading);
-                    loop {
-                        tokio::select! {
-                            () = &mut reloading => {
-                                self.service_manager.ready();
-                                break;
-                            }
-                            asked = signals.next() => match asked {
-                                Asked::Stop(cause) => return cause,
-                                Asked::Reload => info!(target: TARGET, "SIGHUP is left alone: a reload is under way"),
-                            },
-                        }
-                    }
+            let asked = tokio::select! {
+                asked = signals.next() => asked,
+                fatal = &mut fatal => return fatal.into(),
+            };
+            if let Asked::Stop(cause) = asked {
+                return cause.into();
+            }
+            let Some(modules) = &mut self.modules else { continue };
+            self.service_manager.reloading();
+            let reloading = reloader.reload(modules);
+            tokio::pin!(reloading);
+            loop {
+                tokio::select! {
+                    () = &mut reloading => break,
+                    fatal = &mut fatal => return fatal.into(),
+                    asked = signals.next() => match asked {
+                        Asked::Stop(cause) => return cause.into(),
+                        Asked::Reload => info!(target: TARGET, "SIGHUP is left alone: a reload is under way"),
+                    },
                 }
             }
+            self.service_manager.ready();
         }
     }
 
     /// Not ready at once; workers, services, traces; a second signal forces.
     pub(crate) async fn stop(
         &mut self,
-        cause: &str,
+        cause: StopCause,
         signals: &mut Signals,
         exporting: tokio::task::JoinHandle<u64>,
     ) -> StopReport {
         self.lifecycle.enter(Stage::Stopping);
-        self.service_manager.stopping(cause);
+        let StopCause { text: cause, exit_code } = cause;
+        self.service_manager.stopping(&cause);
         let (asked, since) = (self.clock.now(), self.clock.monotonic());
         let budget = Duration::from(self.platform.stop_budget);
         info!(target: TARGET,
@@ -320,13 +325,15 @@ impl Process {
             .ok()
             .and_then(Result::ok)
             .unwrap_or_else(|| self.traces.counts().1);
+        let stopped = StopReport::outcome_of(&workers);
         StopReport {
             application: self.application.clone(),
-            cause: cause.to_owned(),
+            cause,
             asked,
             took: self.clock.monotonic().saturating_sub(since),
             budget,
-            outcome: StopReport::outcome_of(&workers),
+            outcome: exit_code.map_or(stopped, |_| ExitReason::WorkerFailed),
+            exit_code: exit_code.unwrap_or(stopped.code()),
             workers,
             spans_lost,
         }

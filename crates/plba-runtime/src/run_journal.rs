@@ -187,6 +187,7 @@ impl RunJournal {
             ExitReason::Forced => RunEnd::Forced,
             ExitReason::Abandoned => RunEnd::Abandoned,
             ExitReason::StartFailed | ExitReason::Misconfigured => RunEnd::StartFailed,
+            ExitReason::WorkerFailed => RunEnd::WorkerFailed,
         };
         let held = report.workers.iter().filter(|stop| stop.how != StopOutcome::Drained);
         let held = held.filter_map(|stop| {

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::TARGET;
 use crate::state;
-use crate::supervisor::{StopOutcome, WorkerStop};
+use crate::supervisor::{Fatal, StopOutcome, WorkerStop};
 
 /// What the process exits with. The numbers are a promise to scripts and service managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -28,6 +28,9 @@ pub enum ExitReason {
     Forced = 3,
     /// 4: it stopped when asked, but some worker would not let go and was left behind.
     Abandoned = 4,
+    /// A worker whose definition asks for it ended the process: it was given up, or hung. The exit code is the one that
+    /// the definition names; 5 stands for it here.
+    WorkerFailed = 5,
 }
 
 impl ExitReason {
@@ -55,8 +58,10 @@ pub struct StopReport {
     #[serde(serialize_with = "as_seconds")]
     #[schemars(with = "f64")]
     pub budget: Duration,
-    /// How it ended, and so the exit code.
+    /// How it ended.
     pub outcome: ExitReason,
+    /// What the process exits with: the outcome's code, or the one that a worker's definition names.
+    pub exit_code: u8,
     /// Each worker's instances, in the order in which they stopped.
     pub workers: Vec<WorkerStop>,
     /// Finished spans that were not exported in time.
@@ -104,6 +109,7 @@ impl StopReport {
             ExitReason::Forced => "with interrupted work",
             ExitReason::Abandoned => "with abandoned workers",
             ExitReason::StartFailed | ExitReason::Misconfigured => "before it was ready",
+            ExitReason::WorkerFailed => "on account of a worker",
         };
         let mut lines = vec![format!(
             "stopped {word} after {}: {drained} drained, {forced} forced, {abandoned} abandoned (asked by {}, budget {:.0} s)",
@@ -143,6 +149,33 @@ fn as_seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S:
 
 fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
+}
+
+/// What brought a process to its stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopCause {
+    /// For people and the report, such as `SIGTERM`.
+    pub text: String,
+    /// The exit code that a worker's definition asks for, where one ended the process.
+    pub exit_code: Option<u8>,
+}
+
+impl From<&str> for StopCause {
+    fn from(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            exit_code: None,
+        }
+    }
+}
+
+impl From<Fatal> for StopCause {
+    fn from(fatal: Fatal) -> Self {
+        Self {
+            text: format!("worker {}[{}] {}", fatal.worker, fatal.slot, fatal.cause),
+            exit_code: Some(fatal.exit_code),
+        }
+    }
 }
 
 /// What a signal asks for.

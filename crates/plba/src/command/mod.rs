@@ -82,7 +82,7 @@ fn obey(app: App, arguments: Arguments) -> Result<ExitCode, Failure> {
                 code: error.reason,
                 message: error.message,
             })?;
-            return Ok(ExitCode::from(ended.code()));
+            return Ok(ExitCode::from(ended));
         }
         Command::Check => settings::check(&launch, json)?,
         Command::Config { what } => settings::tell(&launch, what, json)?,
