@@ -114,3 +114,22 @@ fn a_worker_that_ignores_even_the_force_is_left_behind_and_named_with_what_it_he
     within_budget(&report);
     assert!(app.log().contains("blocks[0] was abandoned"), "{}", app.log());
 }
+
+#[test]
+fn a_worker_that_is_given_up_may_end_the_process_with_its_own_exit_code() {
+    let home = Home::new("essential", "given-up", &[]);
+    let mut app = home.start(&[]);
+    assert_eq!(app.end().code(), Some(70), "{}", app.log());
+    let report = home.stop_report();
+    assert_eq!(
+        (&report["outcome"], &report["exit_code"]),
+        (&"worker_failed".into(), &70.into()),
+        "{report}"
+    );
+    let cause = report["cause"].as_str().unwrap();
+    assert!(
+        cause.contains("feed") && cause.contains("the licence has run out"),
+        "{cause}"
+    );
+    assert!(app.log().contains("stopped on account of a worker"), "{}", app.log());
+}
