@@ -89,15 +89,17 @@ impl RuntimeManager {
             .enable_all()
             .build()
             .map_err(StartupError::failed)?;
+        // Before there is a second executor: each has a driver that hands signals on, and one that came between a
+        // handler's installation and this subscription would be told to nobody.
+        let signals = own.block_on(async { Signals::listen() }).map_err(StartupError::failed)?;
         let workers = workers_executor().map_err(StartupError::failed)?;
-        let outcome = own.block_on(self.live(workers.handle().clone()));
+        let outcome = own.block_on(self.live(signals, workers.handle().clone()));
         // Threads that would not end are left behind; the process is about to end anyway.
         workers.shutdown_timeout(Duration::from_millis(500));
         outcome
     }
 
-    async fn live(self, workers: Handle) -> Result<u8, StartupError> {
-        let mut signals = Signals::listen().map_err(StartupError::failed)?;
+    async fn live(self, mut signals: Signals, workers: Handle) -> Result<u8, StartupError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let timeline = Timeline::new(Arc::clone(&clock));
         timeline.step("configuration");

@@ -233,7 +233,7 @@ async fn services_reach_the_routine() {
     sleep(millis(10)).await;
     let reason = only(&supervisor).status.last_error.unwrap();
     assert!(
-        reason.contains("no service alloc::string::String is registered"),
+        reason.contains("no service String is registered"),
         "{reason}"
     );
 }
