@@ -91,7 +91,9 @@ impl RuntimeManager {
             .map_err(StartupError::failed)?;
         // Before there is a second executor: each has a driver that hands signals on, and one that came between a
         // handler's installation and this subscription would be told to nobody.
-        let signals = own.block_on(async { Signals::listen() }).map_err(StartupError::failed)?;
+        let signals = own
+            .block_on(async { Signals::listen() })
+            .map_err(StartupError::failed)?;
         let workers = workers_executor().map_err(StartupError::failed)?;
         let outcome = own.block_on(self.live(signals, workers.handle().clone()));
         // Threads that would not end are left behind; the process is about to end anyway.

@@ -232,10 +232,7 @@ async fn services_reach_the_routine() {
     .await;
     sleep(millis(10)).await;
     let reason = only(&supervisor).status.last_error.unwrap();
-    assert!(
-        reason.contains("no service String is registered"),
-        "{reason}"
-    );
+    assert!(reason.contains("no service String is registered"), "{reason}");
 }
 
 #[tokio::test]
