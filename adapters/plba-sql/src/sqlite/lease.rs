@@ -17,7 +17,7 @@ use plba_contracts::clock::Clock;
 use plba_contracts::lease::{FencingToken, Grant, Holding, Lease, LeaseError, check_request};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::schema::{self, MigrateError};
+use super::schema::{self, MigrateError};
 
 /// How long a call waits for another process's write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
