@@ -1,0 +1,66 @@
+//! What a stop tells: what forced instances had in hand, who is not at rest every few seconds, and the report at its end.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::event::SupervisorEvent;
+use super::super::instance::Instance;
+use super::super::machine::protocol::{SlotKey, SlotStop};
+use super::super::view::{StopOutcome, WorkerStop};
+use super::Driver;
+
+/// How often a stop names those that are not at rest, and how many of them at most.
+pub(super) const ROLL_CALL: Duration = Duration::from_secs(5);
+const NAMED: usize = 16;
+
+impl Driver {
+    pub(super) fn note_held(&mut self, key: SlotKey, instance: &Instance) {
+        if let Some(busy) = instance.activity.current() {
+            self.held.insert(key, busy.what.as_ref().to_owned());
+        }
+    }
+
+    pub(super) fn stopped(&mut self, stops: &[SlotStop]) {
+        let Some(began) = self.stop_began.take() else { return };
+        self.roll_call = None;
+        let count = |how| stops.iter().filter(|stop| stop.how == how).count();
+        self.events.emit(SupervisorEvent::StopEnded {
+            drained: count(StopOutcome::Drained),
+            forced: count(StopOutcome::Forced),
+            abandoned: count(StopOutcome::Abandoned),
+            took: began.elapsed(),
+        });
+        (self.on_stopped)();
+    }
+
+    pub(super) fn name_stragglers(&mut self) {
+        let Some(began) = self.stop_began else { return };
+        let now = Instant::now();
+        self.roll_call = Some(now + ROLL_CALL);
+        let mut keys: Vec<SlotKey> = self.live.keys().copied().collect();
+        keys.sort_unstable();
+        let name = |key: &SlotKey| {
+            let worker = self.board.get(key.worker)?;
+            let busy = self.live.get(key)?.instance.activity.current();
+            let held = busy.map(|busy| format!(" ({})", busy.what)).unwrap_or_default();
+            Some(format!("{}#{}{held}", worker.name, key.slot))
+        };
+        self.events.emit(SupervisorEvent::Stragglers {
+            count: keys.len(),
+            first: keys.iter().filter_map(name).take(NAMED).collect(),
+            stopping_for: now - began,
+        });
+    }
+
+    pub(super) fn line(&self, stop: SlotStop) -> WorkerStop {
+        let held = self.held.get(&stop.key).filter(|_| stop.how != StopOutcome::Drained);
+        WorkerStop {
+            worker: stop.name.to_string(),
+            slot: stop.key.slot,
+            how: stop.how,
+            held: held.cloned(),
+            took: stop.took,
+        }
+    }
+}

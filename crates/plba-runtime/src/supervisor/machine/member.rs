@@ -1,0 +1,82 @@
+//! One definition as the machine has it: its slots, its place in the order, and its part in a stop. Transitions are made
+//! elsewhere.
+
+use plba_contracts::worker::Group;
+
+use super::planted::{Bug, planted};
+use super::protocol::{Spec, WorkerId};
+use super::slot::Slot;
+use super::stopping::Turn;
+
+/// One definition.
+pub(super) struct Member {
+    pub(super) spec: Spec,
+    pub(super) slots: Vec<Slot>,
+    /// How many slots are wanted; those above are gone or going.
+    pub(super) wanted: u32,
+    pub(super) paused: bool,
+    pub(super) after: Vec<WorkerId>,
+    pub(super) dependents: Vec<WorkerId>,
+    /// Every slot was ready once since the definition came or changed.
+    pub(super) ready: bool,
+    /// Slots that were not.
+    pub(super) unready: usize,
+    /// How many it waits for before it starts: dependencies that are not ready, and namesakes.
+    pub(super) waiting_on: usize,
+    /// Removed workers of the same name that are not gone; it waits for them.
+    pub(super) namesakes: usize,
+    pub(super) live: usize,
+    /// Its part in a stop or removal.
+    pub(super) turn: Option<Turn>,
+}
+
+impl Member {
+    pub(super) fn new(spec: Spec) -> Self {
+        let wanted = spec.slots.max(1);
+        let mut member = Self {
+            spec,
+            slots: Vec::with_capacity(wanted as usize),
+            wanted,
+            paused: false,
+            after: Vec::new(),
+            dependents: Vec::new(),
+            ready: false,
+            unready: 0,
+            waiting_on: 0,
+            namesakes: 0,
+            live: 0,
+            turn: None,
+        };
+        member.fill_slots();
+        member
+    }
+
+    /// Whether it belongs to the group, whatever its own ends mean for it. What is on its way out does not.
+    pub(super) fn is_in(&self, group: &Group) -> bool {
+        self.turn.is_none() && self.spec.group.as_ref().is_some_and(|own| own.name == group.name)
+    }
+
+    /// Makes the slots that are wanted and not there yet. A worker that was ready stays so while it grows.
+    pub(super) fn fill_slots(&mut self) {
+        while self.slots.len() < self.wanted as usize {
+            self.slots.push(Slot::new(!self.ready));
+            self.unready += usize::from(!self.ready);
+        }
+    }
+
+    /// Those that have to be down before it is asked.
+    pub(super) fn stops_after(&self) -> &Vec<WorkerId> {
+        match planted(Bug::WrongReverseOrder) {
+            true => &self.after,
+            false => &self.dependents,
+        }
+    }
+
+    /// Those that are asked once it is down.
+    pub(super) fn stops_before(&self) -> &Vec<WorkerId> {
+        match planted(Bug::WrongReverseOrder) {
+            true => &self.dependents,
+            false => &self.after,
+        }
+    }
+}
