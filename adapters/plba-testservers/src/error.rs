@@ -1,4 +1,4 @@
-//! Why a server is not there. What a test does about it is in `require`.
+//! Why a server is not there, or a question to it failed. What a test does about it is in `require`.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub struct NotRun {
 }
 
 /// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
     /// Nothing is wrong except that the server isn't installed.
     #[error(transparent)]
@@ -43,4 +43,18 @@ impl StartError {
     pub(crate) fn io(what: &'static str, doing: &str, error: &io::Error) -> StartError {
         StartError::failed(what, format!("could not {doing}: {error}"))
     }
+}
+
+/// Why a question to a server, asked through its own command line program, has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{program} {arguments}` ended with {status}: {said}")]
+pub struct CommandError {
+    /// The program that asked.
+    pub program: &'static str,
+    /// What it was asked, without the options that name the server.
+    pub arguments: String,
+    /// How it ended, or that it did not run.
+    pub status: String,
+    /// What it wrote, on standard error and standard output.
+    pub said: String,
 }

@@ -22,16 +22,22 @@
 //! directory. When the test process itself dies, a guard process does the same.
 
 mod account;
+mod attempt;
+mod blocking;
 mod certificate;
+mod command;
 mod directory;
 mod dovecot;
 mod error;
 mod port;
 mod process;
 mod program;
+mod redis;
 mod require;
+mod slot;
 mod wait;
 
 pub use dovecot::{Dovecot, StoredMessage};
-pub use error::{NotRun, StartError};
+pub use error::{CommandError, NotRun, StartError};
+pub use redis::{AppendOnly, RedisCluster, RedisDatabase, RedisOptions, RedisSentinels, RedisServer};
 pub use require::require;

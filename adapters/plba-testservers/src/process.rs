@@ -1,8 +1,9 @@
 //! Running a server's processes and ending exactly those: by process group, never by name.
 //!
-//! The server leads a process group of its own, so that its children are killed with it. Beside it runs a guard, a
-//! shell that waits for the end of a pipe held by this process: when a test is interrupted or killed, nobody's `drop`
-//! runs, and the guard kills the group and removes the directory instead.
+//! The server leads a process group of its own, so that its children are killed with it; children that left the group
+//! (PostgreSQL's do) are found by their parent. Beside it runs a guard, a shell that waits for the end of a pipe held by
+//! this process: when a test is interrupted or killed, nobody's `drop` runs, and the guard kills the processes and
+//! removes the directory instead.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,13 +17,33 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::account::Account;
 use crate::wait;
 
-/// What the guard runs: `$1` is the process group, `$2` the directory. It reads until the pipe ends, which is when the
-/// process that holds the other end is gone.
+/// What the guard runs: `$1` is the directory, `$2` the process group's leader, `$3` its farewell; without a leader only
+/// the directory is removed. It reads until the pipe ends, which is when the process that holds the other end is gone.
+/// The leader is stopped before its children are looked for, so that it makes no more.
 const GUARD: &str = r#"
+exec 2>/dev/null
 read -r _
-kill -s KILL -- "-$1" 2>/dev/null
-rm -rf -- "$2" 2>/dev/null || { sleep 1; rm -rf -- "$2"; }
+if [ -n "$2" ]; then
+  if [ "$3" != KILL ]; then
+    kill -s CONT -- "-$2"
+    kill -s "$3" "$2"
+    looks=0
+    while [ "$looks" -lt 20 ] && kill -s 0 "$2"; do
+      sleep 0.1
+      looks=$((looks + 1))
+    done
+  fi
+  kill -s STOP "$2"
+  for stat in /proc/[0-9]*/stat; do
+    read -r pid _ _ parent _ <"$stat" && [ "$parent" = "$2" ] && kill -s KILL "$pid"
+  done
+  kill -s KILL -- "-$2"
+fi
+rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }
 "#;
+
+/// How long a leader may take over its farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long killed processes may take to disappear.
 const DEATH: Duration = Duration::from_secs(5);
@@ -32,8 +53,15 @@ const DEATH: Duration = Duration::from_secs(5);
 pub(crate) struct ServerProcess {
     leader: Child,
     group: Pid,
-    guard: Child,
+    /// What a leader is told before it is killed because nobody needs it any more: `KILL` for one that leaves nothing
+    /// behind. It has [`FAREWELL`] to end by itself.
+    farewell: Signal,
+    _guard: Guard,
 }
+
+/// Removes a directory, and ends the processes of a server, when this process has died without doing so.
+#[derive(Debug)]
+pub(crate) struct Guard(Child);
 
 /// A living process of a server's group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +79,7 @@ impl ServerProcess {
         account: &Account,
         directory: &Path,
         log: &Path,
+        farewell: Signal,
     ) -> io::Result<ServerProcess> {
         let output = File::options().create(true).append(true).open(log)?;
         account.own(log)?;
@@ -62,8 +91,13 @@ impl ServerProcess {
             .stderr(output);
         let mut leader = command.spawn()?;
         let group = pid_of(&leader);
-        match spawn_guard(group, account, directory) {
-            Ok(guard) => Ok(ServerProcess { leader, group, guard }),
+        match Guard::of_server(group, farewell, account, directory) {
+            Ok(guard) => Ok(ServerProcess {
+                leader,
+                group,
+                farewell,
+                _guard: guard,
+            }),
             Err(error) => {
                 let _ = kill_process_group(group, Signal::KILL);
                 leader.wait()?;
@@ -77,7 +111,44 @@ impl ServerProcess {
         self.leader.try_wait().ok().flatten()
     }
 
-    /// The living processes of the group.
+    /// The leader's id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.leader.id()
+    }
+
+    /// Sends the leader a signal that ends it and says whether it ended within `limit`.
+    pub(crate) fn end(&mut self, signal: Signal, limit: Duration) -> bool {
+        self.resume();
+        let _ = kill_process(self.group, signal);
+        wait::until(limit, || self.exited()).is_some()
+    }
+
+    /// Ends all its processes without a farewell.
+    pub(crate) fn kill(mut self) {
+        self.farewell = Signal::KILL;
+    }
+
+    /// Stops all its processes, the leader first, so that it makes no more.
+    pub(crate) fn pause(&self) {
+        let _ = kill_process_group(self.group, Signal::STOP);
+        self.signal_members(Signal::STOP);
+    }
+
+    /// Lets all its processes go on, the leader last.
+    pub(crate) fn resume(&self) {
+        self.signal_members(Signal::CONT);
+        let _ = kill_process_group(self.group, Signal::CONT);
+    }
+
+    fn signal_members(&self, signal: Signal) -> Vec<Member> {
+        let members = self.members();
+        for member in &members {
+            let _ = kill_process(member.pid, signal);
+        }
+        members
+    }
+
+    /// The living processes of the group, and the leader's children outside it.
     pub(crate) fn members(&self) -> Vec<Member> {
         members(self.group)
     }
@@ -101,40 +172,75 @@ impl ServerProcess {
 }
 
 impl Drop for ServerProcess {
-    /// Kills the group and waits until no process of it is left. The guard goes first: it has nothing to do any more.
+    /// Ends the processes and waits until none is left. The guard goes after them: should this process die in between,
+    /// it does the rest.
     fn drop(&mut self) {
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
+        if self.farewell != Signal::KILL && self.exited().is_none() {
+            self.end(self.farewell, FAREWELL);
+        }
+        self.pause();
+        let members = self.signal_members(Signal::KILL);
         let _ = kill_process_group(self.group, Signal::KILL);
         wait::until(DEATH, || {
             let reaped = self.exited().is_some();
-            (reaped && self.members().is_empty()).then_some(())
+            (reaped && self.members().is_empty() && !members.iter().any(Member::is_alive)).then_some(())
         });
     }
 }
 
-fn spawn_guard(group: Pid, account: &Account, directory: &Path) -> io::Result<Child> {
-    let mut guard = Command::new("/bin/sh");
-    guard
-        .arg("-c")
-        .arg(GUARD)
-        .arg("plba-test-guard")
-        .arg(group.as_raw_pid().to_string())
-        .arg(directory);
-    account.apply(&mut guard);
-    guard
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    guard.spawn()
+impl Member {
+    fn is_alive(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_pid()));
+        stat.is_ok_and(|stat| Entry::read(&stat).is_some_and(|entry| entry.alive && entry.member == *self))
+    }
+}
+
+impl Guard {
+    /// Guards nothing but a directory.
+    pub(crate) fn of_directory(account: &Account, directory: &Path) -> io::Result<Guard> {
+        Guard::spawn(account, directory, &[])
+    }
+
+    fn of_server(leader: Pid, farewell: Signal, account: &Account, directory: &Path) -> io::Result<Guard> {
+        let farewell = match farewell {
+            Signal::QUIT => "QUIT",
+            Signal::TERM => "TERM",
+            _ => "KILL",
+        };
+        Guard::spawn(account, directory, &[&leader.as_raw_pid().to_string(), farewell])
+    }
+
+    fn spawn(account: &Account, directory: &Path, arguments: &[&str]) -> io::Result<Guard> {
+        let mut guard = Command::new("/bin/sh");
+        guard
+            .arg("-c")
+            .arg(GUARD)
+            .arg("plba-test-guard")
+            .arg(directory)
+            .args(arguments);
+        account.apply(&mut guard);
+        guard
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        guard.spawn().map(Guard)
+    }
+}
+
+impl Drop for Guard {
+    /// Nothing is left to guard.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn pid_of(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// Reads the group's processes from `/proc`, without the dead ones that nobody has reaped yet.
+/// Reads the group's processes and the leader's children from `/proc`, without the dead ones that nobody has reaped yet.
 fn members(group: Pid) -> Vec<Member> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -153,20 +259,37 @@ fn members(group: Pid) -> Vec<Member> {
         .collect()
 }
 
-/// A line of `/proc/PID/stat`: `pid (name) state parent group …`, where the name may contain anything.
 fn member(stat: &str, group: Pid) -> Option<Member> {
-    let (pid, rest) = stat.split_once(" (")?;
-    let (name, rest) = rest.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?;
-    let of: i32 = fields.nth(1)?.parse().ok()?;
-    let alive = !matches!(state, "Z" | "X");
-    (alive && of == group.as_raw_pid()).then(|| {
-        Some(Member {
-            pid: Pid::from_raw(pid.parse().ok()?)?,
-            name: name.to_owned(),
+    let entry = Entry::read(stat)?;
+    let leader = group.as_raw_pid();
+    (entry.alive && (entry.group == leader || entry.parent == leader)).then_some(entry.member)
+}
+
+/// What is told of a process.
+struct Entry {
+    member: Member,
+    alive: bool,
+    parent: i32,
+    group: i32,
+}
+
+impl Entry {
+    /// A line of `/proc/PID/stat`: `pid (name) state parent group …`, where the name may contain anything.
+    fn read(stat: &str) -> Option<Entry> {
+        let (pid, rest) = stat.split_once(" (")?;
+        let (name, rest) = rest.rsplit_once(") ")?;
+        let mut fields = rest.split(' ');
+        let state = fields.next()?;
+        Some(Entry {
+            member: Member {
+                pid: Pid::from_raw(pid.parse().ok()?)?,
+                name: name.to_owned(),
+            },
+            alive: !matches!(state, "Z" | "X"),
+            parent: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
         })
-    })?
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +303,7 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(script);
         let log = directory.join("log");
-        let server = ServerProcess::spawn(command, &account, directory.path(), &log).unwrap();
+        let server = ServerProcess::spawn(command, &account, directory.path(), &log, Signal::KILL).unwrap();
         (server, directory)
     }
 
@@ -193,7 +316,7 @@ mod tests {
     fn dropping_a_server_leaves_no_process_of_its_group() {
         let (server, _directory) = start("sleep 1000 & sleep 1000 & wait");
         wait_for_members(&server, 3);
-        let (group, guard) = (server.group, pid_of(&server.guard));
+        let (group, guard) = (server.group, pid_of(&server._guard.0));
         drop(server);
         assert_eq!(members(group), []);
         assert_eq!(members(guard), []);
@@ -215,11 +338,82 @@ mod tests {
     fn the_guard_cleans_up_when_this_process_is_gone() {
         let (mut server, directory) = start("sleep 1000");
         // The pipe's end is all the guard sees of this process's death.
-        drop(server.guard.stdin.take());
+        drop(server._guard.0.stdin.take());
         let gone = wait::until(DEATH, || {
             (server.exited().is_some() && server.members().is_empty() && !directory.path().exists()).then_some(())
         });
         assert!(gone.is_some(), "the guard did nothing: {:?}", server.members());
+    }
+
+    #[test]
+    fn children_that_left_the_group_end_with_it() {
+        for guard in [false, true] {
+            let (mut server, _directory) = start("setsid sleep 1000 & wait");
+            let outsiders = wait::until(DEATH, || {
+                let mut members = server.members();
+                members.retain(|member| member.name == "sleep");
+                (members.len() == 1).then_some(members)
+            });
+            let outsiders = outsiders.expect("a child that runs what it was made for");
+            if guard {
+                drop(server._guard.0.stdin.take());
+                let gone = wait::until(DEATH, || {
+                    server
+                        .exited()
+                        .map(|_| ())
+                        .filter(|()| !outsiders.iter().any(Member::is_alive))
+                });
+                assert!(gone.is_some(), "{outsiders:?}");
+            } else {
+                drop(server);
+                assert!(!outsiders.iter().any(Member::is_alive), "{outsiders:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_farewell_is_heard_before_the_end_and_a_kill_has_none() {
+        for killed in [false, true] {
+            let account = Account::for_servers("a test").unwrap();
+            let directory = TemporaryDirectory::create("test", &account).unwrap();
+            let (ready, heard) = (directory.join("ready"), directory.join("heard"));
+            let mut command = Command::new("/bin/sh");
+            let script = format!(
+                "trap 'touch {}; exit' QUIT; touch {}; while :; do sleep 0.01; done",
+                heard.display(),
+                ready.display()
+            );
+            command.arg("-c").arg(script);
+            let log = directory.join("log");
+            let server = ServerProcess::spawn(command, &account, directory.path(), &log, Signal::QUIT).unwrap();
+            wait::until(DEATH, || ready.exists().then_some(())).unwrap();
+            if killed {
+                server.kill();
+            } else {
+                drop(server);
+            }
+            assert_eq!(heard.exists(), !killed);
+        }
+    }
+
+    #[test]
+    fn paused_processes_stand_still_and_go_on() {
+        let (server, _directory) = start("sleep 1000 & wait");
+        wait_for_members(&server, 2);
+        let state = |state: char| {
+            let all = || {
+                server.members().iter().all(|member| {
+                    let stat = fs::read_to_string(format!("/proc/{}/stat", member.pid.as_raw_pid())).unwrap();
+                    stat.contains(&format!(") {state} "))
+                })
+            };
+            wait::until(DEATH, || all().then_some(()))
+        };
+        assert_eq!(state('S'), Some(()));
+        server.pause();
+        assert_eq!(state('T'), Some(()));
+        server.resume();
+        assert_eq!(state('S'), Some(()));
     }
 
     #[test]
@@ -236,7 +430,11 @@ mod tests {
         assert_eq!(name("12 (imap) S 1 77 77 0"), Some("imap".to_owned()));
         assert_eq!(name("12 (a) b (c) S 1 77 77 0"), Some("a) b (c".to_owned()));
         assert_eq!(name("12 (imap) Z 1 77 77 0"), None);
-        assert_eq!(name("12 (imap) S 77 78 77 0"), None);
+        assert_eq!(name("12 (imap) S 76 78 77 0"), None);
+        assert_eq!(
+            name("12 (child that left) S 77 78 78 0"),
+            Some("child that left".to_owned())
+        );
         assert_eq!(name("garbage"), None);
     }
 }

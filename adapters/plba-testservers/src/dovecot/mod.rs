@@ -14,7 +14,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::account::Account;
+use crate::attempt::{self, Failure};
+use crate::blocking::blocking;
 use crate::certificate::Certificates;
 use crate::directory::TemporaryDirectory;
 use crate::process::ServerProcess;
@@ -34,9 +38,6 @@ const PASSWORD: &str = "secret";
 
 /// How long a start may take. It takes about 0.1 s on an idle machine; builds beside it cost more.
 const START: Duration = Duration::from_secs(20);
-
-/// How often a start is repeated with other ports when somebody took one in between.
-const PORT_TRIES: usize = 5;
 
 /// A running Dovecot on 127.0.0.1. Each start has its own directory, ports and certificate authority.
 ///
@@ -187,27 +188,13 @@ impl Dovecot {
     }
 }
 
-/// A failed run, and whether other ports would help.
-struct Failure {
-    error: StartError,
-    port_taken: bool,
-}
-
 fn start(program: &Path) -> Result<Server, StartError> {
     let account = Account::for_servers(WHAT)?;
-    let mut tries = 0;
-    loop {
-        tries += 1;
+    attempt::repeat(|| {
         let server = prepare(program, account.clone())?;
-        match server.run() {
-            Ok(process) => {
-                *server.lock() = Some(process);
-                return Ok(server);
-            }
-            Err(failure) if failure.port_taken && tries < PORT_TRIES => {}
-            Err(failure) => return Err(failure.error),
-        }
-    }
+        *server.lock() = Some(server.run()?);
+        Ok(server)
+    })
 }
 
 /// Everything but the process: directory, certificates, ports, configuration.
@@ -251,11 +238,8 @@ impl Server {
             .arg(self.directory.join(config::FILE))
             .current_dir(self.directory.path());
         let log = self.directory.join(config::LOG);
-        let mut process =
-            ServerProcess::spawn(command, &self.account, self.directory.path(), &log).map_err(|error| Failure {
-                error: StartError::io(WHAT, "run it", &error),
-                port_taken: false,
-            })?;
+        let mut process = ServerProcess::spawn(command, &self.account, self.directory.path(), &log, Signal::KILL)
+            .map_err(|error| StartError::io(WHAT, "run it", &error))?;
         let ready = wait::until(START, || match process.exited() {
             Some(status) => Some(Err(format!("it ended with {status}"))),
             None => ready::logs_in(self.imap, PASSWORD).then_some(Ok(())),
@@ -268,8 +252,6 @@ impl Server {
     }
 
     fn failure(&self, mut reason: String) -> Failure {
-        let log = fs::read_to_string(self.directory.join(config::LOG)).unwrap_or_default();
-        let port_taken = log.contains("Address already in use");
         if let Ok(version) = program::run(WHAT, Command::new(&self.program).arg("--version"))
             && !version.starts_with("2.3.")
         {
@@ -278,24 +260,6 @@ impl Server {
                 version.trim()
             );
         }
-        Failure {
-            error: StartError::Failed {
-                what: WHAT,
-                reason,
-                log,
-            },
-            port_taken,
-        }
-    }
-}
-
-/// Runs blocking work off the executor. tokio doesn't advance a paused clock meanwhile.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => std::future::pending().await,
-        },
+        Failure::of_server(WHAT, reason, &self.directory.join(config::LOG))
     }
 }

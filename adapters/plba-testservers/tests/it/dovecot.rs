@@ -1,5 +1,4 @@
 //! The real Dovecot, spoken to by hand: a few lines of IMAP over plain sockets and TLS.
-#![expect(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -17,6 +16,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::processes::processes_of;
 
 /// How long a server may take to answer or to hang up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,18 +136,6 @@ async fn connect_tls(
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     Ok(Client::greet(stream).await)
-}
-
-/// The processes whose command line mentions the server's directory.
-fn processes_of(directory: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let command = fs::read(path.join("cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&command).contains(directory)
-        })
-        .collect()
 }
 
 fn directory_of(server: &Dovecot) -> PathBuf {
