@@ -7,7 +7,7 @@ use plba_contracts::clock::Clock;
 use plba_contracts::stop::StopHandle;
 use plba_runtime::clock::SystemClock;
 use plba_tasks::handler::{TaskContext, TaskHandler};
-use plba_tasks::task::{Headers, Task};
+use plba_tasks::task::{Headers, Priority, Task};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -47,6 +47,11 @@ async fn produce(sender: mpsc::Sender<Task>, tasks: usize) {
         headers: Headers::new(),
         origin: None,
         history: Vec::new(),
+        priority: Priority::Normal,
+        key: None,
+        ordered: false,
+        published: SystemClock::new().now(),
+        expires: None,
     };
     for _ in 0..tasks {
         sender.send(task.clone()).await.expect("a loop receives");

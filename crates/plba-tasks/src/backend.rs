@@ -40,6 +40,24 @@ pub trait QueueBackend: Send + Sync + 'static {
     /// # Cancel safety
     /// A dropped call leaves nothing open.
     async fn open(&self, location: &Location, context: BackendContext) -> Result<Arc<dyn TaskQueue>, BoxError>;
+
+    /// Opens the ledger that goes with the queue at a location: as durable as its tasks, and shared by all processes that
+    /// share the queue, so that sources' cursors follow a take-over. `None` when the backend keeps none; the application
+    /// then keeps its ledger on a file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing open.
+    async fn open_ledger(
+        &self,
+        location: &Location,
+        context: BackendContext,
+    ) -> Result<Option<Arc<dyn SourceLedger>>, BoxError> {
+        let _ = (location, context);
+        Ok(None)
+    }
 }
 
 /// Why a queue could not be opened.
@@ -72,25 +90,44 @@ pub async fn open_queue(
     location: &Location,
     context: BackendContext,
 ) -> Result<Arc<dyn TaskQueue>, OpenQueueError> {
+    let opening = backend(backends, location)?.open(location, context);
+    opening.await.map_err(|source| failed(location, source))
+}
+
+/// Opens the ledger that goes with the queue at `location`, if its backend keeps one.
+///
+/// # Errors
+/// See [`OpenQueueError`].
+pub async fn open_ledger(
+    backends: &[Arc<dyn QueueBackend>],
+    location: &Location,
+    context: BackendContext,
+) -> Result<Option<Arc<dyn SourceLedger>>, OpenQueueError> {
+    let opening = backend(backends, location)?.open_ledger(location, context);
+    opening.await.map_err(|source| failed(location, source))
+}
+
+fn backend<'a>(
+    backends: &'a [Arc<dyn QueueBackend>],
+    location: &Location,
+) -> Result<&'a dyn QueueBackend, OpenQueueError> {
     let scheme = location.scheme();
-    let Some(backend) = backends.iter().find(|backend| backend.schemes().contains(&scheme)) else {
-        let known: Vec<_> = backends
-            .iter()
-            .flat_map(|backend| backend.schemes())
-            .map(|scheme| format!("{scheme}:"))
-            .collect();
-        return Err(OpenQueueError::Unknown {
+    let found = backends.iter().find(|backend| backend.schemes().contains(&scheme));
+    found.map(AsRef::as_ref).ok_or_else(|| {
+        let schemes = backends.iter().flat_map(|backend| backend.schemes());
+        let known: Vec<_> = schemes.map(|scheme| format!("{scheme}:")).collect();
+        OpenQueueError::Unknown {
             location: scheme.to_owned() + ":",
             known: known.join(", "),
-        });
-    };
-    backend
-        .open(location, context)
-        .await
-        .map_err(|source| OpenQueueError::Failed {
-            scheme: scheme.to_owned(),
-            source,
-        })
+        }
+    })
+}
+
+fn failed(location: &Location, source: BoxError) -> OpenQueueError {
+    OpenQueueError::Failed {
+        scheme: location.scheme().to_owned(),
+        source,
+    }
 }
 
 /// The backend in memory: `memory:`, or with bounds `memory:?capacity=10000&bytes=268435456&lease=30`, where `lease` is in

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ledger::{LedgerStats, SourceLedger};
-use crate::queue::{Cursor, DeadPage, Durability, QueueStats, TaskQueue};
+use crate::queue::{Cursor, DeadFilter, DeadPage, Durability, QueueStats, TaskQueue};
 use crate::task::TaskId;
 
 /// How many dead letters a page has unless told otherwise.
@@ -90,7 +90,7 @@ async fn list(services: Services, parameters: Parameters) -> Result<DeadPage, Co
         .map(|cursor| Cursor(cursor.to_owned()));
     queue(&services)
         .await?
-        .dead_letters(cursor, limit)
+        .dead_letters(&DeadFilter::default(), cursor, limit)
         .await
         .map_err(failed)
 }
@@ -132,7 +132,10 @@ async fn change(services: Services, parameters: Parameters, change: Change) -> R
 async fn every_id(queue: &dyn TaskQueue) -> Result<Vec<TaskId>, ControlError> {
     let (mut ids, mut cursor) = (Vec::new(), None);
     loop {
-        let page = queue.dead_letters(cursor, 1_000).await.map_err(failed)?;
+        let page = queue
+            .dead_letters(&DeadFilter::default(), cursor, 1_000)
+            .await
+            .map_err(failed)?;
         ids.extend(page.letters.into_iter().map(|letter| letter.id));
         cursor = page.next;
         if cursor.is_none() || ids.len() >= ALL {

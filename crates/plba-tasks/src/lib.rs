@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | a task and its identity | [`task`] | |
 //! | keeping tasks | [`queue`] | [`memory`] |
+//! | a task as bytes | | [`envelope`] |
 //! | carrying tasks out | [`handler`] | [`worker`], [`retry`] |
 //! | where tasks come from | [`source`] | [`intake`], [`source_worker`] |
 //! | what became of what came in | [`ledger`] | [`file_ledger`] |
@@ -14,6 +15,7 @@
 
 pub mod backend;
 pub mod endpoints;
+pub mod envelope;
 pub mod file_ledger;
 pub mod handler;
 pub mod intake;

@@ -3,20 +3,25 @@
 use std::collections::HashSet;
 
 use super::Inner;
-use crate::queue::{Cursor, DeadPage, QueueError};
+use crate::queue::{Cursor, DeadFilter, DeadPage, QueueError};
 use crate::task::{QueueName, TaskId};
 
 const MAXIMUM_PAGE: usize = 1_000;
 const OWN: &str = "queue:";
 const LEDGER: &str = "ledger:";
 
-pub(super) async fn page(inner: &Inner, cursor: Option<Cursor>, limit: usize) -> Result<DeadPage, QueueError> {
+pub(super) async fn page(
+    inner: &Inner,
+    filter: &DeadFilter,
+    cursor: Option<Cursor>,
+    limit: usize,
+) -> Result<DeadPage, QueueError> {
     let limit = limit.clamp(1, MAXIMUM_PAGE);
     let cursor = cursor.map(|cursor| cursor.0).unwrap_or_default();
     let ledger_cursor = cursor.strip_prefix(LEDGER);
     let mut page = DeadPage::default();
     if ledger_cursor.is_none() {
-        page = own(inner, cursor.strip_prefix(OWN), limit);
+        page = own(inner, filter, cursor.strip_prefix(OWN), limit);
         if page.next.is_some() {
             return Ok(page);
         }
@@ -31,13 +36,14 @@ pub(super) async fn page(inner: &Inner, cursor: Option<Cursor>, limit: usize) ->
         .filter(|cursor| !cursor.is_empty())
         .map(|cursor| Cursor(cursor.to_owned()));
     let theirs = ledger.dead_letters(from, rest).await?;
-    page.letters.extend(theirs.letters);
+    page.letters
+        .extend(theirs.letters.into_iter().filter(|letter| filter.matches(letter)));
     page.next = theirs.next.map(|next| Cursor(format!("{LEDGER}{}", next.0)));
     Ok(page)
 }
 
 /// A cursor of one's own is `queue:<sequence>:<name>`: the last letter that was given.
-fn own(inner: &Inner, cursor: Option<&str>, limit: usize) -> DeadPage {
+fn own(inner: &Inner, filter: &DeadFilter, cursor: Option<&str>, limit: usize) -> DeadPage {
     let (sequence, name) = cursor.and_then(|cursor| cursor.split_once(':')).unwrap_or(("0", ""));
     let mut after: u64 = sequence.parse().unwrap_or(0);
     let mut page = DeadPage::default();
@@ -52,7 +58,10 @@ fn own(inner: &Inner, cursor: Option<&str>, limit: usize) -> DeadPage {
                 page.next = Some(Cursor(format!("{OWN}{after}:{last}")));
                 return page;
             }
-            page.letters.push(dead.letter());
+            let letter = dead.letter();
+            if filter.matches(&letter) {
+                page.letters.push(letter);
+            }
             after = sequence;
         }
         if page.letters.len() == limit {

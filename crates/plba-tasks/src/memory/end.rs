@@ -207,7 +207,7 @@ fn apply(inner: &Inner, state: &mut State, ending: Ending, now: Now) -> Outcome 
     if returned || room.has_suspect() {
         room.signals.ready.notify_one();
     }
-    follow_up(inner, state, follow_ups, now.span);
+    follow_up(inner, state, follow_ups, now);
     Ok(())
 }
 

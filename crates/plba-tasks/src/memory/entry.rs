@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::room::Now;
+use crate::envelope::expiry;
 use crate::queue::DeadLetter;
 use crate::task::{AttemptEnd, EndedAttempt, NewTask, Task, TaskId, remember};
 
@@ -31,9 +33,10 @@ pub(super) struct Dead {
 }
 
 impl Entry {
-    pub(super) fn new(task: NewTask, now: Duration, make_id: impl FnOnce() -> TaskId) -> Self {
+    pub(super) fn new(task: NewTask, now: Now, make_id: impl FnOnce() -> TaskId) -> Self {
         let size = task.size();
         let named = task.id.is_some();
+        let expires = expiry(&task, now.stamp);
         let NewTask {
             id,
             queue,
@@ -42,6 +45,10 @@ impl Entry {
             headers,
             origin,
             delay,
+            priority,
+            key,
+            ordered,
+            ..
         } = task;
         let task = Task {
             id: id.unwrap_or_else(make_id),
@@ -51,6 +58,11 @@ impl Entry {
             headers,
             origin,
             history: Vec::new(),
+            priority,
+            key,
+            ordered,
+            published: now.stamp,
+            expires,
         };
         Self {
             task: Arc::new(task),
@@ -58,7 +70,7 @@ impl Entry {
             deliveries: 0,
             attempts: 0,
             crashes: 0,
-            ready_at: now.saturating_add(delay),
+            ready_at: now.span.saturating_add(delay),
             named,
             alone: false,
         }

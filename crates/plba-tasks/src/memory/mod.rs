@@ -16,14 +16,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use tokio::time::Instant;
 
 pub use self::settings::MemorySettings;
 use crate::ledger::{LedgerError, SourceLedger};
 use crate::queue::{
-    ConsumerId, Cursor, DeadPage, Delivery, DeliveryToken, Durability, EndError, Ending, PublishError, QueueError,
-    QueueStats, Recovery, TaskQueue,
+    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
+    PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
 };
 use crate::task::{NewTask, QueueName, TaskId};
 use room::{Bounds, Now, Room};
@@ -190,8 +191,31 @@ impl TaskQueue for InMemoryTaskQueue {
         Ok(stats.collect())
     }
 
-    async fn dead_letters(&self, cursor: Option<Cursor>, limit: usize) -> Result<DeadPage, QueueError> {
-        dead::page(&self.inner, cursor, limit).await
+    fn govern(&self, _: &QueueName, _: QueueRules) {}
+
+    async fn pause(&self, _: &QueueName, _: Option<Timestamp>) -> Result<(), QueueError> {
+        Err(QueueError::new("queues in memory can't be paused"))
+    }
+
+    async fn resume(&self, _: &QueueName) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn tasks(&self, _: &TaskFilter, _: Option<Cursor>, _: usize) -> Result<TaskPage, QueueError> {
+        Ok(TaskPage::default())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadFilter,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<DeadPage, QueueError> {
+        dead::page(&self.inner, filter, cursor, limit).await
+    }
+
+    async fn dead_task(&self, _: &QueueName, _: &TaskId) -> Result<Option<DeadTask>, QueueError> {
+        Ok(None)
     }
 
     async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {

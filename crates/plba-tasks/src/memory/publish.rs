@@ -1,10 +1,9 @@
 //! Publishing to the queue in memory: checks, what the ledger knows, and waiting for space in order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::entry::Entry;
-use super::room::Room;
+use super::room::{Now, Room};
 use super::signals::Signals;
 use super::{Inner, State};
 use crate::ledger::{EntryState, Known};
@@ -100,7 +99,7 @@ fn attempt(
     names: &[QueueName],
     polite: bool,
 ) -> Result<Attempt, PublishError> {
-    let now = inner.span();
+    let now = inner.now();
     let mut guard = inner.lock();
     let state = &mut *guard;
     let new = names.iter().filter(|name| !state.rooms.contains_key(*name)).count();
@@ -134,7 +133,7 @@ fn attempt(
     Ok(Attempt::Published(ids))
 }
 
-fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Duration) -> TaskId {
+fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Now) -> TaskId {
     let Candidate { task, known } = candidate;
     let State { rooms, ids } = state;
     let room = match rooms.get_mut(&task.queue) {
@@ -156,12 +155,12 @@ fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Duration)
             Arc::make_mut(&mut entry.task).history = known.history;
         }
     }
-    room.insert(entry, now);
+    room.insert(entry, now.span);
     id
 }
 
 /// Publishes follow-ups, checked before, whatever the bounds say: an ack that waited for space could wait for itself.
-pub(super) fn follow_up(inner: &Inner, state: &mut State, tasks: Vec<NewTask>, now: Duration) {
+pub(super) fn follow_up(inner: &Inner, state: &mut State, tasks: Vec<NewTask>, now: Now) {
     for task in tasks {
         let name = task.queue.clone();
         insert(inner, state, Candidate { task, known: None }, now);

@@ -329,6 +329,7 @@ impl Room {
             failed: self.failed,
             lost: self.lost,
             oldest: oldest.map(|since| now.saturating_sub(since)),
+            ..QueueStats::default()
         }
     }
 

@@ -189,9 +189,19 @@ impl Sequence {
     async fn let_leases_run_out(&mut self) {
         tokio::time::sleep(self.subject.queue.lease() * 11 / 10).await;
         self.stale.append(&mut self.held);
-        let dead = self.subject.queue.dead_letters(None, 1_000).await.unwrap();
+        let dead = self
+            .subject
+            .queue
+            .dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 1_000)
+            .await
+            .unwrap();
         self.subject.queue.recover(None, 1_000).await.unwrap();
-        let dead_now = self.subject.queue.dead_letters(None, 1_000).await.unwrap();
+        let dead_now = self
+            .subject
+            .queue
+            .dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 1_000)
+            .await
+            .unwrap();
         assert!(dead_now.letters.len() >= dead.letters.len());
         for (id, task) in self.model.iter_mut().filter(|(_, task)| task.state == State::Leased) {
             let dead = dead_now.letters.iter().any(|letter| letter.id.as_str() == id);

@@ -71,6 +71,11 @@ async fn bare() -> f64 {
                 headers: new.headers,
                 origin: None,
                 history: Vec::new(),
+                priority: new.priority,
+                key: None,
+                ordered: false,
+                published: plba_testkit::clock::START,
+                expires: None,
             };
             sender.send(task).await.unwrap();
         }

@@ -117,7 +117,12 @@ fn a_rejected_thing_is_a_dead_letter_and_upstream_is_not_told_until_it_is_retrie
         let process = Process::start(&upstream, ledger, handler).await;
         sleep(Duration::from_secs(61)).await;
         assert!(upstream.told().is_empty());
-        let letters = process.queue.dead_letters(None, 10).await.unwrap().letters;
+        let letters = process
+            .queue
+            .dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 10)
+            .await
+            .unwrap()
+            .letters;
         assert_eq!(letters[0].reason, "nonsense");
         assert_eq!(
             process.queue.retry_dead(&[TaskId::from("upstream/1")]).await.unwrap(),

@@ -123,7 +123,12 @@ fn an_error_is_retried_after_the_policy_until_its_attempts_are_used_up() {
             let share = (pair[1].1 - pair[0].1).as_secs_f64() / expected;
             assert!((0.89..=1.11).contains(&share), "{share} of {expected} s");
         }
-        let letter = queue.dead_letters(None, 10).await.unwrap().letters.remove(0);
+        let letter = queue
+            .dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 10)
+            .await
+            .unwrap()
+            .letters
+            .remove(0);
         assert_eq!(letter.reason, "the disk is full (attempt 4, the last)");
         assert_eq!(letter.history.len(), 4);
         worker.stop(false).await;
@@ -159,7 +164,11 @@ fn panics_are_failed_attempts_and_the_others_go_on() {
         let worker = start(&queue, handler, TaskWorkerSettings { retry, ..settings() }).await;
         publish(&*queue, &["good 1", "text", "number", "nested", "later", "good 2"]).await;
         sleep(Duration::from_secs(1)).await;
-        let letters = queue.dead_letters(None, 10).await.unwrap().letters;
+        let letters = queue
+            .dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 10)
+            .await
+            .unwrap()
+            .letters;
         let reasons: Vec<_> = letters.iter().map(|letter| letter.reason.as_str()).collect();
         let last = "(attempt 1, the last)";
         assert_eq!(

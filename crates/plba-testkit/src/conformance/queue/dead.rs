@@ -10,7 +10,11 @@ use super::Subject;
 async fn pages(s: &Subject, limit: usize) -> Vec<String> {
     let (mut cursor, mut all) = (None, Vec::new());
     loop {
-        let page = s.queue.dead_letters(cursor, limit).await.unwrap();
+        let page = s
+            .queue
+            .dead_letters(&plba_tasks::queue::DeadFilter::default(), cursor, limit)
+            .await
+            .unwrap();
         assert!(page.letters.len() <= limit);
         all.extend(page.letters.into_iter().map(|letter| letter.id.to_string()));
         cursor = page.next;

@@ -123,7 +123,7 @@ cases! { Subject;
         s.queue.nack(s.one().await.token, Duration::ZERO, "no luck".into()).await.unwrap();
         s.queue.bury(s.one().await.token, "beyond help".into()).await.unwrap();
         s.nothing().await;
-        let letter = s.queue.dead_letters(None, 10).await.unwrap().letters.remove(0);
+        let letter = s.queue.dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 10).await.unwrap().letters.remove(0);
         assert_eq!((letter.id.as_str(), letter.queue.as_str(), letter.kind.as_str()), ("a", "orders", "test"));
         assert_eq!((letter.reason.as_str(), letter.deliveries), ("beyond help", 2));
         assert_eq!(letter.history.iter().map(|attempt| attempt.reason.as_str()).collect::<Vec<_>>(), ["no luck", "beyond help"]);

@@ -170,7 +170,7 @@ impl Subject {
     async fn dead(&self) -> Vec<String> {
         let page = self
             .queue
-            .dead_letters(None, 1_000)
+            .dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 1_000)
             .await
             .expect("dead letters are listed");
         page.letters.into_iter().map(|letter| letter.id.to_string()).collect()

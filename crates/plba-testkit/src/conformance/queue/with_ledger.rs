@@ -95,7 +95,7 @@ cases! { Both;
         arrive(&both, &["1"]).await;
         both.0.queue.bury(both.0.one().await.token, "beyond help".into()).await.unwrap();
         assert_eq!(known(&both, "1").await.state, EntryState::Dead);
-        let letters = both.0.queue.dead_letters(None, 10).await.unwrap().letters;
+        let letters = both.0.queue.dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 10).await.unwrap().letters;
         assert_eq!(letters.len(), 1);
         assert_eq!((letters[0].id.as_str(), letters[0].reason.as_str()), ("inbox/1", "beyond help"));
         assert_eq!((letters[0].queue.as_str(), letters[0].kind.as_str()), ("orders", "mail"));
@@ -109,7 +109,7 @@ cases! { Both;
         both.0.bury("own").await;
         let (mut cursor, mut all) = (None, Vec::new());
         loop {
-            let page = both.0.queue.dead_letters(cursor, 1).await.unwrap();
+            let page = both.0.queue.dead_letters(&plba_tasks::queue::DeadFilter::default(), cursor, 1).await.unwrap();
             all.extend(page.letters.into_iter().map(|letter| letter.id.to_string()));
             cursor = page.next;
             if cursor.is_none() {

@@ -1,0 +1,55 @@
+//! Who holds a lease: a worker in one incarnation of a process.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Which process: recovery looks at this, never at a worker's name, which another process may bear as well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation {
+    /// The machine.
+    pub host: Arc<str>,
+    /// The process on it.
+    pub pid: u32,
+    /// Random: tells two processes apart that got the same number one after the other.
+    pub epoch: u64,
+}
+
+/// Who holds a lease: a worker in one incarnation of a process. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConsumerId {
+    /// The process.
+    pub incarnation: Incarnation,
+    /// The worker's name and slot, for people.
+    pub worker: Arc<str>,
+}
+
+impl Incarnation {
+    /// This process, with an epoch from the caller's source of randomness.
+    pub fn of_this_process(epoch: u64) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .or_else(|_| std::env::var("COMPUTERNAME"))
+            .unwrap_or_else(|_| "localhost".into());
+        Self {
+            host: host.trim().into(),
+            pid: std::process::id(),
+            epoch,
+        }
+    }
+}
+
+impl ConsumerId {
+    /// A worker in an incarnation.
+    pub fn new(incarnation: Incarnation, worker: impl Into<Arc<str>>) -> Self {
+        Self {
+            incarnation,
+            worker: worker.into(),
+        }
+    }
+}
+
+impl fmt::Display for ConsumerId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Incarnation { host, pid, epoch } = &self.incarnation;
+        write!(out, "{} ({host}:{pid}:{epoch:016x})", self.worker)
+    }
+}
