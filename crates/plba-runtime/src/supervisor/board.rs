@@ -294,7 +294,10 @@ fn supervisors_view(slot: &SlotView) -> Health {
         SlotState::BackingOff => Health::degraded(format!("starts again soon: {last}")),
         SlotState::GivenUp => Health::unhealthy(format!("given up since {}: {last}", at(slot.since))),
         SlotState::Abandoned => Health::unhealthy(format!("does not end since {}", at(slot.since))),
-        SlotState::Paused => Health::degraded(format!("paused since {}", at(slot.since))),
+        SlotState::Paused => Health::degraded(match slot.until {
+            Some(until) => format!("paused until {}", at(until)),
+            None => format!("paused since {}", at(slot.since)),
+        }),
         SlotState::Waiting => Health::degraded("waits for the workers that it starts after"),
         SlotState::Starting if slot.incarnation > 1 => Health::degraded("is starting again"),
         SlotState::Starting => Health::degraded("is starting"),

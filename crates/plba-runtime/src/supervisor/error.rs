@@ -1,5 +1,7 @@
 //! Why a command to the supervisor did not do what was asked, with what to do next.
 
+use jiff::Timestamp;
+
 use super::machine::MAX_SLOTS;
 use super::machine::graph::GraphError;
 use super::machine::protocol::{Answer, Refusal, SlotFailure};
@@ -36,6 +38,9 @@ pub enum SupervisionError {
     /// The number of instances can't be had.
     #[error("a worker has 1 to {MAX_SLOTS} instances; pause it to have none")]
     Instances,
+    /// A pause was to end at a moment that is past; nothing was done.
+    #[error("the pause was to end at {0}, which is past; name a moment to come")]
+    PastPause(Timestamp),
     /// A later command wanted something else of the same worker.
     #[error("a later command wanted something else of the same worker, and has been followed")]
     Overtaken,

@@ -257,7 +257,10 @@ fn write_move(event: &SupervisorEvent) {
         SlotState::Forced => warn!(worker, slot, "did not finish in time: told to drop what it has in hand"),
         SlotState::Dropped => warn!(worker, slot, "did not end in time: dropped"),
         SlotState::Abandoned => error!(worker, slot, "does not let itself be dropped: left behind"),
-        SlotState::Paused => info!(worker, slot, "paused"),
+        SlotState::Paused => match lasts {
+            Some(lasts) => info!(worker, slot, "paused for {lasts:.0?}"),
+            None => info!(worker, slot, "paused"),
+        },
         _ => debug!(worker, slot, "{}", state.word()),
     }
 }

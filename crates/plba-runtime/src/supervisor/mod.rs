@@ -16,6 +16,7 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::services::Services;
 use plba_contracts::stop::StopSignal;
@@ -195,12 +196,37 @@ impl WorkerSupervisor {
         self.ask(Command::Scale(name.to_owned(), instances)).await
     }
 
-    /// Lets a worker drain and rest until it is resumed. Waits until it rests.
+    /// Lets a worker drain and rest until it is resumed. Waits until it rests. What was given up or has finished stays as
+    /// it is.
     ///
     /// # Errors
     /// As [`restart`](Self::restart).
     pub async fn pause(&self, name: &str) -> Result<(), SupervisionError> {
-        self.ask(Command::Pause(name.to_owned())).await
+        self.ask(Command::Pause(name.to_owned(), None)).await
+    }
+
+    /// As [`pause`](Self::pause), but the rest ends by itself after this span, also if it has drained for as long. The
+    /// latest pause counts: a longer or shorter one, or one without an end, takes the place of an earlier one. A resume,
+    /// a restart or another definition ends it; a change of the number of instances does not, and those that are added
+    /// rest with the others.
+    ///
+    /// # Errors
+    /// As [`restart`](Self::restart).
+    pub async fn pause_for(&self, name: &str, span: Duration) -> Result<(), SupervisionError> {
+        self.ask(Command::Pause(name.to_owned(), Some(span))).await
+    }
+
+    /// As [`pause_for`](Self::pause_for), until a moment. How long that is, is decided now: a clock that is set later
+    /// moves nothing.
+    ///
+    /// # Errors
+    /// As [`restart`](Self::restart), or the moment is past.
+    pub async fn pause_until(&self, name: &str, until: Timestamp) -> Result<(), SupervisionError> {
+        let span = until.duration_since(self.shared.clock.now());
+        match Duration::try_from(span) {
+            Ok(span) if !span.is_zero() => self.pause_for(name, span).await,
+            _ => Err(SupervisionError::PastPause(until)),
+        }
     }
 
     /// Ends the rest of a worker. Waits until it is ready.

@@ -34,7 +34,7 @@ pub enum SlotState {
     Finished,
     /// Failed more often than is put up with; only an operator or a reload starts it again.
     GivenUp,
-    /// Rests until it is resumed.
+    /// Rests until it is resumed, or its pause ends by itself.
     Paused,
     /// Has stopped.
     Stopped,

@@ -21,7 +21,8 @@ pub(in super::super) enum Command {
     Apply(DefinitionChange, Services),
     Restart(String),
     Scale(String, u32),
-    Pause(String),
+    /// For this long, or until it is resumed.
+    Pause(String, Option<Duration>),
     Resume(String),
     Stop(Duration),
     Force,
@@ -63,7 +64,11 @@ impl Driver {
             }
             Command::Restart(worker) => Event::Restart { ticket, worker },
             Command::Scale(worker, slots) => Event::Scale { ticket, worker, slots },
-            Command::Pause(worker) => Event::Pause { ticket, worker },
+            Command::Pause(worker, span) => Event::Pause {
+                ticket,
+                worker,
+                until: span.map(|span| self.origin.elapsed().saturating_add(span)),
+            },
             Command::Resume(worker) => Event::Resume { ticket, worker },
             Command::Stop(budget) => {
                 if self.stop_began.is_none() {

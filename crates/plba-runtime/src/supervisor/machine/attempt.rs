@@ -109,9 +109,10 @@ impl Machine {
         if let Some(slot) = self.slot(key) {
             slot.forgive();
         }
-        match self.members.get(&key.worker).is_some_and(|member| member.paused) {
-            true => self.set_state(key, SlotState::Paused, None),
-            false => self.begin_or_wait(key, now),
+        let member = self.members.get(&key.worker);
+        match member.and_then(|member| member.pause(now)) {
+            Some(pause) => self.set_state(key, SlotState::Paused, pause.until),
+            None => self.begin_or_wait(key, now),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::definitions::check;
+use super::member::Pause;
 use super::planted::{Bug, planted};
 use super::protocol::{Answer, Change, Refusal, SlotKey, Spec, Ticket, WorkerId};
 use super::slot::{Slot, Then, Wish};
@@ -86,7 +87,7 @@ impl Machine {
         let Some(member) = self.members.get_mut(&worker) else {
             return;
         };
-        member.paused = false;
+        member.set_pause(None);
         let wanted = member.wanted;
         member.slots.iter_mut().for_each(Slot::forgive);
         let keys: Vec<SlotKey> = (0..wanted).map(|slot| SlotKey { worker, slot }).collect();
@@ -104,7 +105,7 @@ impl Machine {
         };
         let before = std::mem::replace(&mut member.wanted, slots);
         member.spec.slots = slots;
-        let paused = member.paused;
+        let paused = member.pause(now).is_some();
         member.fill_slots();
         let coming: Vec<SlotKey> = (before..slots).map(|slot| SlotKey { worker, slot }).collect();
         // Those that an earlier command lets drain are waited for as well.
@@ -133,7 +134,7 @@ impl Machine {
         self.wish(ticket, &wishes, now);
     }
 
-    pub(super) fn command_pause(&mut self, ticket: Ticket, name: &str, now: Duration) {
+    pub(super) fn command_pause(&mut self, ticket: Ticket, name: &str, until: Option<Duration>, now: Duration) {
         let worker = match self.find(name) {
             Ok(worker) => worker,
             Err(refusal) => return self.refuse(ticket, refusal),
@@ -141,8 +142,11 @@ impl Machine {
         let Some(member) = self.members.get_mut(&worker) else {
             return;
         };
-        member.paused = true;
+        member.set_pause(Some(Pause { until }));
         let wanted = member.wanted;
+        for key in self.slots_in(worker, |state| state == SlotState::Paused) {
+            self.set_state(key, SlotState::Paused, until);
+        }
         let mut keys = self.slots_in(worker, |state| {
             state.is_live() || matches!(state, SlotState::Waiting | SlotState::BackingOff | SlotState::Abandoned)
         });
@@ -159,7 +163,7 @@ impl Machine {
         let Some(member) = self.members.get_mut(&worker) else {
             return;
         };
-        if !std::mem::take(&mut member.paused) {
+        if member.set_pause(None).is_none() {
             return self.answer(ticket, Answer::Done);
         }
         let wanted = member.wanted;

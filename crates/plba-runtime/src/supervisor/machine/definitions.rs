@@ -93,7 +93,7 @@ impl Machine {
         };
         let was_ready = std::mem::take(&mut member.ready);
         member.wanted = spec.slots.max(1);
-        member.paused = false;
+        member.set_pause(None);
         member.spec = spec;
         member.fill_slots();
         let wanted = member.wanted as usize;

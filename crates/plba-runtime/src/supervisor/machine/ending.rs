@@ -124,7 +124,12 @@ impl Machine {
         }
         match then {
             Then::Again => self.begin_or_wait(key, now),
-            Then::Pause => self.set_state(key, SlotState::Paused, None),
+            Then::Pause => {
+                // One that is over ends before the step does.
+                let member = self.members.get(&key.worker);
+                let until = member.and_then(|member| member.pause_end());
+                self.set_state(key, SlotState::Paused, until);
+            }
             Then::Gone => self.set_state(key, SlotState::Gone, None),
             Then::Stop | Then::Retry | Then::Replace => self.set_state(key, SlotState::Stopped, None),
         }

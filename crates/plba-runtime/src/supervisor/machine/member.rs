@@ -1,6 +1,8 @@
 //! One definition as the machine has it: its slots, its place in the order, and its part in a stop. Transitions are made
 //! elsewhere.
 
+use std::time::Duration;
+
 use plba_contracts::worker::Group;
 
 use super::planted::{Bug, planted};
@@ -14,7 +16,8 @@ pub(super) struct Member {
     pub(super) slots: Vec<Slot>,
     /// How many slots are wanted; those above are gone or going.
     pub(super) wanted: u32,
-    pub(super) paused: bool,
+    /// That an operator lets it rest; one that is over counts as none.
+    paused: Option<Pause>,
     pub(super) after: Vec<WorkerId>,
     pub(super) dependents: Vec<WorkerId>,
     /// Every slot was ready once since the definition came or changed.
@@ -30,6 +33,12 @@ pub(super) struct Member {
     pub(super) turn: Option<Turn>,
 }
 
+/// A rest that an operator wants, and when it ends by itself, where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pause {
+    pub(super) until: Option<Duration>,
+}
+
 impl Member {
     pub(super) fn new(spec: Spec) -> Self {
         let wanted = spec.slots.max(1);
@@ -37,7 +46,7 @@ impl Member {
             spec,
             slots: Vec::with_capacity(wanted as usize),
             wanted,
-            paused: false,
+            paused: None,
             after: Vec::new(),
             dependents: Vec::new(),
             ready: false,
@@ -49,6 +58,21 @@ impl Member {
         };
         member.fill_slots();
         member
+    }
+
+    /// The pause that goes on, if one does.
+    pub(super) fn pause(&self, now: Duration) -> Option<Pause> {
+        self.paused.filter(|pause| pause.until.is_none_or(|until| until > now))
+    }
+
+    /// When the latest pause ends or ended by itself.
+    pub(super) fn pause_end(&self) -> Option<Duration> {
+        self.paused.and_then(|pause| pause.until)
+    }
+
+    /// Has this pause or none from now on; gives the one that it had.
+    pub(super) fn set_pause(&mut self, pause: Option<Pause>) -> Option<Pause> {
+        std::mem::replace(&mut self.paused, pause)
     }
 
     /// Whether it belongs to the group, whatever its own ends mean for it. What is on its way out does not.

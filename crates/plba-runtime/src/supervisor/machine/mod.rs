@@ -15,7 +15,8 @@
 //!                                          │                            Dropped ──100 %──► Abandoned
 //!                                          ▼                               │ Ended             │ Ended
 //!                                  Finished, GivenUp                       └──► what `Then` says ◄┘
-//!                                             │ cool-down, if any: Waiting
+//!                                             │ cool-down, if any: Waiting          Paused
+//!                                                                                     │ its end, if any: Waiting
 //! ```
 
 mod answers;
@@ -106,7 +107,7 @@ impl Machine {
             Event::Apply { ticket, change } => self.command_apply(ticket, change, now),
             Event::Restart { ticket, worker } => self.command_restart(ticket, &worker, now),
             Event::Scale { ticket, worker, slots } => self.command_scale(ticket, &worker, slots, now),
-            Event::Pause { ticket, worker } => self.command_pause(ticket, &worker, now),
+            Event::Pause { ticket, worker, until } => self.command_pause(ticket, &worker, until, now),
             Event::Resume { ticket, worker } => self.command_resume(ticket, &worker, now),
             Event::Stop { ticket, budget } => self.command_stop(ticket, budget, now),
             Event::Force => self.force_all(now),
@@ -138,6 +139,7 @@ impl Machine {
             match self.slot(key).map(|slot| slot.state) {
                 Some(SlotState::Starting) => self.start_timed_out(key, now),
                 Some(SlotState::BackingOff) => self.begin_or_wait(key, now),
+                Some(SlotState::Paused) => self.begin_or_wait(key, now),
                 Some(SlotState::GivenUp) => self.cooled_down(key, now),
                 Some(SlotState::Stopping) => self.force(key),
                 Some(SlotState::Forced) => self.drop_attempt(key),

@@ -59,8 +59,12 @@ pub(crate) enum Event {
     Restart { ticket: Ticket, worker: String },
     /// Run this many slots.
     Scale { ticket: Ticket, worker: String, slots: u32 },
-    /// Let a worker rest until it is resumed.
-    Pause { ticket: Ticket, worker: String },
+    /// Let a worker rest until it is resumed, or this moment comes. Another pause takes the place of an earlier one.
+    Pause {
+        ticket: Ticket,
+        worker: String,
+        until: Option<Duration>,
+    },
     /// End the rest.
     Resume { ticket: Ticket, worker: String },
     /// Stop everything within the budget.

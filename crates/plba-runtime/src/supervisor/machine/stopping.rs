@@ -70,7 +70,7 @@ impl Machine {
             }) {
                 self.set_state(key, SlotState::Stopped, None);
             }
-            for key in self.slots_in(worker, |state| state == SlotState::GivenUp) {
+            for key in self.slots_in(worker, |state| matches!(state, SlotState::GivenUp | SlotState::Paused)) {
                 self.set_timer(key, None);
             }
             for key in self.slots_in(worker, |state| state == SlotState::Abandoned) {

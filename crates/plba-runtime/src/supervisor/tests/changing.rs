@@ -50,7 +50,18 @@ async fn pools_grow_shrink_and_rest() {
     assert_eq!(view(&supervisor, "pool").state, SlotState::Paused);
     supervisor.resume("pool").await.unwrap();
     assert_eq!(view(&supervisor, "pool").state, SlotState::Running);
+    supervisor.pause_for("pool", secs(3600)).await.unwrap();
+    let until = "2026-01-10T14:00:00Z".parse().unwrap();
+    supervisor.pause_until("pool", until).await.unwrap();
+    let rests = view(&supervisor, "pool");
+    assert_eq!((rests.state, rests.slots[0].until), (SlotState::Paused, Some(until)));
+    assert_eq!(rests.health, Health::degraded("paused until 2026-01-10T14:00:00Z"));
+    tokio::time::sleep(secs(7201)).await;
+    let pool = view(&supervisor, "pool");
+    assert_eq!((pool.state, pool.slots[0].until), (SlotState::Running, None));
+    let past = supervisor.pause_until("pool", until).await;
+    assert_eq!(past, Err(SupervisionError::PastPause(until)));
     supervisor.restart("pool").await.unwrap();
     let pool = view(&supervisor, "pool");
-    assert_eq!((pool.state, pool.slots[0].incarnation), (SlotState::Running, 3));
+    assert_eq!((pool.state, pool.slots[0].incarnation), (SlotState::Running, 4));
 }

@@ -131,7 +131,15 @@ fn a_worker_that_was_given_up_is_tried_again_after_its_cool_down_unless_it_is_pa
         assert_eq!(machine.next_deadline(), Some(secs(61)));
         if paused {
             let worker = "a".to_owned();
-            machine.step(Event::Pause { ticket: 2, worker }, secs(2));
+            let until = None;
+            machine.step(
+                Event::Pause {
+                    ticket: 2,
+                    worker,
+                    until,
+                },
+                secs(2),
+            );
         }
         let effects = machine.step(Event::Tick, secs(61));
         assert_eq!(attempts(&effects).len(), usize::from(!paused), "{effects:?}");

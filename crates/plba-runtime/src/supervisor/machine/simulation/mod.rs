@@ -63,6 +63,8 @@ struct World {
     streak: BTreeMap<SlotKey, i32>,
     running_since: BTreeMap<SlotKey, Duration>,
     state: BTreeMap<SlotKey, SlotState>,
+    /// Workers that an operator lets rest, and until when.
+    rests: BTreeMap<WorkerId, Option<Duration>>,
     /// Slots that were about to restart in this step, with what was alive of their groups.
     failed: Vec<(SlotKey, Vec<SlotKey>)>,
     halted: bool,
@@ -98,6 +100,7 @@ impl World {
             streak: BTreeMap::new(),
             running_since: BTreeMap::new(),
             state: BTreeMap::new(),
+            rests: BTreeMap::new(),
             failed: Vec::new(),
             halted: false,
             stop_by: None,
@@ -134,7 +137,6 @@ impl World {
         self.advance(self.now + Duration::from_secs(200), seen);
         assert!(self.stopped, "the stop was not answered");
         assert!(self.tickets.is_empty(), "without an answer: {:?}", self.tickets);
-        assert_eq!(self.machine.next_deadline(), None, "a timer outlives the stop");
     }
 
     /// Lets time pass, with all that happens by itself.
@@ -194,8 +196,12 @@ impl World {
         self.buried(over);
         self.link();
         self.taken_along();
+        self.rested();
         if let Some(by) = self.stop_by.filter(|_| !self.stopped) {
             assert!(self.now <= by, "the stop takes longer than its budget");
+        }
+        if self.stopped {
+            assert_eq!(self.machine.next_deadline(), None, "a timer outlives the stop");
         }
     }
 
@@ -240,6 +246,7 @@ impl World {
                 let name = self.known[&worker].name.clone();
                 self.defined(worker, &name);
                 self.forget(|key| key.worker == worker);
+                self.rests.remove(&worker);
             }
             Effect::Removed { worker } => {
                 let left = self.alive.keys().any(|key| key.worker == worker);

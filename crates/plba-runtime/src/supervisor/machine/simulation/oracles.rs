@@ -28,6 +28,12 @@ impl World {
             assert!(over, "given up, and started all the same");
             self.forget(|other| other == key);
         }
+        if let Some(until) = self.rests.get(&key.worker) {
+            assert!(
+                until.is_some_and(|until| until <= self.now),
+                "paused, and started all the same"
+            );
+        }
         let known = &self.known[&key.worker];
         for other in self.known.iter().filter(|(other, _)| **other < key.worker) {
             let namesake = other.1.name == known.name && self.alive.keys().any(|key| key.worker == *other.0);
@@ -116,19 +122,45 @@ impl World {
                 assert!(until.is_none() || until == restart.cool_down.map(|pause| self.now + pause));
                 self.given_up.insert(key, until);
             }
+            SlotState::Paused => {
+                let wanted = self.rests.get(&key.worker).copied();
+                assert_eq!(Some(until), wanted, "a pause that nobody wants so");
+                self.not_counted(key, before);
+            }
+            SlotState::Starting | SlotState::Waiting
+                if before == Some(SlotState::Paused) && self.rests.contains_key(&key.worker) =>
+            {
+                seen.note("pause over");
+            }
             SlotState::Abandoned => {
                 if let Some(instance) = self.alive.get_mut(&key) {
                     instance.abandoned = true;
                 }
             }
-            // Ends that were asked for don't count.
             SlotState::Gone => self.forget(|other| other == key),
-            SlotState::Paused | SlotState::Stopped | SlotState::Starting | SlotState::Waiting
-                if before.is_some_and(|state| state.is_ending() || state == SlotState::Abandoned) =>
-            {
-                self.ends.entry(key).or_default().pop();
-            }
+            SlotState::Stopped | SlotState::Starting | SlotState::Waiting => self.not_counted(key, before),
             _ => {}
+        }
+    }
+
+    /// Ends that were asked for don't count.
+    fn not_counted(&mut self, key: SlotKey, before: Option<SlotState>) {
+        if before.is_some_and(|state| state.is_ending() || state == SlotState::Abandoned) {
+            self.ends.entry(key).or_default().pop();
+        }
+    }
+
+    /// A pause that is over keeps nobody.
+    pub(super) fn rested(&self) {
+        for (worker, until) in &self.rests {
+            let over = until.is_some_and(|until| until <= self.now) && self.stop_by.is_none();
+            let mut slots = self.state.iter().filter(|(key, _)| key.worker == *worker);
+            let rests = slots.any(|(_, state)| *state == SlotState::Paused);
+            assert!(
+                !(over && rests),
+                "{} rests on though its pause is over",
+                self.known[worker].name
+            );
         }
     }
 

@@ -14,7 +14,7 @@ use crate::supervisor::instance::panic_message;
 pub(super) const SEEDS: u64 = 10_000;
 
 /// What schedules have to reach at least once; nothing would be known about what they don't.
-const RARE: [&str; 16] = [
+const RARE: [&str; 17] = [
     "abandoned",
     "answer: failed",
     "answer: overtaken",
@@ -26,6 +26,7 @@ const RARE: [&str; 16] = [
     "gone",
     "hung",
     "one for all",
+    "pause over",
     "paused",
     "rest for one",
     "stop: abandoned",

@@ -69,8 +69,9 @@ impl World {
         Some(match self.random.u8(0..14) {
             0 | 1 => {
                 if open {
-                    let worker = self.worker(&worker);
-                    self.forget(|key| Some(key.worker) == worker);
+                    let worker = self.worker(&worker).unwrap();
+                    self.forget(|key| key.worker == worker);
+                    self.rests.remove(&worker);
                 }
                 Event::Restart {
                     ticket: self.ticket("restart"),
@@ -78,14 +79,16 @@ impl World {
                 }
             }
             2..5 => self.scale(worker, open),
-            5 | 6 => Event::Pause {
-                ticket: self.ticket("pause"),
-                worker,
-            },
-            7 => Event::Resume {
-                ticket: self.ticket("resume"),
-                worker,
-            },
+            5 | 6 => self.rest(worker, open),
+            7 => {
+                if open {
+                    self.rests.remove(&self.worker(&worker).unwrap());
+                }
+                Event::Resume {
+                    ticket: self.ticket("resume"),
+                    worker,
+                }
+            }
             8 => Event::Force,
             9 if self.random.bool() => {
                 self.stop(&mut Seen::default());
@@ -99,6 +102,19 @@ impl World {
             }
             _ => return self.apply(open),
         })
+    }
+
+    pub(super) fn rest(&mut self, worker: String, open: bool) -> Event {
+        let millis = [None, None, Some(0), Some(1), Some(5_000), Some(60_000)][self.random.usize(0..6)];
+        let until = millis.map(|millis| self.now + Duration::from_millis(millis));
+        if open {
+            self.rests.insert(self.worker(&worker).unwrap(), until);
+        }
+        Event::Pause {
+            ticket: self.ticket("pause"),
+            worker,
+            until,
+        }
     }
 
     pub(super) fn scale(&mut self, worker: String, open: bool) -> Event {
