@@ -30,6 +30,7 @@ mod directory;
 mod dovecot;
 mod error;
 mod port;
+mod postgres;
 mod process;
 mod program;
 mod redis;
@@ -39,5 +40,6 @@ mod wait;
 
 pub use dovecot::{Dovecot, StoredMessage};
 pub use error::{CommandError, NotRun, StartError};
+pub use postgres::{PostgresDatabase, PostgresOptions, PostgresServer};
 pub use redis::{AppendOnly, RedisCluster, RedisDatabase, RedisOptions, RedisSentinels, RedisServer};
 pub use require::require;

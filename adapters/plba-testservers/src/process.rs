@@ -140,6 +140,12 @@ impl ServerProcess {
         let _ = kill_process_group(self.group, Signal::CONT);
     }
 
+    /// Whether the leader is stopped, by [`pause`](Self::pause) or by somebody else.
+    pub(crate) fn is_paused(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.is_ok_and(|stat| Entry::read(&stat).is_some_and(|entry| entry.state == 'T'))
+    }
+
     fn signal_members(&self, signal: Signal) -> Vec<Member> {
         let members = self.members();
         for member in &members {
@@ -191,7 +197,7 @@ impl Drop for ServerProcess {
 impl Member {
     fn is_alive(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_pid()));
-        stat.is_ok_and(|stat| Entry::read(&stat).is_some_and(|entry| entry.alive && entry.member == *self))
+        stat.is_ok_and(|stat| Entry::read(&stat).is_some_and(|entry| entry.is_alive() && entry.member == *self))
     }
 }
 
@@ -262,18 +268,23 @@ fn members(group: Pid) -> Vec<Member> {
 fn member(stat: &str, group: Pid) -> Option<Member> {
     let entry = Entry::read(stat)?;
     let leader = group.as_raw_pid();
-    (entry.alive && (entry.group == leader || entry.parent == leader)).then_some(entry.member)
+    (entry.is_alive() && (entry.group == leader || entry.parent == leader)).then_some(entry.member)
 }
 
 /// What is told of a process.
 struct Entry {
     member: Member,
-    alive: bool,
+    state: char,
     parent: i32,
     group: i32,
 }
 
 impl Entry {
+    /// Whether it is more than the memory of a process that nobody has asked about.
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+
     /// A line of `/proc/PID/stat`: `pid (name) state parent group …`, where the name may contain anything.
     fn read(stat: &str) -> Option<Entry> {
         let (pid, rest) = stat.split_once(" (")?;
@@ -285,7 +296,7 @@ impl Entry {
                 pid: Pid::from_raw(pid.parse().ok()?)?,
                 name: name.to_owned(),
             },
-            alive: !matches!(state, "Z" | "X"),
+            state: state.chars().next()?,
             parent: fields.next()?.parse().ok()?,
             group: fields.next()?.parse().ok()?,
         })

@@ -38,7 +38,7 @@ pub(crate) fn run(what: &'static str, command: &mut Command) -> Result<String, S
     }
 }
 
-fn is_executable(file: &Path) -> bool {
+pub(crate) fn is_executable(file: &Path) -> bool {
     file.metadata()
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -73,6 +73,11 @@ impl Slot {
         self.lock().as_mut().is_some_and(|process| process.exited().is_none())
     }
 
+    /// Whether it stands still on our order.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().as_ref().is_some_and(ServerProcess::is_paused)
+    }
+
     /// The id of the server's main process.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.lock().as_ref().map(ServerProcess::pid)

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
 mod dovecot;
+mod postgres;
 mod processes;
 mod redis;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use plba_testservers::{RedisServer, require};
+use plba_testservers::{PostgresServer, RedisServer, require};
 
 /// Set in the process that is to be killed.
 const VICTIM: &str = "PLBA_TESTSERVERS_VICTIM";
@@ -39,13 +39,20 @@ pub(crate) fn directory_of(pid: u32) -> String {
     name.expect("a server's directory")
 }
 
-fn exists(directory: &str) -> bool {
-    [PathBuf::from("/tmp"), env::temp_dir()]
-        .iter()
-        .any(|root| root.join(directory).exists())
+/// The directories made by a test process: its servers', and those that servers are copied from.
+fn directories_of(pid: u32) -> Vec<String> {
+    let of = format!("-{pid}-");
+    let names = [PathBuf::from("/tmp"), env::temp_dir()]
+        .into_iter()
+        .flat_map(|root| fs::read_dir(root).unwrap().flatten())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let servers = ["plba-redis-", "plba-postgres-", "plba-initdb-"];
+    names
+        .filter(|name| name.contains(&of) && servers.iter().any(|server| name.starts_with(server)))
+        .collect()
 }
 
-/// Not a test: what the killed process does. Prints the servers' directories and waits to be killed.
+/// Not a test: what the killed process does. Says when its servers are there and waits to be killed.
 #[tokio::test]
 async fn victim() {
     if env::var_os(VICTIM).is_none() {
@@ -53,17 +60,15 @@ async fn victim() {
     }
     let alone = RedisServer::start().await.unwrap();
     let shared = RedisServer::shared().await.unwrap();
-    let pids = [alone.pid().unwrap(), shared.pid().unwrap()];
-    for pid in pids {
-        println!("directory {}", directory_of(pid));
-    }
-    println!("directories end");
+    let postgres = PostgresServer::start().await.unwrap();
+    println!("victim ready");
     std::future::pending::<()>().await;
+    drop((alone, shared, postgres));
 }
 
 #[tokio::test]
 async fn servers_end_with_a_test_process_that_is_killed() {
-    if require(RedisServer::shared().await).is_none() {
+    if require(RedisServer::shared().await).is_none() || require(PostgresServer::shared().await).is_none() {
         return;
     }
     let mut victim = Command::new(env::current_exe().unwrap())
@@ -72,23 +77,19 @@ async fn servers_end_with_a_test_process_that_is_killed() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(victim.stdout.take().unwrap())
+    let mut lines = BufReader::new(victim.stdout.take().unwrap())
         .lines()
         .map(Result::unwrap);
-    let directories: Vec<String> = lines
-        .take_while(|line| !line.contains("directories end"))
-        .filter_map(|line| line.split_once("directory ").map(|(_, name)| name.to_owned()))
-        .collect();
-    assert_eq!(directories.len(), 2, "{directories:?}");
-    assert!(directories.iter().all(|directory| exists(directory)));
+    assert!(lines.any(|line| line.contains("victim ready")));
+    let directories = directories_of(victim.id());
+    assert!(directories.len() >= 4, "{directories:?}");
     victim.kill().unwrap();
     victim.wait().unwrap();
 
     let begun = Instant::now();
     let left = || {
-        directories
-            .iter()
-            .any(|directory| exists(directory) || !processes_of(directory).is_empty())
+        let processes = directories.iter().any(|directory| !processes_of(directory).is_empty());
+        processes || !directories_of(victim.id()).is_empty()
     };
     while left() {
         assert!(begun.elapsed() < PATIENCE, "left: {directories:?}");
