@@ -9,9 +9,9 @@ use plba_contracts::trace::{TraceContext, TraceFactory};
 use tracing::Span;
 
 use crate::ledger::{DeliveryEnd, EntryState, Known, LedgerError, SourceLedger};
-use crate::queue::{Completion, ConsumerId, EndError, PublishError, QueueError, TaskQueue};
+use crate::queue::{Completion, ConsumerId, Durability, EndError, PublishError, QueueError, TaskQueue};
 use crate::source::SourceError;
-use crate::task::{AttemptEnd, EndedAttempt, NewTask, Origin, QueueName, TRACEPARENT, Task, TaskId};
+use crate::task::{AttemptEnd, EndedAttempt, NewTask, Origin, PRODUCER, QueueName, TRACEPARENT, Task, TaskId};
 
 /// The kind of the follow-up task that tells a source's own worker that something is done.
 pub const COMPLETED: &str = "source.completed";
@@ -123,6 +123,7 @@ impl Intake {
             let origin = Origin::new(Arc::clone(&self.source), Arc::clone(&arrival.key));
             let mut task = arrival.task.with_id(origin.task_id());
             task.origin = Some(origin);
+            self.sign(&mut task);
             // Open until all are published: waiting for room in the queue is part of the journey.
             journeys.extend(self.take_along(&mut task));
             tasks.push(task);
@@ -134,6 +135,35 @@ impl Intake {
             self.ledger.record_intake(&self.source, &fresh).await?;
         }
         Ok(outcome)
+    }
+
+    /// Publishes tasks as they are, without an origin and so without entries in the ledger: for what need not, or could not, be
+    /// fetched again from upstream, because a queue that outlives the process keeps it. Give them ids; waits while the
+    /// queue is full.
+    ///
+    /// # Errors
+    /// Publish the same tasks again, with the same ids.
+    ///
+    /// # Cancel safety
+    /// A dropped call has published all of the tasks or none.
+    pub async fn publish_unrecorded(&self, mut tasks: Vec<NewTask>) -> Result<Vec<TaskId>, IntakeError> {
+        let mut journeys = Vec::with_capacity(tasks.len());
+        for task in &mut tasks {
+            self.sign(task);
+            journeys.extend(self.take_along(task));
+        }
+        Ok(self.queue.publish(tasks).await?)
+    }
+
+    /// What the tasks survive that are published here.
+    pub fn durability(&self) -> Durability {
+        self.queue.durability()
+    }
+
+    fn sign(&self, task: &mut NewTask) {
+        if !task.headers.contains_key(PRODUCER) {
+            task.headers.insert(PRODUCER.to_owned(), self.consumer.producer());
+        }
     }
 
     /// The span of one arrival, in the journey that it names or else in one of its own; the task goes on from there.

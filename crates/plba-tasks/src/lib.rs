@@ -9,6 +9,7 @@
 //! | a task as bytes | | [`envelope`] |
 //! | carrying tasks out | [`handler`] | [`worker`], [`retry`] |
 //! | where tasks come from | [`source`] | [`intake`], [`source_worker`] |
+//! | tasks by the clock | | [`schedule`] |
 //! | what became of what came in | [`ledger`] | [`file_ledger`] |
 //! | choosing a backend by URL | [`backend`] | |
 //! | views and actions | | [`endpoints`] |
@@ -24,6 +25,7 @@ pub mod memory;
 mod panic;
 pub mod queue;
 pub mod retry;
+pub mod schedule;
 pub mod source;
 pub mod source_worker;
 pub mod task;

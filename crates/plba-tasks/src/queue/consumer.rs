@@ -47,6 +47,15 @@ impl ConsumerId {
     }
 }
 
+impl ConsumerId {
+    /// How it signs what it publishes, as `worker (host:pid)`: the value of the header
+    /// [`PRODUCER`](crate::task::PRODUCER).
+    pub fn producer(&self) -> String {
+        let Incarnation { host, pid, .. } = &self.incarnation;
+        format!("{} ({host}:{pid})", self.worker)
+    }
+}
+
 impl fmt::Display for ConsumerId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Incarnation { host, pid, epoch } = &self.incarnation;

@@ -18,7 +18,7 @@ use crate::queue::{DeliveryToken, EndError, TaskQueue};
 type Handling<'a> = Pin<Box<dyn Future<Output = Result<Outcome, HandlerError>> + Send + 'a>>;
 
 /// How an attempt ended.
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// The handler came to an end.
     Handled(Result<Outcome, HandlerError>),
     /// It panicked, with this message.

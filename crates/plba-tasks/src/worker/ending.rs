@@ -9,10 +9,10 @@ use crate::handler::{HandlerError, Outcome, Verdict};
 use crate::intake::completion_task;
 use crate::queue::{Delivery, Ending, How};
 use crate::retry::RetryPolicy;
-use crate::task::{NewTask, TRACEPARENT};
+use crate::task::{NewTask, PRODUCER, TRACEPARENT};
 
 /// What an attempt means for the worker's own health.
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     /// The task is done, if the queue says so too.
     Success,
     /// The attempt failed.
@@ -24,7 +24,7 @@ pub(super) enum Meaning {
 }
 
 /// What becomes of a delivery; no ending when its lease is lost.
-pub(super) fn judge(
+pub(crate) fn judge(
     delivery: &Delivery,
     ended: Ended,
     policy: &RetryPolicy,
@@ -65,7 +65,7 @@ pub(super) fn judge(
 }
 
 /// A failed attempt: the next one later, or none.
-pub(super) fn fail(
+pub(crate) fn fail(
     policy: &RetryPolicy,
     attempt: u32,
     reason: String,
@@ -93,14 +93,18 @@ fn judge_error(
     }
 }
 
-/// Adds to a completion what the platform wants to follow: the trace context to follow-ups, and word to the task's source.
-pub(super) fn complete(delivery: &Delivery, how: &mut How, traces: Option<&dyn TraceFactory>) {
+/// Adds to a completion what the platform wants to follow: the trace context and the producer to follow-ups, and word to
+/// the task's source.
+pub(crate) fn complete(delivery: &Delivery, how: &mut How, traces: Option<&dyn TraceFactory>, producer: &str) {
     let How::Ack { then, .. } = how else { return };
     if let Some(origin) = &delivery.task.origin {
         then.push(completion_task(origin));
     }
     if then.is_empty() {
         return;
+    }
+    for task in then.iter_mut().filter(|task| !task.headers.contains_key(PRODUCER)) {
+        task.headers.insert(PRODUCER.to_owned(), producer.to_owned());
     }
     let current = traces
         .and_then(TraceFactory::current)
@@ -115,7 +119,7 @@ pub(super) fn complete(delivery: &Delivery, how: &mut How, traces: Option<&dyn T
 
 /// A copy of an ending to try again with, should the queue not be reached. An effect can't be run twice by the same value:
 /// then the attempt has failed, and the handler makes the effect anew.
-pub(super) fn copy(ending: &Ending) -> Ending {
+pub(crate) fn copy(ending: &Ending) -> Ending {
     let how = match &ending.how {
         How::Ack { effect: None, then } => How::ack(then.iter().map(NewTask::clone).collect()),
         How::Ack { .. } => How::Nack {

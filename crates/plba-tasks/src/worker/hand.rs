@@ -27,13 +27,20 @@ pub(super) struct Hand<'a> {
     context: &'a WorkerContext,
     for_handlers: TaskContext,
     random: fastrand::Rng,
+    /// Who publishes follow-ups.
+    producer: String,
     size: usize,
     /// Whether ending a delivery may fail and has to be tried again.
     fallible: bool,
 }
 
 impl<'a> Hand<'a> {
-    pub(super) fn new(worker: &'a TaskWorker, context: &'a WorkerContext, random: fastrand::Rng) -> Self {
+    pub(super) fn new(
+        worker: &'a TaskWorker,
+        context: &'a WorkerContext,
+        random: fastrand::Rng,
+        producer: String,
+    ) -> Self {
         let for_handlers = TaskContext {
             attempt: 1,
             deliveries: 1,
@@ -47,6 +54,7 @@ impl<'a> Hand<'a> {
             context,
             for_handlers,
             random,
+            producer,
             size: 1,
             fallible: worker.queue.durability() > Durability::Volatile,
         }
@@ -137,7 +145,7 @@ impl<'a> Hand<'a> {
         }
         if let Some(how) = &mut how {
             let _entered = span.enter();
-            complete(delivery, how, self.worker.traces.as_deref());
+            complete(delivery, how, self.worker.traces.as_deref(), &self.producer);
         }
         (how, meaning)
     }

@@ -1,8 +1,8 @@
 //! The task worker: an ordinary worker of the platform that takes tasks from one queue and has a handler carry them out,
 //! under leases, time-outs and a retry policy.
 
-mod attempt;
-mod ending;
+pub(crate) mod attempt;
+pub(crate) mod ending;
 mod hand;
 mod turn;
 pub(crate) mod vitals;
@@ -187,7 +187,7 @@ impl TaskWorker {
         let consumer = ConsumerId::new(incarnation, format!("{}#{}", context.name, context.slot));
         let stop = self.stop.signal();
         let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut hand = Hand::new(self, &context, random);
+        let mut hand = Hand::new(self, &context, random, consumer.producer());
         let mut turn = Turn::new();
         while !stop.is_requested() {
             let taken = tokio::select! {
