@@ -30,6 +30,7 @@ pub mod previous_run;
 mod process;
 pub mod reload;
 pub mod run_journal;
+mod seconds;
 pub mod services;
 pub mod shutdown;
 pub mod singleton;

@@ -17,6 +17,7 @@ use crate::clock::SystemClock;
 use crate::logging;
 use crate::notify::{NotifyEnvironment, ServiceManager};
 use crate::panic;
+use crate::platform::ExecutorConfig;
 use crate::process::{Beginnings, Process, Started};
 use crate::reload::Reloader;
 use crate::run_journal::RunJournal;
@@ -63,6 +64,14 @@ impl From<BlueprintError> for StartupError {
     }
 }
 
+/// What a start has by the time there is an executor for workers.
+struct Start {
+    signals: Signals,
+    clock: Arc<dyn Clock>,
+    timeline: Timeline,
+    blueprint: Blueprint,
+}
+
 impl RuntimeManager {
     /// A manager for this application.
     pub fn new(
@@ -94,18 +103,30 @@ impl RuntimeManager {
         let signals = own
             .block_on(async { Signals::listen() })
             .map_err(StartupError::failed)?;
-        let workers = workers_executor().map_err(StartupError::failed)?;
-        let outcome = own.block_on(self.live(signals, workers.handle().clone()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let timeline = Timeline::new(Arc::clone(&clock));
+        timeline.step("configuration");
+        let blueprint = own.block_on(Blueprint::draw(&self.launch))?;
+        let workers = workers_executor(&blueprint.platform.executor).map_err(StartupError::failed)?;
+        let start = Start {
+            signals,
+            clock,
+            timeline,
+            blueprint,
+        };
+        let outcome = own.block_on(self.live(start, workers.handle().clone()));
         // Threads that would not end are left behind; the process is about to end anyway.
         workers.shutdown_timeout(Duration::from_millis(500));
         outcome
     }
 
-    async fn live(self, mut signals: Signals, workers: Handle) -> Result<u8, StartupError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let timeline = Timeline::new(Arc::clone(&clock));
-        timeline.step("configuration");
-        let blueprint = Blueprint::draw(&self.launch).await?;
+    async fn live(self, start: Start, workers: Handle) -> Result<u8, StartupError> {
+        let Start {
+            mut signals,
+            clock,
+            timeline,
+            blueprint,
+        } = start;
         let Blueprint {
             configuration,
             platform,
@@ -196,11 +217,13 @@ fn journal_failed(directory: &Path, error: &std::io::Error) -> StartupError {
     StartupError::failed(format!("the journal of this run can't be kept in {directory}: {error}"))
 }
 
-/// The executor that workers run on: a thread for each core, and at least two, so that one that blocks leaves another.
-fn workers_executor() -> std::io::Result<Runtime> {
+/// The executor that workers run on: a thread for each core, and at least two, so that one that blocks leaves another;
+/// or as many as are configured.
+fn workers_executor(config: &ExecutorConfig) -> std::io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = config.threads.map_or(cores.max(2), |threads| threads.max(1) as usize);
     Builder::new_multi_thread()
-        .worker_threads(cores.max(2))
+        .worker_threads(threads)
         .thread_name("worker")
         .enable_all()
         .build()

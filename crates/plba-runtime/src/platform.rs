@@ -1,11 +1,14 @@
 //! The section `[platform]`: everything about the platform that an operator may set. What each value does is told where
 //! it is used.
 
+use std::time::Duration;
+
 use plba_contracts::config::{ConfigSection, Faults, FilePath, Secret, TimeSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::logging::LoggingConfig;
+use crate::supervisor::WatchdogOptions;
 use crate::trace::TraceConfig;
 
 /// The platform's own settings.
@@ -16,6 +19,8 @@ pub struct PlatformConfig {
     pub state_dir: FilePath,
     /// How long a stop may take in all: finish, then interrupt, then leave behind.
     pub stop_budget: TimeSpan,
+    /// The executor that workers run on.
+    pub executor: ExecutorConfig,
     /// The control plane: probes, views and actions for operators.
     pub control: ControlConfig,
     /// The log.
@@ -24,6 +29,15 @@ pub struct PlatformConfig {
     pub trace: TraceConfig,
     /// Health.
     pub health: HealthConfig,
+}
+
+/// The section `[platform.executor]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ExecutorConfig {
+    /// How many threads run workers, 1 to 512. Without it one for each core, and at least two, so that a worker that
+    /// blocks one leaves another.
+    pub threads: Option<u32>,
 }
 
 /// The section `[platform.control]`.
@@ -49,6 +63,9 @@ pub struct ControlConfig {
 pub struct HealthConfig {
     /// How long the workers' executor may be stalled before the process counts as not live.
     pub stall_limit: TimeSpan,
+    /// How often the stall watchdog looks, 20 ms to 1 min; sooner where a worker's `stall_after` asks for it. A hung worker
+    /// is found within two such intervals, an executor that runs nothing within six.
+    pub watchdog_interval: TimeSpan,
 }
 
 impl Default for PlatformConfig {
@@ -56,6 +73,7 @@ impl Default for PlatformConfig {
         Self {
             state_dir: FilePath::from("var"),
             stop_budget: TimeSpan::seconds(25),
+            executor: ExecutorConfig::default(),
             control: ControlConfig::default(),
             logging: LoggingConfig::default(),
             trace: TraceConfig::default(),
@@ -80,6 +98,19 @@ impl Default for HealthConfig {
     fn default() -> Self {
         Self {
             stall_limit: TimeSpan::seconds(60),
+            watchdog_interval: TimeSpan::seconds(1),
+        }
+    }
+}
+
+impl HealthConfig {
+    /// How the watchdog looks by these settings.
+    pub fn watchdog(&self) -> WatchdogOptions {
+        let interval = self.watchdog_interval.0;
+        WatchdogOptions {
+            look_every: interval,
+            heartbeat: interval,
+            stalled_after: interval * 5,
         }
     }
 }
@@ -89,6 +120,10 @@ impl ConfigSection for PlatformConfig {
         let positive = "a span longer than 0 is needed";
         faults.require(!self.stop_budget.0.is_zero(), "stop_budget", positive);
         faults.require(!self.health.stall_limit.0.is_zero(), "health.stall_limit", positive);
+        let interval = (Duration::from_millis(20)..=Duration::from_secs(60)).contains(&self.health.watchdog_interval.0);
+        faults.require(interval, "health.watchdog_interval", "a span from 20ms to 1m is needed");
+        let threads = self.executor.threads.is_none_or(|threads| (1..=512).contains(&threads));
+        faults.require(threads, "executor.threads", "1 to 512 threads are possible");
         faults.require(
             (0.0..=1.0).contains(&self.trace.sample),
             "trace.sample",

@@ -27,7 +27,7 @@ use crate::reload::Reloader;
 use crate::run_journal::RunJournal;
 use crate::shutdown::{Asked, ExitReason, Signals, StopCause, StopReport};
 use crate::state::StateDirectory;
-use crate::supervisor::{WatchdogOptions, WorkerSupervisor};
+use crate::supervisor::WorkerSupervisor;
 use crate::timeline::Timeline;
 use crate::token;
 use crate::trace::{TraceExport, TraceService};
@@ -93,7 +93,7 @@ impl Process {
         beginnings: Beginnings,
     ) -> Result<Self, StartupError> {
         let Beginnings { previous, timeline } = beginnings;
-        let watchdog = WatchdogOptions::default();
+        let watchdog = platform.health.watchdog();
         let supervisor = WorkerSupervisor::with_workers_on(&workers, Arc::clone(&clock), fastrand::u64(..), watchdog);
         timeline.follow(supervisor.events());
         let configuration = Arc::new(configuration);

@@ -165,6 +165,7 @@ fn parts(platform: &PlatformConfig) -> Vec<(&'static str, Value)> {
     vec![
         ("state_dir", value(serde_json::to_value(&platform.state_dir))),
         ("stop_budget", value(serde_json::to_value(platform.stop_budget))),
+        ("executor", value(serde_json::to_value(&platform.executor))),
         ("control", value(serde_json::to_value(&platform.control))),
         ("trace", value(serde_json::to_value(&platform.trace))),
         ("health", value(serde_json::to_value(&platform.health))),

@@ -51,11 +51,11 @@ pub struct StopReport {
     #[schemars(with = "String")]
     pub asked: Timestamp,
     /// From the asking to the end, in seconds.
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(serialize_with = "crate::seconds::serialize")]
     #[schemars(with = "f64")]
     pub took: Duration,
     /// What there was to stop within, in seconds.
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(serialize_with = "crate::seconds::serialize")]
     #[schemars(with = "f64")]
     pub budget: Duration,
     /// How it ended.
@@ -141,10 +141,6 @@ impl StopReport {
         );
         lines
     }
-}
-
-fn as_seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(span.as_secs_f64())
 }
 
 fn seconds(span: Duration) -> String {

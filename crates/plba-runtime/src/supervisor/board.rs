@@ -14,6 +14,7 @@ use plba_contracts::worker::{Busy, HangPolicy, WorkerDefinition, WorkerStatus};
 use super::instance::Instance;
 use super::machine::protocol::WorkerId;
 use super::view::{AttemptEnd, BusyView, ExitView, SlotState, SlotView, WorkerView};
+use crate::trace::innermost;
 
 /// All workers.
 #[derive(Default)]
@@ -51,6 +52,7 @@ pub(super) struct Watched {
     pub(super) slot: u32,
     pub(super) incarnation: u64,
     pub(super) busy: Option<Busy>,
+    pub(super) span: Option<tracing::Id>,
     pub(super) stall_after: Duration,
 }
 
@@ -102,6 +104,7 @@ impl Board {
                         slot: slot as u32,
                         incarnation: state.incarnation,
                         busy,
+                        span: state.instance.as_ref().and_then(|instance| instance.span.clone()),
                         stall_after,
                     });
                 }
@@ -202,11 +205,10 @@ impl Record {
     }
 
     fn view(&self, clock: &dyn Clock) -> WorkerView {
-        let now = clock.monotonic();
         let (mut view, instances) = {
             let inner = self.lock();
             let instances: Vec<Option<Arc<Instance>>> = inner.slots.iter().map(|slot| slot.instance.clone()).collect();
-            (inner.view(&self.name, now), instances)
+            (inner.view(&self.name, clock), instances)
         };
         // Foreign code is asked without a lock: it may be slow, and it may ask the supervisor in turn.
         let several = view.slots.iter().filter(|slot| slot.state != SlotState::Gone).count() > 1;
@@ -250,7 +252,8 @@ impl Inner {
         &mut self.slots[index]
     }
 
-    fn view(&self, name: &str, now: Duration) -> WorkerView {
+    fn view(&self, name: &str, clock: &dyn Clock) -> WorkerView {
+        let now = clock.monotonic();
         let states = self.slots.iter().map(|slot| slot.state);
         let slots = self.slots.iter().enumerate().map(|(number, slot)| {
             let busy = slot.instance.as_ref().and_then(|instance| instance.activity.current());
@@ -260,9 +263,15 @@ impl Inner {
                 since: slot.since,
                 until: slot.until,
                 incarnation: slot.incarnation,
-                busy: busy.map(|busy| BusyView {
-                    what: busy.what.as_ref().to_owned(),
-                    duration: now.saturating_sub(busy.since),
+                busy: busy.map(|busy| {
+                    let duration = now.saturating_sub(busy.since);
+                    let span = slot.instance.as_ref().filter(|_| slot.hung);
+                    BusyView {
+                        what: busy.what.as_ref().to_owned(),
+                        since: moment_before(clock, duration),
+                        span: span.and_then(|instance| innermost(instance.span.as_ref()?)),
+                        duration,
+                    }
                 }),
                 hung: slot.hung,
                 last_exit: slot.last_exit.as_deref().cloned(),
@@ -288,7 +297,12 @@ fn supervisors_view(slot: &SlotView) -> Health {
         None => "it never ran".to_owned(),
     };
     if let (true, Some(busy)) = (slot.hung, &slot.busy) {
-        return Health::unhealthy(format!("hung: busy with {} for {:.0?}", busy.what, busy.duration));
+        let span = busy
+            .span
+            .as_ref()
+            .map(|span| format!(", in span {span}"))
+            .unwrap_or_default();
+        return Health::unhealthy(format!("hung: busy with {}{span} for {:.0?}", busy.what, busy.duration));
     }
     match slot.state {
         SlotState::BackingOff => Health::degraded(format!("starts again soon: {last}")),
@@ -306,6 +320,12 @@ fn supervisors_view(slot: &SlotView) -> Health {
             Health::Ok
         }
     }
+}
+
+/// The time of day that long ago.
+pub(super) fn moment_before(clock: &dyn Clock, duration: Duration) -> Timestamp {
+    let now = clock.now();
+    now.checked_sub(duration).unwrap_or(now)
 }
 
 /// To the second, which is what an operator can use.

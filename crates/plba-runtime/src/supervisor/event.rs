@@ -46,7 +46,9 @@ pub enum SupervisorEvent {
         state: SlotState,
         /// How often it has been started.
         incarnation: u64,
-        /// How long the state lasts if nothing else happens.
+        /// How long the state lasts if nothing else happens, in seconds.
+        #[serde(with = "crate::seconds::optional")]
+        #[schemars(with = "Option<f64>")]
         lasts: Option<Duration>,
         /// What brought it there, where that was the end of an attempt.
         cause: Option<AttemptEnd>,
@@ -70,7 +72,16 @@ pub enum SupervisorEvent {
         slot: u32,
         /// What it has in hand.
         busy_with: String,
-        /// For how long.
+        /// The innermost span that is open there, such as `price_list`; none where no span is.
+        #[serde(default)]
+        span: Option<String>,
+        /// Since when.
+        #[serde(default)]
+        #[schemars(with = "String")]
+        since: Timestamp,
+        /// For how long, in seconds.
+        #[serde(with = "crate::seconds")]
+        #[schemars(with = "f64")]
         duration: Duration,
     },
     /// A hung instance got on.
@@ -82,7 +93,9 @@ pub enum SupervisorEvent {
     },
     /// The workers' executor runs nothing.
     ExecutorStalled {
-        /// For how long.
+        /// For how long, in seconds.
+        #[serde(with = "crate::seconds")]
+        #[schemars(with = "f64")]
         duration: Duration,
     },
     /// The workers' executor runs again.
@@ -91,12 +104,16 @@ pub enum SupervisorEvent {
     Started {
         /// How many workers.
         workers: usize,
-        /// In what time.
+        /// In what time, in seconds.
+        #[serde(with = "crate::seconds")]
+        #[schemars(with = "f64")]
         took: Duration,
     },
     /// A stop was asked for.
     StopBegan {
-        /// How long it may take.
+        /// How long it may take, in seconds.
+        #[serde(with = "crate::seconds")]
+        #[schemars(with = "f64")]
         budget: Duration,
     },
     /// The stop is cut short.
@@ -107,7 +124,9 @@ pub enum SupervisorEvent {
         count: usize,
         /// The first of them, with what they have in hand, such as `orders#0 (task 17)`; at most 16.
         first: Vec<String>,
-        /// For how long the stop has gone on.
+        /// For how long the stop has gone on, in seconds.
+        #[serde(with = "crate::seconds")]
+        #[schemars(with = "f64")]
         stopping_for: Duration,
     },
     /// Everything is at rest, or left behind.
@@ -118,7 +137,9 @@ pub enum SupervisorEvent {
         forced: usize,
         /// Instances that were left behind.
         abandoned: usize,
-        /// In what time.
+        /// In what time, in seconds.
+        #[serde(with = "crate::seconds")]
+        #[schemars(with = "f64")]
         took: Duration,
     },
 }
@@ -199,9 +220,18 @@ fn write_log(event: &SupervisorEvent) {
             worker,
             slot,
             busy_with,
+            span,
+            since,
             duration,
         } => {
-            warn!(worker, slot, "hung: busy with {busy_with} for {duration:.0?}");
+            let span = span
+                .as_ref()
+                .map(|span| format!(", in span {span}"))
+                .unwrap_or_default();
+            warn!(
+                worker,
+                slot, "hung: busy with {busy_with}{span} for {duration:.0?}, since {since}"
+            );
         }
         SupervisorEvent::Unhung { worker, slot } => info!(worker, slot, "no longer hung"),
         SupervisorEvent::ExecutorStalled { duration } => {

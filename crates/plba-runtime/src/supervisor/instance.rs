@@ -19,14 +19,17 @@ use super::view::AttemptEnd;
 /// What is shared between the attempt's task, the driver, the watchdog and status.
 pub(super) struct Instance {
     pub(super) activity: Activity,
+    /// The span around the attempt, below which the instance's own are.
+    pub(super) span: Option<tracing::Id>,
     stop: StopHandle,
     worker: Mutex<Option<Arc<dyn Worker>>>,
 }
 
 impl Instance {
-    pub(super) fn new(activity: Activity) -> Self {
+    pub(super) fn new(activity: Activity, span: Option<tracing::Id>) -> Self {
         Self {
             activity,
+            span,
             stop: StopHandle::new(),
             worker: Mutex::default(),
         }

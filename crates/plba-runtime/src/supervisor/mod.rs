@@ -262,6 +262,12 @@ impl WorkerSupervisor {
         self.shared.watchdog.executor_stalled_for()
     }
 
+    /// For how long in all the watchdog itself did not get to run when it wanted to, because the machine was too busy or
+    /// asleep. That time counts towards no verdict.
+    pub fn watchdog_starved_for(&self) -> Duration {
+        self.shared.watchdog.starved_for()
+    }
+
     async fn ask(&self, command: Command) -> Result<(), SupervisionError> {
         match self.request(command).await {
             Some(Reply::Answer(answer)) => SupervisionError::check(answer),

@@ -119,7 +119,11 @@ pub enum AttemptEnd {
     /// Its instance could not start.
     NotStarted(String),
     /// Its start took longer than this.
-    StartTimedOut(Duration),
+    StartTimedOut(
+        #[serde(with = "crate::seconds")]
+        #[schemars(with = "f64")]
+        Duration,
+    ),
     /// It was busy with one thing for too long, and its worker wants such instances replaced.
     Hung,
     /// The supervisor dropped it, or the executor was shut down under it.
@@ -173,7 +177,7 @@ pub struct WorkerStop {
     /// What it had in hand when it was forced.
     pub held: Option<String>,
     /// From being asked to being at rest, in seconds.
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::seconds")]
     #[schemars(with = "f64")]
     pub took: Duration,
 }
@@ -234,8 +238,13 @@ pub struct SlotView {
 pub struct BusyView {
     /// What, such as a task's id.
     pub what: String,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// The innermost span that is open there, once it counts as hung.
+    pub span: Option<String>,
     /// For how long, in seconds.
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::seconds")]
     #[schemars(with = "f64")]
     pub duration: Duration,
 }
@@ -249,20 +258,4 @@ pub struct ExitView {
     /// How.
     #[serde(flatten)]
     pub end: AttemptEnd,
-}
-
-/// Spans as seconds with a fraction, which people and programs read more easily than two integers.
-mod seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(span.as_secs_f64())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let seconds = f64::deserialize(deserializer)?;
-        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
-    }
 }

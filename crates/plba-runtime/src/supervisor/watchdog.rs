@@ -1,20 +1,23 @@
 //! The stall watchdog: an operating-system thread that sees when the workers' executor runs nothing, and when an instance
 //! is busy with one thing for too long. It tells; what follows is others' decision.
 //!
-//! It counts only time that it has itself seen pass, at most two intervals from one look to the next. So a machine that
-//! was suspended, or so busy that the watchdog itself did not get to run, yields no verdict.
+//! It counts only time that it has itself seen pass: from one look to the next, no more than the interval it meant to wait.
+//! A look that comes late says that the watchdog was starved or suspended, and then the workers were too: that time counts
+//! for nobody, so a verdict comes later by just as much. How much that was in all is kept and told.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::worker::Busy;
 use tokio::runtime::Handle;
 
 use super::board::{Board, Watched};
 use super::event::{EventStream, SupervisorEvent};
+use crate::trace::innermost;
 
 /// How often the watchdog looks.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ struct Shared {
     beats: AtomicU64,
     /// For how long the executor has been stalled, in milliseconds; 0 while it is not.
     stalled: AtomicU64,
+    /// For how long in all the watchdog itself did not get to run when it wanted to, in microseconds.
+    starved: AtomicU64,
     quit: Mutex<bool>,
     woken: Condvar,
 }
@@ -67,6 +72,7 @@ impl Watchdog {
         let shared = Arc::new(Shared {
             beats: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
+            starved: AtomicU64::new(0),
             quit: Mutex::new(false),
             woken: Condvar::new(),
         });
@@ -96,6 +102,11 @@ impl Watchdog {
             0 => None,
             millis => Some(Duration::from_millis(millis)),
         }
+    }
+
+    /// For how long in all the watchdog itself did not get to run when it wanted to.
+    pub(super) fn starved_for(&self) -> Duration {
+        Duration::from_micros(self.0.starved.load(Ordering::Relaxed))
     }
 
     pub(super) fn quitter(&self) -> Quit {
@@ -137,7 +148,15 @@ impl Shared {
             let (watched, shortest) = board.watched();
             let now = clock.monotonic();
             let beats = self.beats.load(Ordering::Relaxed);
-            observer.look(now, interval, beats, &watched, |event| events.emit(event), &on_hang);
+            let look = Look {
+                now,
+                wall: clock.now(),
+                interval,
+                beats,
+            };
+            observer.look(&look, &watched, |event| events.emit(event), &on_hang);
+            let starved = u64::try_from(observer.starved.as_micros()).unwrap_or(u64::MAX);
+            self.starved.store(starved, Ordering::Relaxed);
             let stalled = observer
                 .stalled_for()
                 .map_or(0, |stalled| stalled.as_millis().max(1) as u64);
@@ -152,6 +171,16 @@ impl Shared {
     }
 }
 
+/// What there is to see at one look.
+struct Look {
+    now: Duration,
+    wall: Timestamp,
+    /// How long the watchdog meant to wait since the look before.
+    interval: Duration,
+    /// The signs of life that the executor has shown so far.
+    beats: u64,
+}
+
 /// What the watchdog has seen, without thread and clock.
 struct Observer {
     stalled_after: Duration,
@@ -160,6 +189,8 @@ struct Observer {
     /// Time seen to pass since the last beat.
     silent: Duration,
     stalled: bool,
+    /// Time in which the watchdog itself did not get to run, so that it counts for nobody.
+    starved: Duration,
     /// By record, slot and incarnation: since when it is busy, and how much of that was seen to pass.
     busy: HashMap<(usize, u32, u64), (Duration, Duration)>,
 }
@@ -172,6 +203,7 @@ impl Observer {
             beats: 0,
             silent: Duration::ZERO,
             stalled: false,
+            starved: Duration::ZERO,
             busy: HashMap::new(),
         }
     }
@@ -182,16 +214,16 @@ impl Observer {
 
     fn look(
         &mut self,
-        now: Duration,
-        interval: Duration,
-        beats: u64,
+        look: &Look,
         watched: &[Watched],
         mut emit: impl FnMut(SupervisorEvent),
         on_hang: impl Fn(&Watched, &Busy),
     ) {
-        let passed = now.saturating_sub(self.last_look).min(interval * 2);
-        self.last_look = now;
-        if let Some(event) = self.look_at_executor(passed, beats) {
+        let now = look.now;
+        let since_last = now.saturating_sub(self.last_look);
+        let passed = since_last.min(look.interval);
+        (self.last_look, self.starved) = (now, self.starved + (since_last - passed));
+        if let Some(event) = self.look_at_executor(passed, look.beats) {
             emit(event);
         }
         let mut busy = HashMap::with_capacity(watched.len());
@@ -205,11 +237,14 @@ impl Observer {
                 };
                 busy.insert(key, (current.since, seen));
                 if seen >= one.stall_after && one.record.mark_hung(one.slot, one.incarnation, true) {
+                    let duration = now.saturating_sub(current.since);
                     emit(SupervisorEvent::Hung {
                         worker: one.record.name.to_string(),
                         slot: one.slot,
                         busy_with: current.what.as_ref().to_owned(),
-                        duration: now.saturating_sub(current.since),
+                        span: one.span.as_ref().and_then(innermost),
+                        since: look.wall.checked_sub(duration).unwrap_or(look.wall),
+                        duration,
                     });
                     on_hang(one, current);
                 }
@@ -241,21 +276,55 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
+    use plba_contracts::worker::{Activity, HangPolicy, WorkerDefinition};
+
+    use super::super::board::Record;
+    use super::super::instance::Instance;
+    use super::super::machine::protocol::WorkerId;
     use super::*;
+    use crate::clock::SystemClock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn looked(observer: &mut Observer, at: u64, beats: u64) -> Vec<SupervisorEvent> {
+        looked_at(observer, SECOND * at as u32, beats, &[])
+    }
+
+    fn looked_at(observer: &mut Observer, now: Duration, beats: u64, watched: &[Watched]) -> Vec<SupervisorEvent> {
         let mut events = Vec::new();
-        observer.look(
-            SECOND * at as u32,
-            SECOND,
+        let look = Look {
+            now,
+            wall: Timestamp::UNIX_EPOCH + now,
+            interval: SECOND,
             beats,
-            &[],
-            |event| events.push(event),
-            |_, _| (),
-        );
+        };
+        observer.look(&look, watched, |event| events.push(event), |_, _| ());
         events
+    }
+
+    /// An instance that has had the same thing in hand since the beginning, and hangs after ten seconds.
+    fn busy() -> [Watched; 1] {
+        let definition = WorkerDefinition::new("orders", |_| async { Err("is never built".into()) });
+        let services = crate::services::ServiceContainer::new(Vec::new(), crate::services::Provided::default());
+        let record = Arc::new(Record::new(
+            Arc::new(definition),
+            Arc::new(services.unwrap()).services(),
+        ));
+        let activity = Activity::new(Arc::new(SystemClock::new()));
+        record.begun(0, 1, Arc::new(Instance::new(activity, None)), Timestamp::UNIX_EPOCH);
+        [Watched {
+            worker: WorkerId::default(),
+            record,
+            on_hang: HangPolicy::Report,
+            slot: 0,
+            incarnation: 1,
+            busy: Some(Busy {
+                what: "task 7".into(),
+                since: Duration::ZERO,
+            }),
+            span: None,
+            stall_after: SECOND * 10,
+        }]
     }
 
     #[test]
@@ -275,16 +344,70 @@ mod tests {
         assert_eq!(observer.stalled_for(), Some(SECOND * 6));
         assert_eq!(looked(&mut observer, 12, 6), [SupervisorEvent::ExecutorMoves]);
         assert_eq!(observer.stalled_for(), None);
+        assert_eq!(observer.starved, Duration::ZERO);
     }
 
     #[test]
     fn time_in_which_the_watchdog_itself_did_not_run_is_no_verdict() {
         let mut observer = Observer::new(SECOND * 5, Duration::ZERO);
         looked(&mut observer, 1, 1);
-        // The process was suspended for ten minutes, or starved.
+        // The process was suspended for ten minutes.
         assert_eq!(looked(&mut observer, 601, 1), []);
         assert_eq!(looked(&mut observer, 602, 1), []);
         assert_eq!(looked(&mut observer, 603, 2), []);
         assert_eq!(observer.stalled_for(), None);
+        assert_eq!(observer.starved, SECOND * 599);
+    }
+
+    #[test]
+    fn a_watchdog_that_is_starved_extends_its_verdict_by_what_it_did_not_see() {
+        // It wants to look each second and gets to run every fourth: so do the workers, who have done a quarter as much.
+        let (mut observer, watched) = (Observer::new(SECOND * 5, Duration::ZERO), busy());
+        for look in 1..10 {
+            assert_eq!(
+                looked_at(&mut observer, SECOND * 4 * look, look.into(), &watched),
+                [],
+                "look {look}"
+            );
+        }
+        // Ten seconds that it has seen pass, though forty have.
+        let [
+            SupervisorEvent::Hung {
+                worker,
+                busy_with,
+                since,
+                duration,
+                ..
+            },
+        ] = &looked_at(&mut observer, SECOND * 40, 10, &watched)[..]
+        else {
+            panic!("no verdict after ten looks");
+        };
+        assert_eq!((worker.as_str(), busy_with.as_str()), ("orders", "task 7"));
+        assert_eq!((*since, *duration), (Timestamp::UNIX_EPOCH, SECOND * 40));
+        assert_eq!(observer.starved, SECOND * 30);
+    }
+
+    #[test]
+    fn a_verdict_comes_within_two_intervals_of_a_watchdog_that_runs_when_it_wants_to() {
+        for began in [0, 1, 500, 999] {
+            let mut watched = busy();
+            let began = Duration::from_millis(began);
+            watched[0].busy = Some(Busy {
+                what: "task 7".into(),
+                since: began,
+            });
+            let mut observer = Observer::new(SECOND * 5, Duration::ZERO);
+            // Every look is a little late, as they are.
+            let late = Duration::from_millis(2);
+            let verdict = (1..30)
+                .map(|look| (SECOND + late) * look)
+                .find(|now| !looked_at(&mut observer, *now, u64::from(now.subsec_nanos()), &watched).is_empty());
+            let after = verdict.unwrap() - began;
+            assert!(
+                after >= SECOND * 10 && after <= SECOND * 12 + late * 12,
+                "{began:?}: {after:?}"
+            );
+        }
     }
 }

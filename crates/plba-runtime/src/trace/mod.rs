@@ -2,6 +2,7 @@
 //! makes finished spans lives in `layer`, their way to transports in `export`; transports themselves are adapters.
 
 mod export;
+mod innermost;
 mod layer;
 
 use std::collections::VecDeque;
@@ -19,9 +20,11 @@ use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use self::export::LogTransport;
+use self::innermost::InnermostLayer;
 use self::layer::{OpenSpan, TraceLayer};
 
 pub use self::export::TraceExport;
+pub(crate) use self::innermost::innermost;
 
 /// Spans waiting for transports; more are dropped and counted.
 const WAITING: usize = 4096;
@@ -98,10 +101,12 @@ impl TraceService {
 
     /// The layer that watches `tracing` spans. Install it once, beside the log's.
     pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(&self) -> impl Layer<S> + Send + Sync + 'static {
-        TraceLayer {
+        let traced = TraceLayer {
             shared: Arc::clone(&self.shared),
-        }
-        .with_filter(FilterFn::new(is_of_a_journey).with_max_level_hint(LevelFilter::INFO))
+        };
+        traced
+            .with_filter(FilterFn::new(is_of_a_journey).with_max_level_hint(LevelFilter::INFO))
+            .and_then(InnermostLayer.with_filter(LevelFilter::INFO))
     }
 
     /// The latest finished spans, the newest first, of one journey or of all.

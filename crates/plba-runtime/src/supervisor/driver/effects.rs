@@ -65,7 +65,8 @@ impl Driver {
         };
         let (definition, services) = record.definition();
         let activity = Activity::new(Arc::clone(&self.clock));
-        let instance = Arc::new(Instance::new(activity.clone()));
+        let span = tracing::info_span!(parent: None, "worker", name = %record.name, slot = key.slot);
+        let instance = Arc::new(Instance::new(activity.clone(), span.id()));
         record.begun(key.slot, incarnation, Arc::clone(&instance), self.clock.now());
         let context = WorkerContext {
             name: Arc::clone(&record.name),
@@ -74,7 +75,6 @@ impl Driver {
             activity,
             clock: Arc::clone(&self.clock),
         };
-        let span = tracing::info_span!(parent: None, "worker", name = %record.name, slot = key.slot);
         let obituary = Obituary {
             attempt,
             instance: Arc::clone(&instance),
