@@ -445,6 +445,13 @@ impl WorkerDefinition {
         self
     }
 
+    /// How long `start` may take; one that takes longer is dropped and counts as failed.
+    #[must_use]
+    pub fn start_timeout(mut self, start_timeout: Duration) -> Self {
+        self.start_timeout = start_timeout;
+        self
+    }
+
     /// How long an instance may be busy with one thing before it counts as hung.
     #[must_use]
     pub fn stall_after(mut self, stall_after: Duration) -> Self {

@@ -9,11 +9,15 @@ use plba_contracts::services::BoxFuture;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::supervisor::{SlotState, SupervisionError, WorkerSupervisor};
 
 /// How long the supervisor's answer is waited for. Less than the 30 s after which the command line gives up asking.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// While the workers' executor runs nothing, an action can't be completed: then it is waited for only this long.
+const STALLED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What became of an action on a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -34,7 +38,7 @@ pub struct Acted {
 pub enum ActionOutcome {
     /// It is.
     Done,
-    /// Not within 20 s; the supervisor goes on with it. The workers view tells how far it is.
+    /// Not within 20 s, or 1 s while the workers' executor runs nothing; the supervisor goes on with it. The workers view tells how far it is.
     UnderWay,
 }
 
@@ -101,9 +105,10 @@ async fn act(
     command: Command,
 ) -> Result<Acted, ControlError> {
     let commanded = command(supervisor.clone(), worker.clone(), parameters);
-    let outcome = match tokio::time::timeout(ANSWER_TIMEOUT, commanded).await {
-        Ok(answered) => answered.map(|()| ActionOutcome::Done)?,
-        Err(_) => ActionOutcome::UnderWay,
+    let outcome = tokio::select! {
+        biased;
+        answered = commanded => answered.map(|()| ActionOutcome::Done)?,
+        () = patience(supervisor) => ActionOutcome::UnderWay,
     };
     let view = supervisor.snapshot().into_iter().find(|view| view.name == worker);
     Ok(Acted {
@@ -112,6 +117,17 @@ async fn act(
         state: view.as_ref().map(|view| view.state),
         instances: view.map_or(0, |view| view.slots.len()),
     })
+}
+
+/// How long an answer is waited for.
+async fn patience(supervisor: &WorkerSupervisor) {
+    let limit = Instant::now() + ANSWER_TIMEOUT;
+    while Instant::now() < limit {
+        tokio::time::sleep(STALLED_TIMEOUT).await;
+        if supervisor.executor_stalled_for().is_some() {
+            return;
+        }
+    }
 }
 
 /// The parameter `worker`: a name, or a list that has one.

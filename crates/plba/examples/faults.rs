@@ -15,6 +15,7 @@ use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use plba::clock::Clock;
 use plba::prelude::*;
@@ -30,7 +31,7 @@ use plba::tasks::source::{SourceError, SourceStatus, TaskSource};
 use plba::tasks::source_worker::{SourceWorkerSettings, source_worker};
 use plba::tasks::task::{NewTask, Task};
 use plba::tasks::worker::{TaskWorkerSettings, task_worker};
-use plba::worker::WorkerDefinition;
+use plba::worker::{HangPolicy, WorkerDefinition};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,10 +53,48 @@ struct FaultsConfig {
     timeout: TimeSpan,
     /// How long a worker may be busy with one piece of work before it counts as hung.
     stall_after: TimeSpan,
+    /// How work blocks that blocks its thread.
+    blocking: Blocking,
+    /// For how long.
+    blocked_for: TimeSpan,
+    /// What follows when a worker hangs.
+    on_hang: OnHang,
     /// How often a piece of work is tried before it becomes a dead letter, 1 to 100.
     attempts: u32,
     /// How often a piece of work may end the whole process before it becomes a dead letter, 1 to 100.
     crashes: u32,
+}
+
+/// How a call blocks its thread that should have been made on a thread of its own.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Blocking {
+    /// It computes.
+    Spin,
+    /// It waits.
+    Sleep,
+}
+
+/// What follows when a worker hangs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OnHang {
+    /// It is told.
+    Report,
+    /// The instance is replaced.
+    Replace,
+    /// The process ends with exit code 71.
+    EndProcess,
+}
+
+impl From<OnHang> for HangPolicy {
+    fn from(policy: OnHang) -> Self {
+        match policy {
+            OnHang::Report => Self::Report,
+            OnHang::Replace => Self::Replace,
+            OnHang::EndProcess => Self::EndProcess { exit_code: 71 },
+        }
+    }
 }
 
 impl Default for FaultsConfig {
@@ -66,6 +105,9 @@ impl Default for FaultsConfig {
             workers: 1,
             timeout: TimeSpan::seconds(30),
             stall_after: TimeSpan::seconds(10),
+            blocking: Blocking::Sleep,
+            blocked_for: TimeSpan::seconds(3_600),
+            on_hang: OnHang::Report,
             attempts: 3,
             crashes: 3,
         }
@@ -106,8 +148,8 @@ impl ApplicationModule for FaultsModule {
             SourceWorkerSettings::default(),
             |services: Services| async move { Ok(services.get::<Spool>().await? as Arc<dyn TaskSource>) },
         );
-        for (kind, work) in WORK {
-            assembly.worker(worker(kind, work, &config));
+        for kind in KINDS {
+            assembly.worker(worker(kind, work(kind, &config), &config));
             source = source.after(kind);
         }
         assembly.worker(source);
@@ -127,21 +169,36 @@ enum Work {
     Fails,
     /// Waits for ever, as for a server that never answers.
     Hangs,
-    /// Blocks its thread for ever, as a call that should have been made on a thread of its own.
-    Blocks,
+    /// Blocks its thread, as a call that should have been made on a thread of its own.
+    Blocks(Blocking, Duration),
     /// Takes the whole process with it, as a fault in a C library would.
     Aborts,
 }
 
 /// Each kind of work has a name, which is its queue's and its worker's as well.
-const WORK: [(&str, Work); 6] = [
-    ("good", Work::Good),
-    ("panics", Work::Panics),
-    ("fails", Work::Fails),
-    ("hangs", Work::Hangs),
-    ("blocks", Work::Blocks),
-    ("aborts", Work::Aborts),
-];
+const KINDS: [&str; 6] = ["good", "panics", "fails", "hangs", "blocks", "aborts"];
+
+fn work(kind: &str, config: &FaultsConfig) -> Work {
+    match kind {
+        "panics" => Work::Panics,
+        "fails" => Work::Fails,
+        "hangs" => Work::Hangs,
+        "blocks" => Work::Blocks(config.blocking, config.blocked_for.into()),
+        "aborts" => Work::Aborts,
+        _ => Work::Good,
+    }
+}
+
+/// What no asynchronous function should do.
+#[instrument]
+#[expect(clippy::disallowed_methods, reason = "to block a thread is what this is for")]
+async fn price_list(blocking: Blocking, span: Duration) {
+    let began = std::time::Instant::now();
+    match blocking {
+        Blocking::Spin => while began.elapsed() < span {},
+        Blocking::Sleep => std::thread::sleep(span),
+    }
+}
 
 #[async_trait::async_trait]
 impl TaskHandler for Work {
@@ -152,9 +209,10 @@ impl TaskHandler for Work {
             Self::Panics => panic!("the parcel is empty"),
             Self::Fails => Err(HandlerError::retry("the warehouse does not answer")),
             Self::Hangs => pending().await,
-            Self::Blocks => loop {
-                std::thread::park();
-            },
+            Self::Blocks(blocking, span) => {
+                price_list(*blocking, *span).await;
+                Ok(Outcome::done())
+            }
             Self::Aborts => std::process::abort(),
         }
     }
@@ -176,6 +234,7 @@ fn worker(kind: &'static str, work: Work, config: &FaultsConfig) -> WorkerDefini
     })
     .concurrency(config.workers)
     .stall_after(config.stall_after.into())
+    .on_hang(config.on_hang.into())
 }
 
 /// Remembers what came in, on disk: the queue in memory ends with the process.
@@ -250,7 +309,7 @@ impl Spool {
             let Ok(name) = file.file_name().into_string() else {
                 continue;
             };
-            let Some((kind, _)) = WORK.iter().find(|(kind, _)| name.split('.').next() == Some(kind)) else {
+            let Some(kind) = KINDS.iter().find(|kind| name.split('.').next() == Some(kind)) else {
                 continue;
             };
             arrivals.push(Arrival {

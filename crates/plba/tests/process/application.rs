@@ -191,9 +191,14 @@ impl Application {
 
     /// Asks a path of the control plane with these header lines; gives status and body.
     pub(crate) fn request(&self, path: &str, headers: &str) -> Option<(u16, Value)> {
+        self.send("GET", path, headers, "")
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, Value)> {
         let mut stream = TcpStream::connect(self.control()?).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(15))).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -203,6 +208,18 @@ impl Application {
             status,
             serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())),
         ))
+    }
+
+    /// Asks for an action with the token; gives status and body.
+    pub(crate) fn act(&self, action: &str, parameters: &Value) -> Option<(u16, Value)> {
+        let token = fs::read_to_string(self.home.join("var/control.token")).ok()?;
+        let body = parameters.to_string();
+        let headers = format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+            token.trim(),
+            body.len()
+        );
+        self.send("POST", &format!("/api/v1/actions/{action}"), &headers, &body)
     }
 
     /// The status that an open probe answers with.

@@ -6,6 +6,7 @@ mod application;
 mod dead_letters;
 mod deploy;
 mod faults;
+mod hangs;
 mod operators;
 mod previous_run;
 mod pulse;
