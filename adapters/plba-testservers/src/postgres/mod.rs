@@ -68,14 +68,20 @@ impl PostgresServer {
     }
 
     /// The server that all tests of this process share, started by the first one; it ends with the process. For tests
-    /// that neither end it nor change its settings and keep to a [`fresh_database`](Self::fresh_database).
+    /// that neither end it nor change its settings and keep to a [`fresh_database`](Self::fresh_database). Its data lie in
+    /// memory where there is room, and 300 may connect.
     ///
     /// # Errors
     ///
     /// Those of [`start`](Self::start), the same ones at each call.
     pub async fn shared() -> Result<&'static PostgresServer, StartError> {
         static SHARED: OnceLock<Result<PostgresServer, StartError>> = OnceLock::new();
-        blocking(|| SHARED.get_or_init(|| PostgresServer::blocking_start(PostgresOptions::default())))
+        let options = PostgresOptions {
+            in_memory: true,
+            max_connections: 300,
+            ..PostgresOptions::default()
+        };
+        blocking(|| SHARED.get_or_init(|| PostgresServer::blocking_start(options)))
             .await
             .as_ref()
             .map_err(Clone::clone)

@@ -56,7 +56,12 @@ impl Server {
     /// Everything but the process: directory, certificates, port, data.
     fn prepare(programs: Programs, account: Account, options: PostgresOptions) -> Result<Server, StartError> {
         let failed = |doing: &'static str| move |error: io::Error| StartError::io(WHAT, doing, &error);
-        let directory = TemporaryDirectory::create("postgres", &account).map_err(failed("make a directory"))?;
+        let directory = if options.in_memory {
+            TemporaryDirectory::create_in_memory("postgres", &account)
+        } else {
+            TemporaryDirectory::create("postgres", &account)
+        }
+        .map_err(failed("make a directory"))?;
         let certificates = options
             .tls
             .then(|| Certificates::create(directory.path(), &account))

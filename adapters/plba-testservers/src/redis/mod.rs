@@ -58,14 +58,19 @@ impl RedisServer {
     }
 
     /// The server that all tests of this process share, started by the first one; it ends with the process. For tests
-    /// that neither end it nor change its settings and keep to a [`fresh_database`](Self::fresh_database).
+    /// that neither end it nor change its settings and keep to a [`fresh_database`](Self::fresh_database). Its data lie in
+    /// memory where there is room.
     ///
     /// # Errors
     ///
     /// Those of [`start`](Self::start), the same ones at each call.
     pub async fn shared() -> Result<&'static RedisServer, StartError> {
         static SHARED: OnceLock<Result<RedisServer, StartError>> = OnceLock::new();
-        blocking(|| SHARED.get_or_init(|| RedisServer::blocking_start(RedisOptions::default(), Role::Alone)))
+        let options = RedisOptions {
+            in_memory: true,
+            ..RedisOptions::default()
+        };
+        blocking(|| SHARED.get_or_init(|| RedisServer::blocking_start(options, Role::Alone)))
             .await
             .as_ref()
             .map_err(Clone::clone)

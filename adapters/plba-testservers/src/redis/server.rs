@@ -66,7 +66,12 @@ impl Server {
         role: Role,
     ) -> Result<Server, StartError> {
         let failed = |doing: &'static str| move |error: io::Error| StartError::io(WHAT, doing, &error);
-        let directory = TemporaryDirectory::create("redis", &account).map_err(failed("make a directory"))?;
+        let directory = if options.in_memory {
+            TemporaryDirectory::create_in_memory("redis", &account)
+        } else {
+            TemporaryDirectory::create("redis", &account)
+        }
+        .map_err(failed("make a directory"))?;
         let certificates = options
             .tls
             .then(|| Certificates::create(directory.path(), &account))

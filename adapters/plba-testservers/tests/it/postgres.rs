@@ -41,6 +41,15 @@ async fn sleeping_session(server: &Arc<PostgresServer>) -> tokio::task::JoinHand
     session
 }
 
+/// A server of the test's own that costs little.
+async fn start() -> Option<PostgresServer> {
+    let options = PostgresOptions {
+        in_memory: true,
+        ..PostgresOptions::default()
+    };
+    require(PostgresServer::start_with(options).await)
+}
+
 #[tokio::test]
 async fn a_server_has_the_settings_that_were_asked_for() {
     let options = PostgresOptions {
@@ -154,7 +163,7 @@ async fn data_survives_each_end_and_the_port_stays() {
 
 #[tokio::test]
 async fn wiping_loses_everything() {
-    let Some(server) = require(PostgresServer::start().await) else {
+    let Some(server) = start().await else {
         return;
     };
     server.query("CREATE TABLE lost (x int)").await.unwrap();
@@ -167,7 +176,7 @@ async fn wiping_loses_everything() {
 
 #[tokio::test]
 async fn a_paused_server_is_silent_in_all_its_sessions_and_goes_on() {
-    let Some(server) = require(PostgresServer::start().await) else {
+    let Some(server) = start().await else {
         return;
     };
     let server = Arc::new(server);
@@ -191,7 +200,7 @@ async fn a_paused_server_is_silent_in_all_its_sessions_and_goes_on() {
 
 #[tokio::test]
 async fn sessions_are_ended_all_or_those_of_one_database() {
-    let Some(server) = require(PostgresServer::start().await) else {
+    let Some(server) = start().await else {
         return;
     };
     let server = Arc::new(server);
@@ -234,7 +243,7 @@ async fn tests_share_a_server_and_not_a_database() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_clock_neither_hastens_nor_fails_a_start() {
-    let Some(server) = require(PostgresServer::start().await) else {
+    let Some(server) = start().await else {
         return;
     };
     let before = tokio::time::Instant::now();
@@ -244,7 +253,7 @@ async fn a_paused_clock_neither_hastens_nor_fails_a_start() {
 
 #[tokio::test]
 async fn dropping_a_server_leaves_nothing() {
-    let Some(server) = require(PostgresServer::start().await) else {
+    let Some(server) = start().await else {
         return;
     };
     let pid = server.pid().unwrap();
@@ -255,7 +264,9 @@ async fn dropping_a_server_leaves_nothing() {
     drop(server);
     assert_eq!(processes_of(&directory), Vec::<PathBuf>::new());
     assert_eq!(segments_of(pid), 0);
-    assert!(!PathBuf::from("/tmp").join(directory).exists());
+    for root in ["/tmp", "/dev/shm"] {
+        assert!(!PathBuf::from(root).join(&directory).exists());
+    }
     std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn directory_of(pid: u32) -> String {
 /// The directories made by a test process: its servers', and those that servers are copied from.
 fn directories_of(pid: u32) -> Vec<String> {
     let of = format!("-{pid}-");
-    let names = [PathBuf::from("/tmp"), env::temp_dir()]
+    let names = [PathBuf::from("/tmp"), PathBuf::from("/dev/shm"), env::temp_dir()]
         .into_iter()
         .flat_map(|root| fs::read_dir(root).unwrap().flatten())
         .map(|entry| entry.file_name().to_string_lossy().into_owned());

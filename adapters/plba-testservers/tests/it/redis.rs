@@ -38,6 +38,7 @@ async fn a_server_has_the_settings_that_were_asked_for() {
         maxmemory_policy: "allkeys-lru".to_owned(),
         password: Some("open sesame".replace(' ', "-")),
         tls: true,
+        in_memory: true,
         settings: vec![("hz".to_owned(), "50".to_owned())],
     };
     let Some(server) = require(RedisServer::start_with(options).await) else {
