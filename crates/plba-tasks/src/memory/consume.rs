@@ -4,80 +4,125 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
-use super::entry::Entry;
+use super::entry::Condemned;
+use super::room::Now;
 use super::signals::Signals;
-use super::{EXPIRED_AT_ONCE, Inner};
+use super::{EXPIRED_AT_ONCE, Inner, State};
 use crate::ledger::{DeliveryEnd, SourceLedger};
-use crate::queue::{Cursor, Delivery, DeliveryToken, QueueError, Recovery};
-use crate::task::{AttemptEnd, EndedAttempt, Origin, QueueName};
+use crate::queue::{ConsumerId, Cursor, Delivery, DeliveryToken, QueueError, Recovery};
+use crate::task::{EndedAttempt, Origin, QueueName};
 
 /// A waiting consumer looks for leases that ran out at least this often.
 const SWEEP: Duration = Duration::from_secs(5);
 
-pub(super) async fn consume(inner: &Arc<Inner>, queue: &QueueName, max: usize) -> Result<Vec<Delivery>, QueueError> {
+pub(super) async fn consume(
+    inner: &Arc<Inner>,
+    queue: &QueueName,
+    consumer: &ConsumerId,
+    max: usize,
+) -> Result<Vec<Delivery>, QueueError> {
+    let mut signals: Option<Arc<Signals>> = None;
     loop {
-        let Look {
-            taken,
-            counted,
-            condemned,
-            due,
-            signals,
-        } = look(inner, queue, max.max(1))?;
-        if !condemned.is_empty() {
-            condemn(inner, queue, condemned).await?;
-            continue;
+        // Made before the look, so that nothing that happens after it is missed.
+        let known = signals.clone();
+        let notified = known.as_ref().map(|signals| signals.ready.notified());
+        let look = look(inner, &mut inner.lock(), queue, consumer, max.max(1), inner.now())?;
+        let (due, found_signals) = (inner.opened + look.due, Arc::clone(&look.signals));
+        match hand_out(inner, queue, look).await? {
+            Found::Some(taken) => return Ok(taken),
+            Found::Again => continue,
+            Found::None => {}
         }
-        if !taken.is_empty() {
-            let taken = if counted {
-                count(inner, queue, taken).await?
-            } else {
-                taken
-            };
-            if !taken.is_empty() {
-                return Ok(taken);
-            }
-            continue;
-        }
-        tokio::select! {
-            () = signals.ready.notified() => {}
-            () = sleep_until(due) => {}
+        match notified {
+            Some(notified) => tokio::select! {
+                () = notified => {}
+                () = sleep_until(due) => {}
+            },
+            None => signals = Some(found_signals),
         }
     }
 }
 
-struct Look {
+/// Takes what is ready now, and waits only for the ledger.
+pub(super) async fn take(
+    inner: &Arc<Inner>,
+    queue: &QueueName,
+    consumer: &ConsumerId,
+    max: usize,
+    mut first: Option<Look>,
+) -> Result<Vec<Delivery>, QueueError> {
+    loop {
+        let look = match first.take() {
+            Some(look) => look,
+            None => look(inner, &mut inner.lock(), queue, consumer, max, inner.now())?,
+        };
+        match hand_out(inner, queue, look).await? {
+            Found::Some(taken) => return Ok(taken),
+            Found::Again => {}
+            Found::None => return Ok(Vec::new()),
+        }
+    }
+}
+
+enum Found {
+    Some(Vec<Delivery>),
+    /// Look again at once.
+    Again,
+    None,
+}
+
+/// What one look at a queue found.
+pub(super) struct Look {
     taken: Vec<Delivery>,
     /// Whether deliveries have to be counted by the ledger first; they are pinned until then.
     counted: bool,
-    condemned: Vec<Entry>,
-    due: Instant,
+    condemned: Vec<Condemned>,
+    due: Duration,
     signals: Arc<Signals>,
 }
 
-fn look(inner: &Inner, queue: &QueueName, max: usize) -> Result<Look, QueueError> {
-    let now = inner.now();
-    let mut state = inner.lock();
-    if !state.rooms.contains_key(queue) && state.rooms.len() >= inner.settings.queues {
-        return Err(QueueError::new(format!(
-            "queue \"{queue}\" can't be made: there are {} named queues, as many as `queues` allows",
-            state.rooms.len()
-        )));
+/// Tells the ledger what it has to know before anything is handed out.
+async fn hand_out(inner: &Arc<Inner>, queue: &QueueName, look: Look) -> Result<Found, QueueError> {
+    if !look.condemned.is_empty() {
+        condemn(inner, queue, look.condemned).await?;
+        return Ok(Found::Again);
     }
-    let room = state.room(queue, || inner.bounds());
+    if look.taken.is_empty() {
+        return Ok(Found::None);
+    }
+    if !look.counted {
+        return Ok(Found::Some(look.taken));
+    }
+    let taken = count(inner, queue, look.taken).await?;
+    Ok(if taken.is_empty() {
+        Found::Again
+    } else {
+        Found::Some(taken)
+    })
+}
+
+pub(super) fn look(
+    inner: &Inner,
+    state: &mut State,
+    queue: &QueueName,
+    consumer: &ConsumerId,
+    max: usize,
+    now: Now,
+) -> Result<Look, QueueError> {
+    let room = state.room_for(queue, inner)?;
     room.advance(now, EXPIRED_AT_ONCE);
-    let condemned = std::mem::take(&mut room.condemned);
     let mut counted = false;
     // The condemned come first: nothing may be in hand while the ledger is told of them, for the caller may be dropped.
-    let max = if condemned.is_empty() { max } else { 0 };
+    let max = if room.condemned.is_empty() { max } else { 0 };
     let mut taken = Vec::with_capacity(room.available(max));
-    room.take(max, now, |fence, entry| {
+    room.take(max, now, consumer, |fence, entry| {
         counted |= inner.ledger.is_some() && entry.task.origin.is_some();
         taken.push(Delivery {
             task: Arc::clone(&entry.task),
             token: DeliveryToken {
-                queue: queue.clone(),
+                queue: entry.task.queue.clone(),
                 task: entry.task.id.clone(),
                 fence,
                 place: None,
@@ -92,17 +137,24 @@ fn look(inner: &Inner, queue: &QueueName, max: usize) -> Result<Look, QueueError
             room.pin(delivery.token.fence);
         }
     }
-    // Whoever takes wakes the next one, if there is more to take.
-    if !taken.is_empty() && room.has_ready() {
+    // Whoever takes wakes the next one, if there is more to take or a time to wait for.
+    let took = !taken.is_empty();
+    if room.calls(now.span) && took {
         room.signals.ready.notify_one();
     }
+    // What expired on the way waits for the next look when something else is in hand.
+    let condemned = if took {
+        Vec::new()
+    } else {
+        std::mem::take(&mut room.condemned)
+    };
     // Leases granted while this consumer sleeps may have deadlines that nobody wakes it for.
     let sweep = now.span + SWEEP;
     Ok(Look {
         taken,
         counted,
         condemned,
-        due: inner.opened + room.next_due().map_or(sweep, |due| due.min(sweep)),
+        due: room.next_due(now.span).map_or(sweep, |due| due.min(sweep)),
         signals: Arc::clone(&room.signals),
     })
 }
@@ -145,18 +197,18 @@ async fn counted(
     let mut counts = counts.into_iter();
     let now = inner.span();
     let mut state = inner.lock();
-    let room = state.room(queue, || inner.bounds());
+    let room = state.room(queue, inner);
     taken.retain_mut(|delivery| {
         let fence = delivery.token.fence;
         if delivery.task.origin.is_some() {
             match counts.next().flatten() {
                 // Finished in the meantime, as the ledger knows.
                 None => {
-                    room.discard(fence);
+                    room.discard(fence, now);
                     return false;
                 }
                 Some(counts) if counts.crashes >= inner.settings.maximum_crashes => {
-                    room.condemn(fence, counts);
+                    room.condemn(fence, counts, now);
                     return false;
                 }
                 Some(counts) => {
@@ -169,6 +221,9 @@ async fn counted(
         room.unpin(fence, now);
         true
     });
+    if room.has_stirred() || !room.condemned.is_empty() {
+        room.signals.ready.notify_one();
+    }
     Ok(taken)
 }
 
@@ -176,7 +231,7 @@ async fn counted(
 fn release(inner: &Inner, queue: &QueueName, taken: &[Delivery]) {
     let now = inner.span();
     let mut state = inner.lock();
-    let room = state.room(queue, || inner.bounds());
+    let room = state.room(queue, inner);
     for delivery in taken.iter().rev() {
         room.release(delivery.token.fence, Duration::ZERO, now);
     }
@@ -193,20 +248,19 @@ async fn give_back(inner: &Inner, ledger: &dyn SourceLedger, queue: &QueueName, 
     release(inner, queue, unwanted);
 }
 
-/// Tells the ledger of tasks that are dead by too many crashes.
-async fn condemn(inner: &Inner, queue: &QueueName, condemned: Vec<Entry>) -> Result<(), QueueError> {
+/// Tells the ledger of tasks that are dead though nobody had them in hand.
+async fn condemn(inner: &Inner, queue: &QueueName, condemned: Vec<Condemned>) -> Result<(), QueueError> {
     let Some(ledger) = &inner.ledger else { return Ok(()) };
-    let mut condemned = Condemned {
+    let mut condemned = OnTheWay {
         inner,
         queue,
         entries: condemned,
     };
     let stamp = inner.clock.now();
-    let end = |entry: &Entry| {
-        let reason = format!("{} processes or workers disappeared with it in hand", entry.crashes);
-        let task = &entry.task;
+    let end = |condemned: &Condemned| {
+        let task = &condemned.entry.task;
         let end = DeliveryEnd::Dead {
-            attempt: EndedAttempt::new(stamp, AttemptEnd::Crashed, reason),
+            attempt: EndedAttempt::new(stamp, condemned.how, condemned.reason.as_str()),
             queue: task.queue.to_string(),
             kind: task.kind.clone().into_owned(),
         };
@@ -216,26 +270,26 @@ async fn condemn(inner: &Inner, queue: &QueueName, condemned: Vec<Entry>) -> Res
         .record_ends(condemned.entries.iter().filter_map(end).collect())
         .await?;
     let mut state = inner.lock();
-    let room = state.room(queue, || inner.bounds());
-    for entry in condemned.entries.drain(..) {
-        room.forget_condemned(&entry);
+    let room = state.room(queue, inner);
+    for condemned in condemned.entries.drain(..) {
+        room.forget_condemned(&condemned.entry);
     }
     room.signals.space.notify_one();
     Ok(())
 }
 
 /// Entries on their way to the ledger; those that did not get there are put back.
-struct Condemned<'a> {
+struct OnTheWay<'a> {
     inner: &'a Inner,
     queue: &'a QueueName,
-    entries: Vec<Entry>,
+    entries: Vec<Condemned>,
 }
 
-impl Drop for Condemned<'_> {
+impl Drop for OnTheWay<'_> {
     fn drop(&mut self) {
         if !self.entries.is_empty() {
             let mut state = self.inner.lock();
-            let room = state.room(self.queue, || self.inner.bounds());
+            let room = state.room(self.queue, self.inner);
             room.condemned.append(&mut self.entries);
         }
     }
@@ -256,9 +310,9 @@ pub(super) async fn recover(inner: &Inner, cursor: Option<Cursor>, limit: usize)
         let now = inner.now();
         let condemned = {
             let mut state = inner.lock();
-            let room = state.room(&name, || inner.bounds());
+            let room = state.room(&name, inner);
             recovery.recovered += room.advance(now, limit - recovery.recovered);
-            if room.has_ready() {
+            if room.calls(now.span) {
                 room.signals.ready.notify_one();
             }
             std::mem::take(&mut room.condemned)

@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
+
 use super::Inner;
-use crate::queue::{Cursor, DeadFilter, DeadPage, QueueError};
-use crate::task::{QueueName, TaskId};
+use super::entry::Dead;
+use crate::queue::{Cursor, DeadFilter, DeadLetter, DeadPage, DeadTask, QueueError};
+use crate::task::{Headers, QueueName, TaskId};
 
 const MAXIMUM_PAGE: usize = 1_000;
 const OWN: &str = "queue:";
@@ -74,11 +77,40 @@ fn own(inner: &Inner, filter: &DeadFilter, cursor: Option<&str>, limit: usize) -
     page
 }
 
+/// One letter: of this queue, or of the ledger, which keeps no payloads.
+pub(super) async fn task(inner: &Inner, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError> {
+    let own = {
+        let state = inner.lock();
+        let room = state.rooms.get(queue);
+        room.and_then(|room| room.dead_task(id)).map(Dead::whole)
+    };
+    let Some(ledger) = inner.ledger.as_ref().filter(|_| own.is_none()) else {
+        return Ok(own);
+    };
+    let mut cursor = None;
+    loop {
+        let page = ledger.dead_letters(cursor, MAXIMUM_PAGE).await?;
+        let wanted = |letter: &DeadLetter| letter.id == *id && letter.queue == *queue;
+        if let Some(letter) = page.letters.into_iter().find(wanted) {
+            return Ok(Some(DeadTask {
+                letter,
+                payload: Bytes::new(),
+                headers: Headers::new(),
+                decoded: true,
+            }));
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
 pub(super) async fn retry(inner: &Inner, ids: &[TaskId]) -> Result<usize, QueueError> {
     let chosen: HashSet<&TaskId> = ids.iter().collect();
     let mut count = 0;
     {
-        let now = inner.span();
+        let now = inner.now();
         let mut state = inner.lock();
         for room in state.rooms.values_mut() {
             let retried = room.retry_dead(&chosen, now);

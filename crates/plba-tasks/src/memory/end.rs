@@ -8,12 +8,13 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use plba_contracts::BoxError;
 
+use super::consume::{look, take};
 use super::entry::Entry;
 use super::publish::{check, follow_up};
 use super::room::Now;
 use super::{EXPIRED_AT_ONCE, Inner, State};
 use crate::ledger::DeliveryEnd;
-use crate::queue::{DeliveryToken, Effect, EndError, Ending, How, QueueError};
+use crate::queue::{ConsumerId, DeliveryToken, Effect, EndError, Ending, Exchange, How, QueueError};
 use crate::task::{AttemptEnd, EndedAttempt, NewTask, Origin, QueueName};
 
 type Outcome = Result<(), EndError>;
@@ -27,10 +28,46 @@ struct Slow {
 }
 
 pub(super) async fn end(inner: &Arc<Inner>, endings: Vec<Ending>) -> Vec<Outcome> {
-    let (mut outcomes, slow) = quick(inner, endings);
+    let now = inner.now();
+    let (outcomes, slow) = quick(inner, &mut inner.lock(), endings, now);
     if slow.is_empty() {
         return outcomes;
     }
+    end_slowly(inner, outcomes, slow).await
+}
+
+/// Ends deliveries and takes what is ready: under one lock if nothing needs the ledger or has an effect.
+pub(super) async fn exchange(
+    inner: &Arc<Inner>,
+    endings: Vec<Ending>,
+    queue: &QueueName,
+    consumer: &ConsumerId,
+    max: usize,
+) -> Exchange {
+    let now = inner.now();
+    let (outcomes, slow, look) = {
+        let mut state = inner.lock();
+        let (outcomes, slow) = quick(inner, &mut state, endings, now);
+        let look = match slow.is_empty() && max > 0 {
+            true => Some(look(inner, &mut state, queue, consumer, max, now)),
+            false => None,
+        };
+        (outcomes, slow, look)
+    };
+    let outcomes = match slow.is_empty() {
+        true => outcomes,
+        false => end_slowly(inner, outcomes, slow).await,
+    };
+    let taken = match look.transpose() {
+        Ok(None) if max == 0 => Ok(Vec::new()),
+        Ok(look) => take(inner, queue, consumer, max, look).await,
+        Err(error) => Err(error),
+    };
+    let ended = Ok(outcomes);
+    Exchange { ended, taken }
+}
+
+async fn end_slowly(inner: &Arc<Inner>, mut outcomes: Vec<Outcome>, slow: Vec<Slow>) -> Vec<Outcome> {
     let mut pins = Pins {
         inner: Arc::clone(inner),
         tokens: slow.iter().map(|slow| slow.ending.token.clone()).collect(),
@@ -63,11 +100,9 @@ pub(super) async fn end(inner: &Arc<Inner>, endings: Vec<Ending>) -> Vec<Outcome
 }
 
 /// Ends at once what needs neither effect nor ledger; pins the rest.
-fn quick(inner: &Inner, endings: Vec<Ending>) -> (Vec<Outcome>, Vec<Slow>) {
-    let now = inner.now();
+fn quick(inner: &Inner, state: &mut State, endings: Vec<Ending>, now: Now) -> (Vec<Outcome>, Vec<Slow>) {
     let mut slow = Vec::new();
     let mut outcomes = Vec::with_capacity(endings.len());
-    let mut state = inner.lock();
     for (place, ending) in endings.into_iter().enumerate() {
         let Some(room) = state.rooms.get_mut(&ending.token.queue) else {
             outcomes.push(Err(EndError::LeaseLost));
@@ -83,7 +118,7 @@ fn quick(inner: &Inner, endings: Vec<Ending>) -> (Vec<Outcome>, Vec<Slow>) {
         let recorded = inner.ledger.is_some() && entry.task.origin.is_some();
         let effect = matches!(&ending.how, How::Ack { effect: Some(_), .. });
         if !recorded && !effect {
-            outcomes.push(apply(inner, &mut state, ending, now));
+            outcomes.push(apply(inner, state, ending, now));
             continue;
         }
         let origin = entry.task.origin.clone().filter(|_| recorded);
@@ -187,7 +222,7 @@ fn apply(inner: &Inner, state: &mut State, ending: Ending, now: Now) -> Outcome 
     let held = match how {
         How::Ack { then, .. } => {
             follow_ups = then;
-            room.ack(token.fence)
+            room.ack(token.fence, now.span)
         }
         How::Nack { delay, reason } => room.nack(token.fence, delay, &reason, now),
         How::Bury { reason } => {
@@ -204,7 +239,7 @@ fn apply(inner: &Inner, state: &mut State, ending: Ending, now: Now) -> Outcome 
         room.signals.space.notify_one();
     }
     // Whoever waits is told of what became ready and of new timers.
-    if returned || room.has_suspect() {
+    if room.has_stirred() || returned || room.has_suspect() {
         room.signals.ready.notify_one();
     }
     follow_up(inner, state, follow_ups, now);

@@ -7,13 +7,17 @@ use jiff::Timestamp;
 
 use super::room::Now;
 use crate::envelope::expiry;
-use crate::queue::DeadLetter;
-use crate::task::{AttemptEnd, EndedAttempt, NewTask, Task, TaskId, remember};
+use crate::queue::{DeadLetter, DeadTask};
+use crate::task::{AttemptEnd, EndedAttempt, NewTask, Task, TaskId, Unique, remember};
 
 /// A task with its counts.
 pub(super) struct Entry {
     pub(super) task: Arc<Task>,
+    /// Boxed, because most often there is none.
+    pub(super) unique: Option<Box<Unique>>,
     pub(super) size: usize,
+    /// Which publication of its queue it was.
+    pub(super) sequence: u64,
     pub(super) deliveries: u32,
     pub(super) attempts: u32,
     pub(super) crashes: u32,
@@ -32,6 +36,13 @@ pub(super) struct Dead {
     pub(super) reason: String,
 }
 
+/// A dead entry whose ledger has yet to hear of it.
+pub(super) struct Condemned {
+    pub(super) entry: Entry,
+    pub(super) how: AttemptEnd,
+    pub(super) reason: String,
+}
+
 impl Entry {
     pub(super) fn new(task: NewTask, now: Now, make_id: impl FnOnce() -> TaskId) -> Self {
         let size = task.size();
@@ -46,9 +57,10 @@ impl Entry {
             origin,
             delay,
             priority,
+            expires: _,
+            unique,
             key,
             ordered,
-            ..
         } = task;
         let task = Task {
             id: id.unwrap_or_else(make_id),
@@ -66,7 +78,9 @@ impl Entry {
         };
         Self {
             task: Arc::new(task),
+            unique: unique.map(Box::new),
             size,
+            sequence: 0,
             deliveries: 0,
             attempts: 0,
             crashes: 0,
@@ -74,6 +88,21 @@ impl Entry {
             named,
             alone: false,
         }
+    }
+
+    /// Takes over what a replacing task brings; identity, origin, key, counts and history stay.
+    pub(super) fn become_new(&mut self, new: Self) {
+        let given = Arc::unwrap_or_clone(new.task);
+        let task = Arc::make_mut(&mut self.task);
+        task.kind = given.kind;
+        task.payload = given.payload;
+        task.headers = given.headers;
+        task.priority = given.priority;
+        task.published = given.published;
+        task.expires = given.expires;
+        self.unique = new.unique;
+        self.size = new.size;
+        self.ready_at = new.ready_at;
     }
 
     /// Whether it was in hand when somebody disappeared, so that it may be what made them disappear.
@@ -88,8 +117,13 @@ impl Entry {
         );
     }
 
-    pub(super) fn forget_counts(&mut self) {
+    /// As good as new, but for its history.
+    pub(super) fn start_over(&mut self, now: Now) {
         (self.deliveries, self.attempts, self.crashes) = (0, 0, 0);
+        self.ready_at = now.span;
+        if self.task.expires.is_some_and(|expires| expires <= now.stamp) {
+            Arc::make_mut(&mut self.task).expires = None;
+        }
     }
 }
 
@@ -105,6 +139,15 @@ impl Dead {
             reason: self.reason.clone(),
             deliveries: self.entry.deliveries,
             history: task.history.clone(),
+        }
+    }
+
+    pub(super) fn whole(&self) -> DeadTask {
+        DeadTask {
+            letter: self.letter(),
+            payload: self.entry.task.payload.clone(),
+            headers: self.entry.task.headers.clone(),
+            decoded: true,
         }
     }
 }

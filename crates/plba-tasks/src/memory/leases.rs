@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::entry::Entry;
+use super::holders::{Holder, Holders};
+use crate::queue::ConsumerId;
 
 const NONE: u32 = u32::MAX;
 /// A fence is a slot's number below, and above a count that tells the slot's holders apart.
@@ -18,12 +20,14 @@ pub(super) struct Leases {
     tail: Link,
     count: usize,
     grants: u64,
+    holders: Holders,
 }
 
 struct Slot {
     fence: u64,
     entry: Option<Entry>,
     deadline: Duration,
+    holder: Holder,
     pinned: bool,
     previous: Link,
     next: Link,
@@ -43,14 +47,21 @@ impl Leases {
         self.count
     }
 
+    /// Notes who is about to be granted leases.
+    pub(super) fn holder(&mut self, consumer: &ConsumerId) -> Holder {
+        self.holders.of(consumer)
+    }
+
     /// Leases an entry. Deadlines must not go back: the next one is never before the last one.
-    pub(super) fn grant(&mut self, entry: Entry, deadline: Duration) -> u64 {
+    pub(super) fn grant(&mut self, entry: Entry, deadline: Duration, holder: Holder) -> (u64, &Entry) {
         self.grants += 1;
+        self.holders.takes(holder);
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 fence: 0,
                 entry: None,
                 deadline,
+                holder,
                 pinned: false,
                 previous: Link::default(),
                 next: Link::default(),
@@ -60,12 +71,20 @@ impl Leases {
         let fence = (self.grants << SLOT_BITS) | u64::from(index);
         let slot = &mut self.slots[index as usize];
         slot.fence = fence;
-        slot.entry = Some(entry);
         slot.deadline = deadline;
+        slot.holder = holder;
         slot.pinned = false;
         self.count += 1;
         self.link(index);
-        fence
+        (fence, self.slots[index as usize].entry.insert(entry))
+    }
+
+    /// What is leased, until when and to whom.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Entry, Duration, Option<&ConsumerId>)> {
+        self.slots.iter().filter_map(|slot| {
+            let entry = slot.entry.as_ref()?;
+            Some((entry, slot.deadline, self.holders.get(slot.holder)))
+        })
     }
 
     /// The entry under this fence, if the lease is held.
@@ -83,6 +102,7 @@ impl Leases {
         let slot = &mut self.slots[index as usize];
         slot.fence = 0;
         slot.pinned = false;
+        self.holders.leaves(slot.holder);
         self.free.push(index);
         self.count -= 1;
         slot.entry.take()

@@ -5,11 +5,16 @@ mod consume;
 mod dead;
 mod end;
 mod entry;
+mod gate;
+mod holders;
+mod keys;
 mod leases;
 mod publish;
 mod room;
 mod settings;
 mod signals;
+mod tasks;
+mod uniques;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +29,7 @@ pub use self::settings::MemorySettings;
 use crate::ledger::{LedgerError, SourceLedger};
 use crate::queue::{
     ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
-    PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+    Exchange, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
 };
 use crate::task::{NewTask, QueueName, TaskId};
 use room::{Bounds, Now, Room};
@@ -51,6 +56,8 @@ struct Inner {
 
 struct State {
     rooms: BTreeMap<QueueName, Room>,
+    /// Rules of queues that may not be there yet.
+    rules: BTreeMap<QueueName, QueueRules>,
     ids: fastrand::Rng,
 }
 
@@ -83,8 +90,8 @@ impl InMemoryTaskQueue {
     ) -> Result<Self, String> {
         settings.validate()?;
         let ids = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let rooms = BTreeMap::new();
-        let state = Mutex::new(State { rooms, ids });
+        let (rooms, rules) = (BTreeMap::new(), BTreeMap::new());
+        let state = Mutex::new(State { rooms, rules, ids });
         let opened = Instant::now();
         let inner = Inner {
             settings,
@@ -128,8 +135,24 @@ impl Inner {
 }
 
 impl State {
-    fn room(&mut self, name: &QueueName, bounds: impl FnOnce() -> Bounds) -> &mut Room {
-        self.rooms.entry(name.clone()).or_insert_with(|| Room::new(bounds()))
+    /// The queue with this name, made if need be. Callers have checked that there may be one more.
+    fn room(&mut self, name: &QueueName, inner: &Inner) -> &mut Room {
+        let rules = &self.rules;
+        self.rooms.entry(name.clone()).or_insert_with(|| {
+            let rules = rules.get(name).cloned().unwrap_or_default();
+            Room::new(inner.bounds(), rules)
+        })
+    }
+
+    /// The same, unless there are too many already.
+    fn room_for(&mut self, name: &QueueName, inner: &Inner) -> Result<&mut Room, QueueError> {
+        if self.rooms.len() >= inner.settings.queues && !self.rooms.contains_key(name) {
+            return Err(QueueError::new(format!(
+                "queue \"{name}\" can't be made: there are {} named queues, as many as `queues` allows",
+                self.rooms.len()
+            )));
+        }
+        Ok(self.room(name, inner))
     }
 }
 
@@ -153,12 +176,16 @@ impl TaskQueue for InMemoryTaskQueue {
         publish::publish(&self.inner, tasks).await
     }
 
-    async fn consume(&self, queue: &QueueName, _: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
-        consume::consume(&self.inner, queue, max).await
+    async fn consume(&self, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        consume::consume(&self.inner, queue, consumer, max).await
     }
 
     async fn end(&self, endings: Vec<Ending>) -> Result<Vec<Result<(), EndError>>, QueueError> {
         Ok(end::end(&self.inner, endings).await)
+    }
+
+    async fn exchange(&self, endings: Vec<Ending>, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Exchange {
+        end::exchange(&self.inner, endings, queue, consumer, max).await
     }
 
     async fn extend(&self, tokens: &[DeliveryToken]) -> Result<Vec<Result<(), EndError>>, QueueError> {
@@ -183,7 +210,7 @@ impl TaskQueue for InMemoryTaskQueue {
         let mut state = self.inner.lock();
         let stats = state.rooms.iter_mut().map(|(name, room)| {
             room.advance(now, EXPIRED_AT_ONCE);
-            if room.has_ready() {
+            if room.calls(now.span) {
                 room.signals.ready.notify_one();
             }
             room.stats(name.as_str(), now.span)
@@ -191,18 +218,38 @@ impl TaskQueue for InMemoryTaskQueue {
         Ok(stats.collect())
     }
 
-    fn govern(&self, _: &QueueName, _: QueueRules) {}
-
-    async fn pause(&self, _: &QueueName, _: Option<Timestamp>) -> Result<(), QueueError> {
-        Err(QueueError::new("queues in memory can't be paused"))
+    fn govern(&self, queue: &QueueName, rules: QueueRules) {
+        let now = self.inner.now();
+        let mut state = self.inner.lock();
+        state.rules.insert(queue.clone(), rules.clone());
+        if let Some(room) = state.rooms.get_mut(queue) {
+            room.govern(rules, now);
+            // All that wait have timers by the old rules.
+            room.signals.ready.notify_waiters();
+        }
     }
 
-    async fn resume(&self, _: &QueueName) -> Result<(), QueueError> {
+    async fn pause(&self, queue: &QueueName, until: Option<Timestamp>) -> Result<(), QueueError> {
+        let now = self.inner.now();
+        let mut state = self.inner.lock();
+        let room = state.room_for(queue, &self.inner)?;
+        room.pause(until, now);
+        // They wait until the end of the pause.
+        room.signals.ready.notify_waiters();
         Ok(())
     }
 
-    async fn tasks(&self, _: &TaskFilter, _: Option<Cursor>, _: usize) -> Result<TaskPage, QueueError> {
-        Ok(TaskPage::default())
+    async fn resume(&self, queue: &QueueName) -> Result<(), QueueError> {
+        let mut state = self.inner.lock();
+        if let Some(room) = state.rooms.get_mut(queue) {
+            room.resume();
+            room.signals.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn tasks(&self, filter: &TaskFilter, cursor: Option<Cursor>, limit: usize) -> Result<TaskPage, QueueError> {
+        Ok(tasks::page(&self.inner, filter, cursor, limit))
     }
 
     async fn dead_letters(
@@ -214,8 +261,8 @@ impl TaskQueue for InMemoryTaskQueue {
         dead::page(&self.inner, filter, cursor, limit).await
     }
 
-    async fn dead_task(&self, _: &QueueName, _: &TaskId) -> Result<Option<DeadTask>, QueueError> {
-        Ok(None)
+    async fn dead_task(&self, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError> {
+        dead::task(&self.inner, queue, id).await
     }
 
     async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {

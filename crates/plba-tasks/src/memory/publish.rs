@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::room::{Now, Room};
+use super::room::Now;
 use super::signals::Signals;
 use super::{Inner, State};
 use crate::ledger::{EntryState, Known};
@@ -118,7 +118,7 @@ fn attempt(
         let (count, bytes) = inside.fold((0, 0), |(count, bytes), candidate| {
             (count + 1, bytes + candidate.task.size())
         });
-        let room = state.room(name, || inner.bounds());
+        let room = state.room(name, inner);
         if (polite && room.waiting > 0) || !room.fits(count, bytes) {
             return Ok(Attempt::Full(Arc::clone(&room.signals)));
         }
@@ -128,26 +128,18 @@ fn attempt(
         .map(|candidate| insert(inner, state, candidate, now))
         .collect();
     for name in names {
-        state.room(name, || inner.bounds()).signals.ready.notify_one();
+        state.room(name, inner).signals.ready.notify_one();
     }
     Ok(Attempt::Published(ids))
 }
 
 fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Now) -> TaskId {
     let Candidate { task, known } = candidate;
-    let State { rooms, ids } = state;
-    let room = match rooms.get_mut(&task.queue) {
-        Some(room) => room,
-        None => rooms
-            .entry(task.queue.clone())
-            .or_insert_with(|| Room::new(inner.bounds())),
-    };
-    let mut entry = Entry::new(task, now, || make_id(ids));
-    let id = entry.task.id.clone();
+    let mut entry = Entry::new(task, now, || make_id(&mut state.ids));
     if let Some(known) = known {
         // What is done or dead is not done again.
         if known.state != EntryState::Open {
-            return id;
+            return entry.task.id.clone();
         }
         (entry.deliveries, entry.attempts, entry.crashes) =
             (known.counts.deliveries, known.counts.attempts, known.counts.crashes);
@@ -155,8 +147,11 @@ fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Now) -> T
             Arc::make_mut(&mut entry.task).history = known.history;
         }
     }
-    room.insert(entry, now.span);
-    id
+    if let Some(room) = state.rooms.get_mut(&entry.task.queue) {
+        return room.publish(entry, now);
+    }
+    let queue = entry.task.queue.clone();
+    state.room(&queue, inner).publish(entry, now)
 }
 
 /// Publishes follow-ups, checked before, whatever the bounds say: an ack that waited for space could wait for itself.
@@ -164,7 +159,7 @@ pub(super) fn follow_up(inner: &Inner, state: &mut State, tasks: Vec<NewTask>, n
     for task in tasks {
         let name = task.queue.clone();
         insert(inner, state, Candidate { task, known: None }, now);
-        state.room(&name, || inner.bounds()).signals.ready.notify_one();
+        state.room(&name, inner).signals.ready.notify_one();
     }
 }
 
@@ -200,7 +195,7 @@ impl<'a> Waiting<'a> {
     fn new(inner: &'a Inner, names: &'a [QueueName]) -> Self {
         let mut state = inner.lock();
         let enter = |name| {
-            let room = state.room(name, || inner.bounds());
+            let room = state.room(name, inner);
             room.waiting += 1;
             Arc::clone(&room.signals)
         };
@@ -213,7 +208,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
         for name in self.names {
-            let room = state.room(name, || self.inner.bounds());
+            let room = state.room(name, self.inner);
             room.waiting -= 1;
             // Space that this publisher was told of, and did not use, is the next one's.
             if room.waiting > 0 {
