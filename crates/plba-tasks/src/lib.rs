@@ -8,13 +8,16 @@
 //! | keeping tasks | [`queue`] | [`memory`] |
 //! | a task as bytes | | [`envelope`] |
 //! | carrying tasks out | [`handler`] | [`worker`], [`retry`] |
+//! | carrying tasks out in batches | [`batch`] | |
 //! | where tasks come from | [`source`] | [`intake`], [`source_worker`] |
 //! | tasks by the clock | | [`schedule`] |
 //! | what became of what came in | [`ledger`] | [`file_ledger`] |
 //! | choosing a backend by URL | [`backend`] | |
+//! | rules of queues in the configuration | | [`queue_rules`] |
 //! | views and actions | | [`endpoints`] |
 
 pub mod backend;
+pub mod batch;
 pub mod endpoints;
 pub mod envelope;
 pub mod file_ledger;
@@ -24,6 +27,7 @@ pub mod ledger;
 pub mod memory;
 mod panic;
 pub mod queue;
+pub mod queue_rules;
 pub mod retry;
 pub mod schedule;
 pub mod source;

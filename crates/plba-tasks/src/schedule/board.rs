@@ -83,7 +83,10 @@ impl Schedules {
                 .validate()
                 .map_err(|fault| format!("schedule \"{}\": {fault}", schedule.name))?;
             if entries.iter().any(|entry| entry.schedule.name == schedule.name) {
-                return Err(format!("there are two schedules \"{}\"; give one another name", schedule.name));
+                return Err(format!(
+                    "there are two schedules \"{}\"; give one another name",
+                    schedule.name
+                ));
             }
             entries.push(Arc::new(Entry {
                 schedule,

@@ -151,7 +151,19 @@ mod tests {
         ];
         let mut faults = Faults::default();
         ScheduleConfig::validate_all(&schedules, "schedules", &mut faults);
-        let paths: Vec<_> = faults.into_vec().into_iter().map(|fault| fault.path.join(".")).collect();
-        assert_eq!(paths, ["schedules.1.cron", "schedules.2.zone", "schedules.3", "schedules.4.name"]);
+        let paths: Vec<_> = faults
+            .into_vec()
+            .into_iter()
+            .map(|fault| fault.path.join("."))
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "schedules.1.cron",
+                "schedules.2.zone",
+                "schedules.3",
+                "schedules.4.name"
+            ]
+        );
     }
 }

@@ -130,7 +130,9 @@ impl Schedule {
         if let Misfire::All { limit } = self.misfire
             && !(1..=MAXIMUM_MADE_UP).contains(&limit)
         {
-            return Err(format!("1 to {MAXIMUM_MADE_UP} misfires can be made up for, not {limit}"));
+            return Err(format!(
+                "1 to {MAXIMUM_MADE_UP} misfires can be made up for, not {limit}"
+            ));
         }
         self.task.check()
     }

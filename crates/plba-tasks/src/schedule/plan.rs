@@ -53,7 +53,10 @@ pub(super) fn due(schedule: &Schedule, through: Timestamp, now: Timestamp, most:
             instead_of = 0;
         }
     }
-    for nominal in expression.times_after(on_time_from).take_while(|nominal| *nominal <= now) {
+    for nominal in expression
+        .times_after(on_time_from)
+        .take_while(|nominal| *nominal <= now)
+    {
         due.ticks.push(Tick { nominal, instead_of: 0 });
         due.through = Some(nominal);
     }
@@ -175,15 +178,27 @@ mod tests {
         let schedule = schedule("0 * * * *", Misfire::Skip);
         let on_time = (vec![("2026-01-10T06:00:00Z".to_owned(), 0)], 0);
         assert_eq!(told(&schedule, "2026-01-10T05:00:00Z", "2026-01-10T06:00:59Z"), on_time);
-        assert_eq!(told(&schedule, "2026-01-10T05:00:00Z", "2026-01-10T06:01:01Z"), (vec![], 1));
-        assert_eq!(told(&schedule, "2026-01-10T05:00:00Z", "2026-01-10T05:59:59Z"), (vec![], 0));
+        assert_eq!(
+            told(&schedule, "2026-01-10T05:00:00Z", "2026-01-10T06:01:01Z"),
+            (vec![], 1)
+        );
+        assert_eq!(
+            told(&schedule, "2026-01-10T05:00:00Z", "2026-01-10T05:59:59Z"),
+            (vec![], 0)
+        );
     }
 
     #[test]
     fn a_clock_that_is_set_back_brings_no_tick_again() {
         let schedule = schedule("*/10 * * * *", Misfire::All { limit: 100 });
-        assert_eq!(told(&schedule, "2026-01-10T06:00:00Z", "2026-01-10T05:00:00Z"), (vec![], 0));
-        assert_eq!(told(&schedule, "2026-01-10T06:00:00Z", "2026-01-10T06:09:59Z"), (vec![], 0));
+        assert_eq!(
+            told(&schedule, "2026-01-10T06:00:00Z", "2026-01-10T05:00:00Z"),
+            (vec![], 0)
+        );
+        assert_eq!(
+            told(&schedule, "2026-01-10T06:00:00Z", "2026-01-10T06:09:59Z"),
+            (vec![], 0)
+        );
         let next = (vec![("2026-01-10T06:10:00Z".to_owned(), 0)], 0);
         assert_eq!(told(&schedule, "2026-01-10T06:00:00Z", "2026-01-10T06:10:00Z"), next);
     }

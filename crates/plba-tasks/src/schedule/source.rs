@@ -68,7 +68,12 @@ impl ScheduleSource {
             self.entry.came_to(&progress, found.ticks.len() as u64, now);
             if found.missed > 0 {
                 let (missed, made_up) = (found.missed, found.ticks.len());
-                tracing::warn!(schedule = self.schedule().name, missed, published = made_up, "ticks were missed");
+                tracing::warn!(
+                    schedule = self.schedule().name,
+                    missed,
+                    published = made_up,
+                    "ticks were missed"
+                );
             }
         }
     }
@@ -86,7 +91,9 @@ impl ScheduleSource {
     }
 
     async fn stored(&self, intake: &Intake) -> Result<Option<Progress>, SourceError> {
-        let Some(text) = intake.cursor().await? else { return Ok(None) };
+        let Some(text) = intake.cursor().await? else {
+            return Ok(None);
+        };
         Progress::read(&text).map(Some).map_err(SourceError::fatal)
     }
 

@@ -32,13 +32,13 @@ pub(crate) enum Ended {
 }
 
 /// A handler at work.
-pub(super) struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     handling: Option<Handling<'a>>,
     span: Span,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(handling: Handling<'a>, span: Span) -> Self {
+    pub(crate) fn new(handling: Handling<'a>, span: Span) -> Self {
         Self {
             handling: Some(handling),
             span,
@@ -98,16 +98,16 @@ fn message(panic: Box<dyn Any + Send>) -> String {
 }
 
 /// What bounds an attempt.
-pub(super) struct Bounds<'a> {
-    pub(super) timeout: Duration,
-    pub(super) stop: &'a StopSignal,
-    pub(super) queue: &'a dyn TaskQueue,
+pub(crate) struct Bounds<'a> {
+    pub(crate) timeout: Duration,
+    pub(crate) stop: &'a StopSignal,
+    pub(crate) queue: &'a dyn TaskQueue,
     /// The lease of the task at hand, first, and of those that wait behind it.
-    pub(super) tokens: Vec<DeliveryToken>,
+    pub(crate) tokens: Vec<DeliveryToken>,
 }
 
 /// Waits for an attempt to end within its bounds, and renews the leases meanwhile. Gives the fences of lost leases too.
-pub(super) async fn within(attempt: &mut Attempt<'_>, bounds: Bounds<'_>) -> (Ended, Vec<u64>) {
+pub(crate) async fn within(attempt: &mut Attempt<'_>, bounds: Bounds<'_>) -> (Ended, Vec<u64>) {
     let mut lost = Vec::new();
     let ended = tokio::select! {
         biased;

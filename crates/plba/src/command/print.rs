@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 /// The widest a cell may be; longer text is cut.
 const WIDEST: usize = 60;
 
+/// The widest the last cell of a row may be, with which nothing has to line up.
+const WIDEST_LAST: usize = 240;
+
 /// Prints an answer: as JSON, or as people read it.
 pub(crate) fn answer(value: &Value, json: bool) {
     if json {
@@ -25,6 +28,11 @@ pub(crate) fn text(text: &str) {
         .and_then(|()| out.flush());
 }
 
+/// Prints how far something has come, beside the answer that follows.
+pub(crate) fn progress(message: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{message}");
+}
+
 /// Prints an error, with the application's name before it.
 pub(crate) fn error(name: &str, message: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{name}: {}", message.trim_end());
@@ -35,7 +43,7 @@ fn readable(value: &Value) -> String {
         Value::Array(rows) if rows.is_empty() => "none\n".to_owned(),
         Value::Array(rows) if rows.iter().all(Value::is_object) => table(rows),
         Value::Object(fields) => record(fields),
-        other => format!("{}\n", cell(other)),
+        other => format!("{}\n", cell(other, WIDEST)),
     }
 }
 
@@ -47,8 +55,12 @@ fn record(fields: &Map<String, Value>) -> String {
     let mut text = String::new();
     for (name, value) in plain {
         let shown = match value {
+            Value::String(whole) if whole.trim_end().contains('\n') => {
+                let line = |line: &str| format!("\n  {}", clean(line));
+                whole.trim_end().lines().map(line).collect()
+            }
             Value::String(whole) => clean(whole),
-            other => cell(other),
+            other => cell(other, WIDEST),
         };
         text.push_str(&format!("{name:width$}  {shown}\n"));
     }
@@ -70,14 +82,22 @@ fn table(rows: &[Value]) -> String {
     // A column that says nothing in any row only takes room.
     columns.retain(|name| {
         rows.iter()
-            .any(|row| row.get(*name).is_some_and(|value| !cell(value).is_empty()))
+            .any(|row| row.get(*name).is_some_and(|value| !cell(value, WIDEST).is_empty()))
     });
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
             columns
                 .iter()
-                .map(|name| row.get(*name).map(cell).unwrap_or_default())
+                .enumerate()
+                .map(|(index, name)| {
+                    let widest = if index + 1 == columns.len() {
+                        WIDEST_LAST
+                    } else {
+                        WIDEST
+                    };
+                    row.get(*name).map(|value| cell(value, widest)).unwrap_or_default()
+                })
                 .collect()
         })
         .collect();
@@ -104,21 +124,22 @@ fn table(rows: &[Value]) -> String {
     text
 }
 
-/// One value on one line, within the widest width.
-fn cell(value: &Value) -> String {
+/// One value on one line, cut to a width.
+fn cell(value: &Value, widest: usize) -> String {
+    let part = |value: &Value| cell(value, WIDEST);
     let text = match value {
         Value::Null => String::new(),
         Value::String(text) => whole_seconds(text),
         Value::Array(items) if items.iter().any(Value::is_object) => items.len().to_string(),
-        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Array(items) => items.iter().map(part).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             let told: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
             match told.as_slice() {
                 // One field needs no name: `{"state": "ok"}` is `ok`.
-                [(_, only)] => cell(only),
+                [(_, only)] => cell(only, widest),
                 told => told
                     .iter()
-                    .map(|(name, value)| format!("{name} {}", cell(value)))
+                    .map(|(name, value)| format!("{name} {}", part(value)))
                     .collect::<Vec<_>>()
                     .join(", "),
             }
@@ -127,7 +148,7 @@ fn cell(value: &Value) -> String {
         other => other.to_string(),
     };
     let clean = clean(&text);
-    match clean.char_indices().nth(WIDEST) {
+    match clean.char_indices().nth(widest) {
         Some((end, _)) => format!("{}…", &clean[..end]),
         None => clean,
     }
@@ -177,6 +198,14 @@ mod tests {
             "health  at                    slots\nok      2026-11-22T01:33:43Z  2\n"
         );
         assert_eq!(readable(&json!({ "next": null, "letters": [] })), "\nletters\nnone\n");
+    }
+
+    #[test]
+    fn text_of_several_lines_stands_below_its_name_and_the_last_column_has_room() {
+        let record = json!({ "payload": "Subject: tea\r\n\u{7}2 pounds\n", "history": [{ "how": "failed", "why": "x".repeat(100) }] });
+        let why = "x".repeat(100);
+        let shown = format!("payload  \n  Subject: tea\n   2 pounds\n\nhistory\nhow     why\nfailed  {why}\n");
+        assert_eq!(readable(&record), shown);
     }
 
     #[test]
