@@ -24,6 +24,8 @@ pub(crate) struct Connections {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) stop: StopSignal,
+    /// Whose connections these are, for the log.
+    pub(crate) of: &'static str,
 }
 
 impl Connections {

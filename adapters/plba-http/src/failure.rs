@@ -29,7 +29,7 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Box<Failure>,
 }
 
@@ -44,7 +44,7 @@ impl Refusal {
         };
         Self {
             status,
-            header: None,
+            headers: Vec::new(),
             body: Box::new(body),
         }
     }
@@ -70,8 +70,12 @@ impl Refusal {
     }
 
     pub(crate) fn busy() -> Self {
-        let message = "too many actions are being carried out; try again in a second";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).with(RETRY_AFTER, HeaderValue::from_static("1"))
+        Self::later("too many actions are being carried out; try again in a second", 1)
+    }
+
+    /// It can't be done now, but perhaps after so many seconds.
+    pub(crate) fn later(message: impl Into<String>, seconds: u32) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).with(RETRY_AFTER, seconds.into())
     }
 
     /// After a body that was not read to its end, when the connection can't be used again.
@@ -108,15 +112,25 @@ impl Refusal {
         }
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.body.message
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, self.header.map(|header| [header]), Json(self.body)).into_response()
+        let mut response = (self.status, Json(self.body)).into_response();
+        response.headers_mut().extend(self.headers);
+        response
     }
 }
 

@@ -1,4 +1,7 @@
-//! The control plane over HTTP/1.1: [`HttpTransport`] serves it, [`HttpClient`] asks it. What there is to see and do,
+//! The control plane over HTTP/1.1: [`HttpTransport`] serves it, [`HttpClient`] asks it. And, on a listener of its own, a
+//! source of tasks: signed [`webhook`]s.
+//!
+//! What there is to see and do on the control plane,
 //! who may and what is audited live behind [`ControlSurface`](plba_contracts::control::ControlSurface), not here; nor
 //! does TLS, which belongs to a proxy in front.
 //!
@@ -15,6 +18,7 @@
 
 #![warn(missing_docs)]
 
+mod body;
 mod client;
 mod connection;
 mod failure;
@@ -27,6 +31,7 @@ mod places;
 mod routes;
 mod stall;
 mod transport;
+pub mod webhook;
 
 pub use client::{ClientError, HttpClient};
 pub use limits::{InvalidLimits, Limits};

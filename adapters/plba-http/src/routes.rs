@@ -13,14 +13,12 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body as _, Bytes};
 use plba_contracts::control::{Caller, ControlError, ControlSurface, Parameters, Probe, Role};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError};
-use tokio::time::timeout;
 
+use crate::body;
 use crate::failure::Refusal;
 use crate::gate;
 use crate::host::AllowedHosts;
@@ -189,7 +187,7 @@ impl Api {
 
     async fn action(&self, caller: Caller, name: String, request: Request) -> Result<Response, Refusal> {
         check_json(&request)?;
-        let body = self.body(request).await?;
+        let body = body::read(request, self.limits.body_bytes, self.limits.body).await?;
         let parameters = parameters::from_json(&body).map_err(Refusal::invalid)?;
         let permit = Arc::clone(&self.actions)
             .try_acquire_owned()
@@ -230,30 +228,6 @@ impl Api {
             tracing::error!(id, name, caller = caller.name, %error, "a call of the control plane failed");
         }
         Err(Refusal::from_control(&error, id, caller.role >= Role::Operator))
-    }
-
-    async fn body(&self, request: Request) -> Result<Bytes, Refusal> {
-        let most = self.limits.body_bytes;
-        let too_large = || {
-            let message = format!("the body is larger than {most} bytes");
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).closing()
-        };
-        let body = request.into_body();
-        // A declared length is believed only so far as to refuse it.
-        if body.size_hint().lower() > most as u64 {
-            return Err(too_large());
-        }
-        match timeout(self.limits.body, Limited::new(body, most).collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => {
-                Err(Refusal::invalid("the body ended before its announced end or is wrongly framed").closing())
-            }
-            Err(_) => {
-                let message = format!("the body did not arrive within {:?}", self.limits.body);
-                Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message).closing())
-            }
-        }
     }
 }
 

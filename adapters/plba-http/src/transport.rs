@@ -53,6 +53,7 @@ impl ControlTransport for HttpTransport {
             router: router(Arc::new(Api::new(surface, hosts, self.limits.clone()))),
             limits: self.limits.clone(),
             stop,
+            of: "the control plane",
         };
         Ok(OpenTransport {
             address: format!("http://{address}"),
@@ -61,7 +62,8 @@ impl ControlTransport for HttpTransport {
     }
 }
 
-async fn serve(listener: TcpListener, connections: Connections) {
+/// Accepts connections until the stop signal, and then waits for the requests in hand.
+pub(crate) async fn serve(listener: TcpListener, connections: Connections) {
     let limits = connections.limits.clone();
     let places = Arc::new(Places::new(limits.connections, limits.connections_per_address));
     let mut open = JoinSet::new();
@@ -82,7 +84,7 @@ async fn serve(listener: TcpListener, connections: Connections) {
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     if !std::mem::replace(&mut short, true) {
-                        tracing::warn!(%error, "the control plane can't accept connections for now; is the limit on open files too low?");
+                        tracing::warn!(%error, "{} can't accept connections for now; is the limit on open files too low?", connections.of);
                     }
                     // The connection stays in the queue, so asking again at once would spin.
                     sleep(PAUSE).await;
@@ -109,7 +111,8 @@ async fn finish(mut open: JoinSet<()>, connections: &Connections) {
     }
     tracing::warn!(
         connections = open.len(),
-        "connections of the control plane were cut: their requests did not end in time"
+        "connections of {} were cut: their requests did not end in time",
+        connections.of
     );
     open.shutdown().await;
 }
@@ -131,6 +134,6 @@ fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a connection of the control plane panicked; this is a defect, please report it");
+        tracing::error!(%error, "a connection panicked; this is a defect, please report it");
     }
 }
