@@ -5,6 +5,7 @@ pub mod clock;
 pub mod conformance;
 pub mod directory;
 pub mod handler;
+pub mod proxy;
 pub mod runtime;
 pub mod services;
 pub mod source;

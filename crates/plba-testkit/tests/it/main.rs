@@ -1,11 +1,12 @@
 //! The toolkit of tasks under its own test kit: the reference implementations against the conformance suites, workers and
-//! sources from end to end, and the ledger under cuts.
+//! sources from end to end, the ledger under cuts, and the proxy that makes networks go wrong.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod conformance;
 mod cost;
 mod cuts;
 mod endpoints;
+mod proxy;
 mod singleton;
 mod singleton_faults;
 mod sources;
