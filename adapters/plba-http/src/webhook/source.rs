@@ -46,7 +46,8 @@ pub struct WebhookSettings {
     /// Whether tasks may be accepted into a queue that ends with the process. Default: no.
     pub allow_loss: bool,
     /// The limits on connections and on the reading of requests; the size of a body is the hook's. Default: as the control
-    /// plane's, but with 10 s for a body and 20 s for the requests in hand after a stop.
+    /// plane's, but with 10 s for a body, 20 s for the requests in hand after a stop, and no fewer connections from one address than
+    /// in all: behind a proxy everybody has the same one.
     pub limits: Limits,
 }
 
@@ -59,6 +60,7 @@ impl Default for WebhookSettings {
             limits: Limits {
                 body: Duration::from_secs(10),
                 drain: Duration::from_secs(20),
+                connections_per_address: Limits::default().connections,
                 ..Limits::default()
             },
         }

@@ -8,3 +8,5 @@ mod gate;
 mod limits;
 #[expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod support;
+#[expect(clippy::unwrap_used, reason = "a panic in a test is the report, in helpers too")]
+mod webhook;
