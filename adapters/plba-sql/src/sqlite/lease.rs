@@ -113,7 +113,7 @@ fn open(path: &Path) -> Result<Connection, MigrateError> {
     // An `execute` would fail on the row that this pragma returns.
     let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     connection.execute_batch("PRAGMA synchronous = FULL")?;
-    schema::migrate(&mut connection)?;
+    schema::migrate(&mut connection, schema::LEASES)?;
     Ok(connection)
 }
 

@@ -1,5 +1,4 @@
 //! Leases in SQLite against the suite for leases, and the fence against a stale holder.
-#![allow(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

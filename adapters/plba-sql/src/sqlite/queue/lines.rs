@@ -1,0 +1,72 @@
+//! Keys: the lines of ordered tasks, and tasks that wait for a lease of their key.
+
+use rusqlite::params;
+
+use super::row::Row;
+use crate::sqlite::session::Session;
+use crate::sqlite::state::State;
+
+/// Whether an ordered task with this key would have to wait behind another one.
+pub(super) fn has_line(session: &Session<'_>, room: usize, key: &str) -> rusqlite::Result<bool> {
+    let queue = session.rooms[room].number;
+    session
+        .connection
+        .prepare_cached("SELECT 1 FROM plba_tasks WHERE queue = ?1 AND key = ?2 AND ordered = 1 AND state < 6 LIMIT 1")?
+        .exists(params![queue, key])
+}
+
+/// How many leases there are on tasks with this key; counts no further than `limit`.
+pub(super) fn leases(session: &Session<'_>, room: usize, key: &str, limit: i64) -> rusqlite::Result<i64> {
+    let queue = session.rooms[room].number;
+    session
+        .connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM plba_tasks
+                 WHERE queue = ?1 AND key = ?2 AND ordered IN (0, 1) AND state IN (4, 5) LIMIT ?3)",
+        )?
+        .query_row(params![queue, key, limit], |row| row.get(0))
+}
+
+/// Something with this key has ended: the next of its line is ready, and those that waited for a lease.
+pub(super) fn go_on(session: &mut Session<'_>, room: usize, key: &str) -> rusqlite::Result<()> {
+    if session.rooms[room].held == 0 {
+        return Ok(());
+    }
+    let queue = session.rooms[room].number;
+    let has_head = session
+        .connection
+        .prepare_cached(
+            "SELECT 1 FROM plba_tasks
+             WHERE queue = ?1 AND key = ?2 AND ordered = 1 AND state IN (0, 1, 2, 4, 5) LIMIT 1",
+        )?
+        .exists(params![queue, key])?;
+    if !has_head {
+        let tail = "queue = ?1 AND key = ?2 AND ordered = 1 AND state = 3 ORDER BY rank LIMIT 1";
+        for mut row in Row::find(session, tail, &[&queue, &key])? {
+            let due = row.since;
+            row.make_ready_at(session, room, due)?;
+        }
+    }
+    /// How many go on at once where nothing limits them.
+    const MANY: i64 = 1_000;
+    let free = match session.rooms[room].rules.key_concurrency {
+        Some(limit) => {
+            let limit = i64::from(limit);
+            limit - leases(session, room, key, limit)?
+        }
+        None => MANY,
+    };
+    if free > 0 {
+        let tail = "queue = ?1 AND key = ?2 AND ordered = 0 AND state = 3 ORDER BY rank LIMIT ?3";
+        for mut row in Row::find(session, tail, &[&queue, &key, &free])? {
+            row.resume(session, room)?;
+        }
+    }
+    Ok(())
+}
+
+/// A task over its key's number of leases waits for one of them to end.
+pub(super) fn hold(session: &mut Session<'_>, room: usize, row: &mut Row) -> rusqlite::Result<()> {
+    let place = row.place;
+    row.move_to(session, room, State::Held, place, session.now)
+}

@@ -1,0 +1,83 @@
+//! Who waits for a named queue in this process, and the rules that this process gave it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use plba_tasks::queue::QueueRules;
+use plba_tasks::task::QueueName;
+use tokio::sync::Notify;
+
+/// The signals of every queue that was ever used here.
+#[derive(Default)]
+pub(super) struct Signals {
+    queues: Mutex<HashMap<QueueName, Arc<Signal>>>,
+}
+
+/// The signals of one queue.
+#[derive(Default)]
+pub(super) struct Signal {
+    /// There may be something to take.
+    pub(super) ready: Notify,
+    /// There may be space.
+    pub(super) space: Notify,
+    /// Publishers that wait for space stand in line here.
+    pub(super) gate: Arc<tokio::sync::Mutex<()>>,
+    waiting: AtomicUsize,
+    rules: Mutex<Option<Arc<QueueRules>>>,
+}
+
+impl Signals {
+    // Every step under the lock is complete in itself.
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, Arc<Signal>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn of(&self, queue: &QueueName) -> Arc<Signal> {
+        let mut queues = self.lock();
+        if let Some(signal) = queues.get(queue) {
+            return Arc::clone(signal);
+        }
+        Arc::clone(queues.entry(queue.clone()).or_default())
+    }
+
+    /// Something has changed, nobody knows what: another process has written.
+    pub(super) fn wake_all(&self) {
+        for signal in self.lock().values() {
+            signal.ready.notify_one();
+            signal.space.notify_one();
+        }
+    }
+}
+
+impl Signal {
+    pub(super) fn govern(&self, rules: QueueRules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rules));
+        self.ready.notify_one();
+    }
+
+    pub(super) fn rules(&self) -> Option<Arc<QueueRules>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether publishers wait for space.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// One more publisher waits, until the guard is dropped.
+    pub(super) fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting(Arc::clone(self))
+    }
+}
+
+pub(super) struct Waiting(Arc<Signal>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        // Space that this publisher was told of, and did not use, is the next one's.
+        self.0.space.notify_one();
+    }
+}

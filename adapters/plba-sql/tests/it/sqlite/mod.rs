@@ -1,0 +1,4 @@
+//! Tasks and the ledger in SQLite.
+
+mod conformance;
+mod ground;
