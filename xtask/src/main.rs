@@ -25,7 +25,8 @@ usage: cargo xtask <command>
                           end processes at random moments, N of them, and check how they end
   sim --seeds N | --seed S
                           run random schedules against supervision: this many, or one told step by step
-  up [DIRECTORY]          start the development servers, with the files of DIRECTORY as mail, until Ctrl-C
+  up [--redis] [--postgres] [DIRECTORY]
+                          start a mail server, with the files of DIRECTORY as mail, and these, until Ctrl-C
 ";
 
 /// What a command ends with: nothing went wrong, or a message for the last line of standard error.
@@ -79,8 +80,15 @@ fn run(arguments: &[String]) -> Outcome {
 
 /// Becomes the program that starts the servers, so that Ctrl-C reaches it alone and nothing returns before it is done.
 fn up(arguments: &[String]) -> Outcome {
-    if let [_, extra, ..] = arguments {
-        return Err(Stop::Usage(format!("`up` takes one directory, not also `{extra}`")));
+    let mut directories = 0;
+    for argument in arguments {
+        if argument.starts_with('-') && !["--redis", "--postgres"].contains(&argument.as_str()) {
+            return Err(Stop::Usage(format!("`up` has no option `{argument}`")));
+        }
+        directories += usize::from(!argument.starts_with('-'));
+        if directories > 1 {
+            return Err(Stop::Usage(format!("`up` takes one directory, not also `{argument}`")));
+        }
     }
     servers::ensure(&[])?;
     let error = cargo::command(&["run", "--quiet", "-p", "plba-testservers", "--bin", "up", "--"])
@@ -95,7 +103,15 @@ mod tests {
 
     #[test]
     fn a_command_line_without_sense_is_a_matter_of_usage() {
-        for line in ["", "tests", "tidy now", "up a b", "bench --fast", "torture 9"] {
+        for line in [
+            "",
+            "tests",
+            "tidy now",
+            "up a b",
+            "up --mysql",
+            "bench --fast",
+            "torture 9",
+        ] {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             assert!(matches!(run(&arguments), Err(Stop::Usage(_))), "{line}");
         }

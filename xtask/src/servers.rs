@@ -2,7 +2,8 @@
 //! themselves, through `plba-testservers`.
 
 use std::env;
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Stop;
@@ -18,12 +19,29 @@ struct Server {
     needed_by: &'static [&'static str],
 }
 
-const SERVERS: &[Server] = &[Server {
-    name: "Dovecot",
-    program: "dovecot",
-    package: "dovecot-imapd",
-    needed_by: &["plba-testservers", "plba-mail", "mail-order-bot"],
-}];
+const SERVERS: &[Server] = &[
+    Server {
+        name: "Dovecot",
+        program: "dovecot",
+        package: "dovecot-imapd",
+        needed_by: &["plba-testservers", "plba-mail", "mail-order-bot"],
+    },
+    Server {
+        name: "Redis",
+        program: "redis-server",
+        package: "redis-server",
+        needed_by: &["plba-testservers", "plba-redis", "plba", "mail-order-bot"],
+    },
+    Server {
+        name: "PostgreSQL",
+        program: "postgres",
+        package: "postgresql",
+        needed_by: &["plba-testservers", "plba-sql", "plba", "mail-order-bot"],
+    },
+];
+
+/// Where Debian keeps PostgreSQL's programs, below a directory for each version.
+const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
 
 /// Where servers live, although the `PATH` of an ordinary user on Debian doesn't say so.
 const SERVER_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -67,12 +85,10 @@ fn is_needed(server: &Server, crates: &[String]) -> bool {
 
 fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
+    let versions = fs::read_dir(POSTGRES_VERSIONS).into_iter().flatten().flatten();
     env::split_paths(&path)
-        .chain(
-            SERVER_DIRECTORIES
-                .iter()
-                .map(|directory| Path::new(directory).to_owned()),
-        )
+        .chain(SERVER_DIRECTORIES.iter().map(PathBuf::from))
+        .chain(versions.map(|version| version.path().join("bin")))
         .any(|directory| directory.join(program).is_file())
 }
 
@@ -101,14 +117,7 @@ impl Privilege {
 
     /// `apt-get`, asking nobody anything, and waiting for another one that is at work.
     fn apt_get(&self, arguments: &[&str]) -> Command {
-        let mut command = match self {
-            Privilege::Root => Command::new("env"),
-            Privilege::Sudo => {
-                let mut sudo = Command::new("sudo");
-                sudo.args(["-n", "env"]);
-                sudo
-            }
-        };
+        let mut command = self.command("env");
         command.args([
             "DEBIAN_FRONTEND=noninteractive",
             "apt-get",
@@ -118,16 +127,52 @@ impl Privilege {
         command.args(arguments).stdin(Stdio::null());
         command
     }
+
+    fn command(&self, program: &str) -> Command {
+        match self {
+            Privilege::Root => Command::new(program),
+            Privilege::Sudo => {
+                let mut sudo = Command::new("sudo");
+                sudo.args(["-n", program]);
+                sudo
+            }
+        }
+    }
 }
+
+/// Installs without starting anything: tests start their own servers, and the system's would only hold ports and memory.
+/// A `policy-rc.d` is how Debian is told so; one that is there already is left as it is, and ours goes again. PostgreSQL's
+/// package would also make databases of its own, unless it finds this setting.
+const INSTALL: &str = r#"
+set -e
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap 'rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+fi
+settings=/etc/postgresql-common
+case " $* " in *" postgresql "*)
+  if [ ! -e "$settings/createcluster.conf" ]; then
+    mkdir -p "$settings"
+    echo 'create_main_cluster = false' >"$settings/createcluster.conf"
+  fi ;;
+esac
+DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
+  install -y --no-install-recommends "$@"
+"#;
 
 fn install(packages: &[&str], privilege: &Privilege) -> Result<(), String> {
     println!("installing {} (apt-get)", packages.join(" "));
     quietly(privilege.apt_get(&["update"]))?;
-    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
-    arguments.extend(packages);
-    quietly(privilege.apt_get(&arguments))?;
+    let mut installation = privilege.command("sh");
+    installation
+        .args(["-c", INSTALL, "install"])
+        .args(packages)
+        .stdin(Stdio::null());
+    quietly(installation)?;
     println!(
-        "installed {}: tests start their own; the system's service, if one was started, is not used",
+        "installed {}: tests start their own, no service was started",
         packages.join(" ")
     );
     Ok(())
@@ -155,15 +200,23 @@ mod tests {
 
     #[test]
     fn servers_are_looked_for_where_their_tests_run() {
-        let dovecot = &SERVERS[0];
         for (crates, needed) in [
-            (&[][..], true),
-            (&["plba-mail", "x"], true),
-            (&["plba-contracts"], false),
+            (&[][..], &["Dovecot", "Redis", "PostgreSQL"][..]),
+            (&["plba-mail", "x"], &["Dovecot"]),
+            (&["plba-sql", "plba-redis"], &["Redis", "PostgreSQL"]),
+            (&["plba-contracts"], &[]),
         ] {
             let crates: Vec<String> = crates.iter().map(|name| (*name).to_owned()).collect();
-            assert_eq!(is_needed(dovecot, &crates), needed, "{crates:?}");
+            let found = SERVERS.iter().filter(|server| is_needed(server, &crates));
+            let found: Vec<&str> = found.map(|server| server.name).collect();
+            assert_eq!(found, needed, "{crates:?}");
         }
+    }
+
+    #[test]
+    fn the_script_that_installs_is_one_that_a_shell_reads() {
+        let checked = Command::new("sh").args(["-n", "-c", INSTALL]).status();
+        assert!(checked.is_ok_and(|status| status.success()));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! `cargo xtask up`: the servers of the tests, running until Ctrl-C, for trying things by hand.
-//! An argument names a directory whose files are delivered as messages first.
+//! Dovecot always, Redis and PostgreSQL if asked for by `--redis` and `--postgres`. Another argument names a directory whose
+//! files are delivered as messages first.
 #![expect(clippy::print_stdout, reason = "a command line speaks on standard output")]
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use plba_testservers::Dovecot;
+use plba_testservers::{Dovecot, PostgresServer, RedisServer};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(env::args().nth(1).as_deref()).await {
+    match run(&env::args().skip(1).collect::<Vec<_>>()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("up: {error}");
@@ -20,15 +21,32 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(messages: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    let asked = |option: &str| arguments.iter().any(|argument| argument == option);
+    let messages = arguments.iter().find(|argument| !argument.starts_with("--"));
     let dovecot = Dovecot::start().await?;
+    let redis = match asked("--redis") {
+        true => Some(RedisServer::start().await?),
+        false => None,
+    };
+    let postgres = match asked("--postgres") {
+        true => Some(PostgresServer::start().await?),
+        false => None,
+    };
     let delivered = messages
         .map(|directory| deliver(&dovecot, Path::new(directory)))
         .transpose()?
         .unwrap_or(0);
     describe(&dovecot, delivered);
+    if let Some(redis) = &redis {
+        println!("Redis is up: {}", redis.url());
+    }
+    if let Some(postgres) = &postgres {
+        println!("PostgreSQL is up: {}", postgres.url());
+    }
+    println!("Ctrl-C stops everything and removes it");
     tokio::select! {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
@@ -67,5 +85,4 @@ fn describe(dovecot: &Dovecot, delivered: usize) {
     println!("  {}", dovecot.maildir(user).join("new").display());
     println!("To work on it:");
     println!("  cargo run --bin mail-order-bot -- --set 'mail_order_bot.source={source}'");
-    println!("Ctrl-C stops it and removes everything");
 }
