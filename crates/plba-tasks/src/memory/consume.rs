@@ -137,6 +137,7 @@ pub(super) fn look(
             room.pin(delivery.token.fence);
         }
     }
+    room.offer_space();
     // Whoever takes wakes the next one, if there is more to take or a time to wait for.
     let took = !taken.is_empty();
     if room.calls(now.span) && took {
@@ -221,6 +222,7 @@ async fn counted(
         room.unpin(fence, now);
         true
     });
+    room.offer_space();
     if room.has_stirred() || !room.condemned.is_empty() {
         room.signals.ready.notify_one();
     }
@@ -274,7 +276,7 @@ async fn condemn(inner: &Inner, queue: &QueueName, condemned: Vec<Condemned>) ->
     for condemned in condemned.entries.drain(..) {
         room.forget_condemned(&condemned.entry);
     }
-    room.signals.space.notify_one();
+    room.offer_space();
     Ok(())
 }
 
@@ -312,6 +314,7 @@ pub(super) async fn recover(inner: &Inner, cursor: Option<Cursor>, limit: usize)
             let mut state = inner.lock();
             let room = state.room(&name, inner);
             recovery.recovered += room.advance(now, limit - recovery.recovered);
+            room.offer_space();
             if room.calls(now.span) {
                 room.signals.ready.notify_one();
             }

@@ -235,9 +235,7 @@ fn apply(inner: &Inner, state: &mut State, ending: Ending, now: Now) -> Outcome 
     if !held {
         return Err(EndError::LeaseLost);
     }
-    if room.waiting > 0 {
-        room.signals.space.notify_one();
-    }
+    room.offer_space();
     // Whoever waits is told of what became ready and of new timers.
     if room.has_stirred() || returned || room.has_suspect() {
         room.signals.ready.notify_one();

@@ -210,6 +210,7 @@ impl TaskQueue for InMemoryTaskQueue {
         let mut state = self.inner.lock();
         let stats = state.rooms.iter_mut().map(|(name, room)| {
             room.advance(now, EXPIRED_AT_ONCE);
+            room.offer_space();
             if room.calls(now.span) {
                 room.signals.ready.notify_one();
             }

@@ -29,7 +29,7 @@ pub struct LeaseUnderTest {
 /// # Panics
 /// With a report, when a promise is broken.
 pub fn lease<Fut: Future<Output = LeaseUnderTest>>(time: Time, make: impl Fn() -> Fut) {
-    run("the store of leases", time, &[CASES], make);
+    run("the store of leases", time, CASES, make);
 }
 
 const TTL: Duration = Duration::from_secs(30);

@@ -25,7 +25,7 @@ pub struct LedgerUnderTest {
 /// # Panics
 /// With a report, when a promise is broken.
 pub fn ledger<Fut: Future<Output = LedgerUnderTest>>(time: Time, make: impl Fn() -> Fut) {
-    run("the ledger", time, &[CASES], make);
+    run("the ledger", time, CASES, make);
 }
 
 fn keys(names: &[&str]) -> Vec<Arc<str>> {

@@ -32,14 +32,20 @@ pub(crate) struct Case<S: 'static> {
     pub(crate) run: fn(S) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// Runs cases, each on a fresh subject and a fresh runtime; panics with a report if one fails.
-pub(crate) fn run<S, Fut>(what: &str, time: Time, cases: &[&[Case<S>]], make: impl Fn() -> Fut)
-where
+/// Runs cases, each on a fresh subject and a fresh runtime; panics with a report if one fails. With `PLBA_CASE` in the
+/// environment, only those with that text in their names.
+pub(crate) fn run<'a, S: 'static, Fut>(
+    what: &str,
+    time: Time,
+    cases: impl IntoIterator<Item = &'a Case<S>>,
+    make: impl Fn() -> Fut,
+) where
     Fut: Future<Output = S>,
 {
+    let chosen = std::env::var("PLBA_CASE").unwrap_or_default();
     let mut failed = Vec::new();
     let mut count = 0;
-    for case in cases.iter().copied().flatten() {
+    for case in cases.into_iter().filter(|case| case.name.contains(&chosen)) {
         count += 1;
         let test = async { (case.run)(make().await).await };
         let attempt = catch_unwind(AssertUnwindSafe(|| match time {

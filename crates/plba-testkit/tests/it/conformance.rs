@@ -8,6 +8,7 @@ use plba_runtime::lease::InProcessLease;
 use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
+use plba_tasks::queue::TaskQueue;
 use plba_testkit::clock::{ManualClock, TokioClock};
 use plba_testkit::conformance::lease::{LeaseUnderTest, Opening};
 use plba_testkit::conformance::ledger::LedgerUnderTest;
@@ -30,6 +31,7 @@ fn under_test(memory: InMemoryTaskQueue) -> QueueUnderTest {
         queue: Arc::new(memory),
         capacity: Some(64),
         maximum_crashes: 3,
+        advance: None,
         keep: Box::new(()),
     }
 }
@@ -48,6 +50,21 @@ async fn with_ledger() -> (QueueUnderTest, Arc<dyn SourceLedger>) {
 #[test]
 fn the_queue_in_memory_keeps_the_promises_of_queues() {
     queue::queue(Time::Paused, plain);
+}
+
+#[test]
+fn the_suite_for_queues_has_so_many_cases() {
+    let count = queue::count();
+    println!("the suite for queues has {count} cases");
+    assert!(count >= 150, "{count}");
+}
+
+#[test]
+fn two_handles_on_the_queue_in_memory_keep_the_promises_to_each_other() {
+    queue::two_handles(Time::Paused, || async {
+        let memory = InMemoryTaskQueue::new(settings(), Arc::new(TokioClock::new())).unwrap();
+        (under_test(memory.clone()), Arc::new(memory) as Arc<dyn TaskQueue>)
+    });
 }
 
 #[test]

@@ -56,8 +56,7 @@ impl Room {
     }
 
     pub(super) fn dead_letter(&mut self, entry: Entry, died: Timestamp, reason: String) {
-        self.count -= 1;
-        self.bytes -= entry.size;
+        self.make_space(&entry);
         self.moves += 1;
         self.dead.insert(self.moves, Dead { entry, died, reason });
         self.retain_dead(died);

@@ -62,6 +62,8 @@ pub(super) struct Room {
     moves: u64,
     /// Whether, beside what was asked for, something became ready or a new timer is to be heeded.
     stirred: bool,
+    /// Whether there is more space than before.
+    freed: bool,
     count: usize,
     bytes: usize,
     totals: Totals,
@@ -112,6 +114,7 @@ impl Room {
             ids: HashSet::new(),
             moves: 0,
             stirred: false,
+            freed: false,
             count: 0,
             bytes: 0,
             totals: Totals::default(),
@@ -230,6 +233,20 @@ impl Room {
             self.suspects.insert((priority, entry.crashes, self.moves), entry);
         } else {
             self.ready[priority as usize].push_back(entry);
+        }
+    }
+
+    /// A task has left the queue, or died.
+    fn make_space(&mut self, entry: &Entry) {
+        self.count -= 1;
+        self.bytes -= entry.size;
+        self.freed = true;
+    }
+
+    /// Tells a publisher that waits of new space.
+    pub(super) fn offer_space(&mut self) {
+        if std::mem::take(&mut self.freed) && self.waiting > 0 {
+            self.signals.space.notify_one();
         }
     }
 

@@ -155,8 +155,7 @@ impl Room {
     }
 
     fn gone(&mut self, entry: &Entry) {
-        self.count -= 1;
-        self.bytes -= entry.size;
+        self.make_space(entry);
         if entry.named {
             self.ids.remove(&entry.task.id);
         }

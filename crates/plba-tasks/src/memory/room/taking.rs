@@ -94,7 +94,7 @@ impl Room {
     }
 
     /// When the queue's rate lets the next task pass; `None` when it may pass now.
-    fn gate_opens(&self, now: Duration) -> Option<Duration> {
+    fn gate_opens(&mut self, now: Duration) -> Option<Duration> {
         let rate = self.rules.rate?;
         Some(self.gate.opens(rate, now)).filter(|opens| *opens > now)
     }
@@ -181,7 +181,7 @@ impl Room {
     }
 
     /// When there will next be something to do, for a consumer that gets nothing now.
-    pub(in super::super) fn next_due(&self, now: Duration) -> Option<Duration> {
+    pub(in super::super) fn next_due(&mut self, now: Duration) -> Option<Duration> {
         let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
         let paused = self.paused(now).and_then(|pause| pause.until).map(|(_, until)| until);
         let gate = self.gate_opens(now).filter(|_| self.has_waiting());

@@ -22,7 +22,7 @@ cases! { Subject;
         s.pass(s.moment()).await;
         assert!(!waits.is_finished());
         s.publish(&["a"]).await;
-        assert_eq!(ids(&timeout(s.moment(), waits).await.expect("it is woken at once").unwrap()), ["a"]);
+        assert_eq!(ids(&timeout(s.soon(), waits).await.expect("it is woken at once").unwrap()), ["a"]);
     }
 
     async fn consuming_takes_at_most_what_was_asked_for(s) {
@@ -33,7 +33,7 @@ cases! { Subject;
 
     async fn consuming_takes_what_is_there_and_waits_for_no_more(s) {
         s.publish(&["a"]).await;
-        assert_eq!(timeout(s.moment(), s.take(100)).await.expect("it does not wait").len(), 1);
+        assert_eq!(timeout(s.soon(), s.take(100)).await.expect("it does not wait").len(), 1);
     }
 
     async fn asking_for_none_gets_one(s) {
@@ -86,7 +86,7 @@ cases! { Subject;
         s.publish(&["a", "b", "c"]).await;
         let mut all = Vec::new();
         for waits in waiting {
-            all.extend(ids(&timeout(s.patience(), waits).await.expect("nobody is forgotten").unwrap()));
+            all.extend(ids(&s.within(s.patience(), waits).await.expect("nobody is forgotten").unwrap()));
         }
         all.sort_unstable();
         assert_eq!(all, ["a", "b", "c"]);
@@ -99,7 +99,7 @@ cases! { Subject;
             s.publish(&[id]).await;
         }
         for waits in waiting {
-            assert_eq!(timeout(s.patience(), waits).await.expect("nobody is forgotten").unwrap().len(), 1);
+            assert_eq!(s.within(s.patience(), waits).await.expect("nobody is forgotten").unwrap().len(), 1);
         }
     }
 
@@ -122,7 +122,7 @@ cases! { Subject;
         // Whichever of the two was to get it: it is not lost, though it may take until its lease has run out.
         let taken = match first.await {
             Ok(taken) => taken,
-            Err(_) => timeout(s.patience(), second).await.expect("the task is not lost").unwrap(),
+            Err(_) => s.within(s.patience(), second).await.expect("the task is not lost").unwrap(),
         };
         assert_eq!(ids(&taken), ["a"]);
     }

@@ -2,7 +2,6 @@
 
 use plba_tasks::queue::EndError;
 use plba_tasks::task::AttemptEnd;
-use tokio::time::timeout;
 
 use super::super::cases;
 use super::{Subject, ids};
@@ -27,7 +26,7 @@ cases! { Subject;
         let (queue, name, id) = (s.queue.clone(), s.name.clone(), s.consumer.clone());
         let _lost = s.one().await;
         let waits = tokio::spawn(async move { queue.consume(&name, &id, 1).await.unwrap() });
-        assert_eq!(ids(&timeout(s.patience(), waits).await.expect("it comes").unwrap()), ["a"]);
+        assert_eq!(ids(&s.within(s.patience(), waits).await.expect("it comes").unwrap()), ["a"]);
     }
 
     async fn a_consumer_that_waited_before_the_lease_gets_it_too(s) {
@@ -38,9 +37,9 @@ cases! { Subject;
         let (first, second) = (consumer(), consumer());
         s.pass(s.moment()).await;
         s.publish(&["a"]).await;
-        let began = tokio::time::Instant::now();
-        timeout(s.patience(), async { (first.await.unwrap(), second.await.unwrap()) }).await.expect("both get it");
-        assert!(began.elapsed() >= s.lease());
+        let began = s.now();
+        s.within(s.patience(), async { (first.await.unwrap(), second.await.unwrap()) }).await.expect("both get it");
+        assert!(s.since(began) >= s.lease());
     }
 
     async fn a_stale_token_changes_nothing(s) {

@@ -1,12 +1,43 @@
-//! The suite for task queues: the promises of the port, in groups.
+//! The suite for task queues: the promises of the port, in groups. Each case is named after the promise it proves.
+//!
+//! An adapter runs it from one of its integration tests, with a fresh and empty queue for each case:
+//!
+//! ```ignore
+//! #[test]
+//! fn the_queue_keeps_the_promises_of_queues() {
+//!     conformance::queue::queue(Time::Real, || async { fresh_queue_on_the_test_server().await });
+//! }
+//! ```
+//!
+//! - Time. A queue whose time can be moved by hand gives [`QueueUnderTest::advance`]; cases then move it instead of
+//!   waiting, and the whole suite takes seconds. Moving it must also wake consumers that wait, as a timer of theirs would
+//!   have. Leases of half a minute are right then. Without it, real time passes, and leases should be short (a second).
+//! - Fewer at once. [`queue_part`] runs every *n*-th case, so that several tests share the suite and run side by side;
+//!   `PLBA_CASE=text` in the environment runs only cases with that text in their names.
+//! - Two processes. [`two_handles`] holds for queues that several processes share.
+//! - Random sequences. [`model::queue`](super::model::queue) compares with a small model.
 
 mod consuming;
 mod dead;
 mod effects;
 mod ending;
+mod exchanging;
+mod expiry;
 mod follow_ups;
+mod handles;
+mod keys;
 mod leases;
+mod letters;
+mod listing;
+mod ordered;
+mod pauses;
+mod priorities;
 mod publishing;
+mod replacing;
+mod retention;
+mod rules;
+mod subject;
+mod uniques;
 mod with_ledger;
 
 use std::any::Any;
@@ -14,12 +45,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plba_contracts::services::BoxFuture;
 use plba_tasks::ledger::SourceLedger;
-use plba_tasks::queue::{ConsumerId, Delivery, How, Incarnation, QueueStats, TaskQueue};
-use plba_tasks::task::{NewTask, QueueName};
-use tokio::time::timeout;
+use plba_tasks::queue::{Delivery, TaskQueue};
 
-use super::{Time, run};
+use self::subject::Subject;
+use super::{Case, Time, run};
+
+/// Moves a queue's own time forward.
+pub type Advance = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// A fresh, empty queue and what the suite must know of it.
 pub struct QueueUnderTest {
@@ -29,8 +63,37 @@ pub struct QueueUnderTest {
     pub capacity: Option<usize>,
     /// After how many crashes a task is dead.
     pub maximum_crashes: u32,
+    /// Moves the queue's time, and wakes its consumers as their timers would; `None` when it lives in tokio's time.
+    pub advance: Option<Advance>,
     /// What must live as long as the queue, such as a server.
     pub keep: Box<dyn Any + Send + Sync>,
+}
+
+const GROUPS: &[&[Case<Subject>]] = &[
+    publishing::CASES,
+    consuming::CASES,
+    leases::CASES,
+    ending::CASES,
+    exchanging::CASES,
+    follow_ups::CASES,
+    effects::CASES,
+    priorities::CASES,
+    expiry::CASES,
+    ordered::CASES,
+    keys::CASES,
+    uniques::CASES,
+    replacing::CASES,
+    rules::CASES,
+    pauses::CASES,
+    listing::CASES,
+    dead::CASES,
+    letters::CASES,
+    retention::CASES,
+];
+
+/// How many cases [`queue`] runs.
+pub fn count() -> usize {
+    GROUPS.iter().map(|group| group.len()).sum()
 }
 
 /// Runs the suite against the queues that `make` makes, one for each case.
@@ -38,16 +101,16 @@ pub struct QueueUnderTest {
 /// # Panics
 /// With a report, when a promise is broken.
 pub fn queue<Fut: Future<Output = QueueUnderTest>>(time: Time, make: impl Fn() -> Fut) {
-    let cases = [
-        publishing::CASES,
-        consuming::CASES,
-        leases::CASES,
-        ending::CASES,
-        follow_ups::CASES,
-        effects::CASES,
-        dead::CASES,
-    ];
-    run("the queue", time, &cases, || async { Subject::new(make().await) });
+    queue_part(time, 0, 1, make);
+}
+
+/// Runs every `parts`-th case, from the one with the number `part` on: tests that share the suite run side by side.
+///
+/// # Panics
+/// With a report, when a promise is broken.
+pub fn queue_part<Fut: Future<Output = QueueUnderTest>>(time: Time, part: usize, parts: usize, make: impl Fn() -> Fut) {
+    let cases = GROUPS.iter().copied().flatten().skip(part).step_by(parts.max(1));
+    run("the queue", time, cases, || async { Subject::new(make().await) });
 }
 
 /// Runs the suite for queues that keep a ledger in step, such as the one in memory.
@@ -58,123 +121,25 @@ pub fn queue_with_ledger<Fut>(time: Time, make: impl Fn() -> Fut)
 where
     Fut: Future<Output = (QueueUnderTest, Arc<dyn SourceLedger>)>,
 {
-    run("the queue with a ledger", time, &[with_ledger::CASES], || async {
+    run("the queue with a ledger", time, with_ledger::CASES, || async {
         let (queue, ledger) = make().await;
         (Subject::new(queue), ledger)
     });
 }
 
-/// A queue with the verbs of the cases.
-pub(super) struct Subject {
-    queue: Arc<dyn TaskQueue>,
-    name: QueueName,
-    consumer: ConsumerId,
-    capacity: Option<usize>,
-    maximum_crashes: u32,
-    _keep: Box<dyn Any + Send + Sync>,
-}
-
-impl Subject {
-    fn new(subject: QueueUnderTest) -> Self {
-        Self {
-            queue: subject.queue,
-            name: QueueName::from("orders"),
-            consumer: ConsumerId::new(Incarnation::of_this_process(1), "conformance"),
-            capacity: subject.capacity,
-            maximum_crashes: subject.maximum_crashes,
-            _keep: subject.keep,
-        }
-    }
-
-    fn lease(&self) -> Duration {
-        self.queue.lease()
-    }
-
-    /// How long a queue may take for what it does at once.
-    fn patience(&self) -> Duration {
-        self.lease() * 2 + Duration::from_secs(6)
-    }
-
-    fn task(&self, id: &str) -> NewTask {
-        NewTask::new(&self.name, "test", id.to_owned()).with_id(id)
-    }
-
-    async fn publish(&self, ids: &[&str]) {
-        let tasks = ids.iter().map(|id| self.task(id)).collect();
-        self.queue.publish(tasks).await.expect("publishing works");
-    }
-
-    async fn take(&self, max: usize) -> Vec<Delivery> {
-        self.take_from(&self.name, max).await
-    }
-
-    async fn take_from(&self, name: &QueueName, max: usize) -> Vec<Delivery> {
-        let taken = timeout(self.patience(), self.queue.consume(name, &self.consumer, max)).await;
-        taken.expect("something is ready").expect("consuming works")
-    }
-
-    async fn one(&self) -> Delivery {
-        let mut taken = self.take(1).await;
-        assert_eq!(taken.len(), 1, "one was asked for");
-        taken.remove(0)
-    }
-
-    /// Takes everything that is ready within a moment, batch by batch.
-    async fn drain(&self) -> Vec<Delivery> {
-        let mut all = Vec::new();
-        while let Ok(taken) = timeout(self.moment(), self.queue.consume(&self.name, &self.consumer, 100)).await {
-            all.extend(taken.expect("consuming works"));
-        }
-        all
-    }
-
-    /// A span in which nothing runs out.
-    fn moment(&self) -> Duration {
-        self.lease() / 20
-    }
-
-    async fn nothing(&self) {
-        let taken = timeout(self.moment(), self.queue.consume(&self.name, &self.consumer, 1)).await;
-        assert!(taken.is_err(), "nothing should be ready, but this came: {taken:?}");
-    }
-
-    async fn pass(&self, span: Duration) {
-        tokio::time::sleep(span).await;
-    }
-
-    async fn stats(&self) -> QueueStats {
-        let stats = self.queue.stats().await.expect("stats work");
-        stats
-            .into_iter()
-            .find(|stats| stats.queue == self.name.as_str())
-            .unwrap_or_default()
-    }
-
-    async fn ack(&self, delivery: Delivery) {
-        self.queue
-            .end_one(delivery.token, How::ack(Vec::new()))
-            .await
-            .expect("the ack works");
-    }
-
-    async fn bury(&self, id: &str) {
-        self.publish(&[id]).await;
-        let delivery = self.one().await;
-        assert_eq!(delivery.task.id.as_str(), id);
-        self.queue
-            .bury(delivery.token, format!("{id} is beyond help"))
-            .await
-            .expect("burying works");
-    }
-
-    async fn dead(&self) -> Vec<String> {
-        let page = self
-            .queue
-            .dead_letters(&plba_tasks::queue::DeadFilter::default(), None, 1_000)
-            .await
-            .expect("dead letters are listed");
-        page.letters.into_iter().map(|letter| letter.id.to_string()).collect()
-    }
+/// Runs the suite for queues that processes share: `make` gives a fresh one, and a second handle on the same store, as
+/// another process would open it.
+///
+/// # Panics
+/// With a report, when a promise is broken.
+pub fn two_handles<Fut>(time: Time, make: impl Fn() -> Fut)
+where
+    Fut: Future<Output = (QueueUnderTest, Arc<dyn TaskQueue>)>,
+{
+    run("the queue with two handles", time, handles::CASES, || async {
+        let (first, second) = make().await;
+        handles::Two::new(first, second)
+    });
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<String> {

@@ -108,11 +108,11 @@ cases! { Subject;
     async fn a_delayed_task_comes_when_it_is_due_and_not_before(s) {
         let delay = s.lease() / 2;
         s.queue.publish(vec![s.task("a").after(delay)]).await.unwrap();
-        let began = tokio::time::Instant::now();
+        let began = s.now();
         s.nothing().await;
         assert_eq!(s.stats().await.delayed, 1);
         s.one().await;
-        assert!(began.elapsed() >= delay, "it came after {:?}", began.elapsed());
+        assert!(s.since(began) >= delay, "it came after {:?}", s.since(began));
     }
 
     async fn delayed_tasks_come_in_the_order_of_their_time(s) {
@@ -131,7 +131,7 @@ cases! { Subject;
         };
         s.pass(s.moment()).await;
         s.queue.publish(vec![s.task("soon").after(s.moment())]).await.unwrap();
-        let taken = timeout(s.lease(), consumer).await.expect("the sooner one came in time").unwrap();
+        let taken = s.within(s.lease(), consumer).await.expect("the sooner one came in time").unwrap();
         assert_eq!(ids(&taken), ["soon"]);
     }
 
@@ -145,7 +145,7 @@ cases! { Subject;
         let delivery = s.one().await;
         assert!(timeout(s.moment(), waits.as_mut()).await.is_err(), "a task in hand takes its place");
         s.ack(delivery).await;
-        timeout(s.patience(), waits).await.expect("there is space").unwrap();
+        s.within(s.patience(), waits).await.expect("there is space").unwrap();
     }
 
     async fn a_dropped_publish_leaves_nothing(s) {
@@ -180,7 +180,7 @@ cases! { Subject;
             s.pass(Duration::from_millis(1)).await;
         }
         for publisher in waiting {
-            timeout(s.patience(), publisher).await.expect("everybody is served").unwrap().unwrap();
+            s.within(s.patience(), publisher).await.expect("everybody is served").unwrap().unwrap();
         }
         assert_eq!(ids(&s.drain().await), ["first", "second", "third"]);
     }
@@ -199,7 +199,7 @@ cases! { Subject;
             s.ack(delivery).await;
         }
         for publisher in [waits, newcomer] {
-            timeout(s.patience(), publisher).await.expect("both are served").unwrap().unwrap();
+            s.within(s.patience(), publisher).await.expect("both are served").unwrap().unwrap();
         }
         assert_eq!(ids(&s.drain().await), ["waits 1", "waits 2", "newcomer"]);
     }
@@ -220,7 +220,7 @@ cases! { Subject;
         gives_up.abort();
         let delivery = s.one().await;
         s.ack(delivery).await;
-        timeout(s.patience(), next).await.expect("the next one gets in").unwrap().unwrap();
+        s.within(s.patience(), next).await.expect("the next one gets in").unwrap().unwrap();
     }
 
     async fn a_full_queue_holds_up_no_other(s) {
@@ -231,14 +231,14 @@ cases! { Subject;
         let waits = tokio::spawn(async move { queue.publish(vec![task]).await });
         s.pass(s.moment()).await;
         let other = NewTask::new("replies", "test", "");
-        timeout(s.patience(), s.queue.publish(vec![other])).await.expect("the other queue has space").unwrap();
+        s.within(s.patience(), s.queue.publish(vec![other])).await.expect("the other queue has space").unwrap();
         waits.abort();
     }
 
     async fn a_batch_larger_than_the_queue_is_taken_once_it_is_empty(s) {
         let Some(capacity) = s.capacity else { return };
         let tasks = (0..capacity * 2).map(|number| s.task(&number.to_string())).collect();
-        timeout(s.patience(), s.queue.publish(tasks)).await.expect("an empty queue takes it").unwrap();
+        s.within(s.patience(), s.queue.publish(tasks)).await.expect("an empty queue takes it").unwrap();
         assert_eq!(s.stats().await.ready, capacity as u64 * 2);
     }
 

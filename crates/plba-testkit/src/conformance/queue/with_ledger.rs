@@ -229,7 +229,7 @@ cases! { Both;
         let then = vec![plba_tasks::intake::completion_task(delivery.task.origin.as_ref().unwrap())];
         both.0.queue.end_one(delivery.token, How::ack(then)).await.unwrap();
         let intake = intake(&both);
-        let keys = timeout(both.0.patience(), intake.completions(10)).await.expect("it is told").unwrap();
+        let keys = both.0.within(both.0.patience(), intake.completions(10)).await.expect("it is told").unwrap();
         assert_eq!(keys, ["1".into()]);
         assert_eq!(intake.unsettled(10).await.unwrap(), ["1".into()]);
         intake.settle(&keys).await.unwrap();
