@@ -1,9 +1,11 @@
 //! Real servers for tests and for trying things by hand: on loopback, on random ports, in a temporary directory, as an
-//! ordinary user. No containers, no shared instance: each test starts its own and drops it.
+//! ordinary user. No containers. Each test starts its own and drops it, or takes a database of its own on the one that the
+//! tests of a process share ([`PostgresServer::shared`], [`RedisServer::shared`]).
 //!
-//! What lives here: one folder per server ([`Dovecot`] now) and, in the root, the skeleton that they share: find the
-//! program (`program`), drop privileges (`account`), make a directory (`directory`), pick ports (`port`), make
-//! certificates (`certificate`), run and end processes (`process`), wait until ready (`wait`).
+//! What lives here: one folder per server ([`Dovecot`], [`RedisServer`], [`PostgresServer`]) and, in the root, the skeleton
+//! that they share: find the program (`program`), drop privileges (`account`), make a directory (`directory`), pick ports
+//! (`port`, `attempt`), make certificates (`certificate`), run, end and pause processes (`process`, `slot`), wait until
+//! ready (`wait`), ask through the server's own client (`command`).
 //!
 //! What does not: clients, protocols under test, fakes and fault injection (those are `plba-testkit`).
 //!

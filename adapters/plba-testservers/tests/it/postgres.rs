@@ -207,7 +207,8 @@ async fn sessions_are_ended_all_or_those_of_one_database() {
     let database = server.fresh_database().await.unwrap();
     let session = sleeping_session(&server).await;
     assert_eq!(database.terminate_backends().await.unwrap(), 0);
-    assert_eq!(server.terminate_backends().await.unwrap(), 1);
+    // A session whose `psql` has just ended may be seen for a moment longer.
+    assert!(server.terminate_backends().await.unwrap() >= 1);
     assert!(session.await.unwrap());
 }
 
