@@ -47,7 +47,7 @@ impl ScheduleSource {
                 self.resume(intake).await?;
             }
             let now = self.clock.now();
-            self.mind_the_clock(&mut progress, now);
+            self.mind_the_clock(intake, &mut progress, now).await?;
             let mut found = due(self.schedule(), progress.through, now, BATCH);
             if found.through.is_some() && self.catch_up(intake, &mut progress).await? {
                 // Another instance was here meanwhile.
@@ -109,13 +109,21 @@ impl ScheduleSource {
     }
 
     /// Progress far ahead of the clock comes of a clock that was wrong: waiting for it could take years.
-    fn mind_the_clock(&self, progress: &mut Progress, now: Timestamp) {
+    async fn mind_the_clock(
+        &self,
+        intake: &Intake,
+        progress: &mut Progress,
+        now: Timestamp,
+    ) -> Result<(), SourceError> {
         let ahead = progress.through.duration_since(now);
         if Duration::try_from(ahead).is_ok_and(|ahead| ahead > CLOCK_TOLERANCE) {
             let (schedule, through) = (&self.schedule().name, progress.through);
             tracing::warn!(schedule, %through, %now, "the schedule had come further than the clock, and goes on from now");
             progress.through = now;
+            // Or what the ledger says would be taken for how far another instance has come.
+            self.save(intake, progress).await?;
         }
+        Ok(())
     }
 
     async fn wait_for(&self, next: Timestamp, now: Timestamp) {

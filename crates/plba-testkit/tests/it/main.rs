@@ -2,11 +2,13 @@
 //! sources from end to end, the ledger under cuts, and the proxy that makes networks go wrong.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod batches;
 mod conformance;
 mod cost;
 mod cuts;
 mod endpoints;
 mod proxy;
+mod schedules;
 mod singleton;
 mod singleton_faults;
 mod sources;
