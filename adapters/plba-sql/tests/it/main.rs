@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
 mod leases;
+mod postgres;
 mod sqlite;

@@ -1,0 +1,161 @@
+//! The tables and functions, and their versions. Migrations run once, one after the other, each in a transaction of its
+//! own together with its number, under a lock that two programs can't hold at once: one that is killed half-way leaves
+//! nothing, and the next start goes on. Functions carry their version in their names, so that a program that runs goes on
+//! with the old ones while a newer one starts.
+
+use std::time::Duration;
+
+use super::fault::{Fault, Kind};
+use super::link::Target;
+
+/// What takes the schema from each version to the next; never changed once released.
+const MIGRATIONS: &[&[&str]] = &[&[
+    include_str!("sql/tables.sql"),
+    include_str!("sql/ledger.sql"),
+    include_str!("sql/leases.sql"),
+    include_str!("sql/common.sql"),
+    include_str!("sql/publish.sql"),
+    include_str!("sql/take.sql"),
+    include_str!("sql/end.sql"),
+    include_str!("sql/dead.sql"),
+]];
+
+/// The version of this program.
+pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;
+
+/// How long a start waits for another program's migration.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A region of `tasks.place`, of which the one before the first is the suspects'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Region {
+    High = 1,
+    Delayed = 4,
+    Held = 5,
+    Limited = 6,
+    Dead = 7,
+}
+
+/// The middle of a region: what was given back goes before it.
+const MIDDLE: i64 = 1 << 57;
+
+impl Region {
+    /// Its first place.
+    pub(crate) const fn start(self) -> i64 {
+        (self as i64) << 58
+    }
+}
+
+/// A statement or migration with the schema's name and the numbers filled in.
+pub(crate) fn fill(text: &str, schema: &str) -> String {
+    let number = |region: Region| region.start().to_string();
+    text.replace("{schema}", &format!("\"{schema}\""))
+        .replace("{high}", &number(Region::High))
+        .replace("{delayed}", &number(Region::Delayed))
+        .replace("{held}", &number(Region::Held))
+        .replace("{limited}", &number(Region::Limited))
+        .replace("{dead}", &number(Region::Dead))
+        .replace("{middle}", &MIDDLE.to_string())
+        .replace("{space}", &space(schema).to_string())
+}
+
+/// The first half of the advisory locks of a schema: another schema of the database has other ones.
+fn space(schema: &str) -> i32 {
+    // FNV-1a, which will be the same in every version.
+    let hash = schema.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash.cast_signed()
+}
+
+/// Brings the schema up to date.
+pub(crate) async fn migrate(target: &Target) -> Result<(), Fault> {
+    let link = target.connect(None).await?;
+    let schema = target.settings().schema.as_str();
+    let client = &link.client;
+    if version(client, schema).await? == Some(CURRENT) {
+        return Ok(());
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate() {
+        // Transaction-wide, so that it holds behind a pooler too, and ends with a connection that is lost.
+        let begin = format!(
+            "BEGIN; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}; \
+             SELECT pg_advisory_xact_lock({}, 0);",
+            space(schema),
+            limit = PATIENCE.as_millis(),
+        );
+        client.batch_execute(&begin).await?;
+        let number = i32::try_from(index).unwrap_or(i32::MAX) + 1;
+        let found = version(client, schema).await?;
+        if found.is_some_and(|found| found >= number) {
+            client.batch_execute("ROLLBACK").await?;
+            continue;
+        }
+        let mut script = format!(
+            "CREATE SCHEMA IF NOT EXISTS \"{schema}\"; \
+             CREATE TABLE IF NOT EXISTS \"{schema}\".plba_schema (version integer PRIMARY KEY, made timestamptz NOT NULL \
+             DEFAULT now());"
+        );
+        script.extend(migration.iter().map(|part| fill(part, schema)));
+        script += &format!("INSERT INTO \"{schema}\".plba_schema (version) VALUES ({number}); COMMIT;");
+        client.batch_execute(&script).await?;
+        tracing::info!(schema, version = number, "the tables in PostgreSQL are up to date");
+    }
+    Ok(())
+}
+
+/// Which version the schema has, if any; refuses one that is newer than this program.
+async fn version(client: &tokio_postgres::Client, schema: &str) -> Result<Option<i32>, Fault> {
+    let exists = client
+        .query_typed_one(
+            "SELECT to_regclass($1) IS NOT NULL",
+            &[(&format!("\"{schema}\".plba_schema"), tokio_postgres::types::Type::TEXT)],
+        )
+        .await?;
+    if !exists.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    let found = client
+        .query_typed_one(&format!("SELECT max(version) FROM \"{schema}\".plba_schema"), &[])
+        .await?;
+    let found: Option<i32> = found.try_get(0)?;
+    if let Some(found) = found.filter(|found| *found > CURRENT) {
+        return Err(Fault::new(
+            Kind::Setup,
+            format!(
+                "schema \"{schema}\" is version {found}, this program knows up to {CURRENT}; run the newer program"
+            ),
+        ));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_in_braces_is_filled_in() {
+        for part in MIGRATIONS.iter().copied().flatten() {
+            let filled = fill(part, "shop");
+            for name in [
+                "{schema}",
+                "{high}",
+                "{delayed}",
+                "{held}",
+                "{limited}",
+                "{dead}",
+                "{middle}",
+                "{space}",
+            ] {
+                assert!(!filled.contains(name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn schemas_do_not_share_locks() {
+        assert_ne!(space("plba"), space("plba2"));
+        assert_eq!(space("plba"), space("plba"));
+    }
+}
