@@ -51,6 +51,7 @@ pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathB
     let bell = Arc::new(Bell::default());
     vec![
         ready::<Bell>(bell),
+        ready(Arc::new(config.queues.clone())),
         ready(Arc::new(OrderFile(path(&config.store)))),
         blocking(config, |config| Ok(OrderStore::open(&path(&config.store))?)),
         blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
@@ -138,7 +139,9 @@ fn queue(config: &Arc<BotConfig>) -> ServiceDefinition {
                 ledger: Some(ledger),
                 seed: None,
             };
-            Ok(open_queue(&plba::queue_backends(), &config.queue, context).await?)
+            let queue = open_queue(&plba::queue_backends(), &config.queue, context).await?;
+            config.queues.govern(queue.as_ref());
+            Ok(queue)
         }
     })
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use plba::prelude::*;
+use plba::tasks::queue_rules::QueuesConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,9 @@ pub struct BotConfig {
     pub password: Option<Secret>,
     /// Where tasks wait: `memory:`, with options such as `capacity=10000`.
     pub queue: Location,
+    /// Rules of the queues `orders` and `replies`, each in a table of its name: `concurrency`, `rate = "100/1m"`,
+    /// `key_concurrency`, `key_rate`, `dead_age`, `dead_limit`.
+    pub queues: QueuesConfig,
     /// Where orders are stored: `sqlite:PATH`. The default lies in the state directory.
     pub store: Location,
     /// Where replies go: `maildir:PATH`. The default lies in the state directory.
@@ -48,6 +52,7 @@ impl Default for BotConfig {
             source: Location::from(SOURCE),
             password: None,
             queue: Location::from("memory:"),
+            queues: QueuesConfig::default(),
             store: Location::from(STORE),
             replies: Location::from(REPLIES),
             workers: 4,
@@ -73,6 +78,7 @@ impl ConfigSection for BotConfig {
         {
             faults.report("queue", fault);
         }
+        self.validate_queues(faults);
         // A bare path is a CSV file.
         if !self.catalogue.scheme().is_empty() {
             scheme(faults, "catalogue", &self.catalogue, &["csv", "sqlite", "embedded"]);
@@ -117,6 +123,15 @@ impl BotConfig {
             store: placed(&self.store, STORE),
             replies: placed(&self.replies, REPLIES),
             ..self.clone()
+        }
+    }
+
+    fn validate_queues(&self, faults: &mut Faults) {
+        const QUEUES: [&str; 2] = [super::services::ORDERS, super::relay::QUEUE];
+        self.queues.validate("queues", faults);
+        for name in self.queues.0.keys().filter(|name| !QUEUES.contains(&name.as_str())) {
+            let fault = format!("the bot has no queue \"{name}\", but {}", QUEUES.join(" and "));
+            faults.report(&format!("queues.{name}"), fault);
         }
     }
 
@@ -170,6 +185,21 @@ mod tests {
             };
             assert_eq!(faults(config), [wrong], "{queue} {catalogue}");
         }
+    }
+
+    #[test]
+    fn rules_are_for_queues_that_the_bot_has() {
+        let read = |queues| serde_json::from_value::<BotConfig>(serde_json::json!({ "queues": queues })).unwrap();
+        let faults = |config: BotConfig| {
+            let mut faults = Faults::default();
+            config.validate(&mut faults);
+            let paths = faults.into_vec().into_iter().map(|fault| fault.path.join("."));
+            paths.collect::<Vec<_>>()
+        };
+        let good = serde_json::json!({ "orders": { "concurrency": 4 }, "replies": { "rate": "30/1m" } });
+        assert!(faults(read(good)).is_empty());
+        let wrong = serde_json::json!({ "oders": {}, "replies": { "concurrency": 0 } });
+        assert_eq!(faults(read(wrong)), ["queues.replies", "queues.oders"]);
     }
 
     #[test]
