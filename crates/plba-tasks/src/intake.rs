@@ -96,7 +96,8 @@ impl Intake {
     }
 
     /// Publishes arrivals and records their intake; waits while the queue is full. Keys that are done, settled, dead or
-    /// already published by this process are skipped.
+    /// already published by this process are skipped. One whose task gives way to another with the same unique key is done
+    /// with that: the other one does its work.
     ///
     /// When it returns `Ok`, the source may move its cursor past all of them.
     ///
@@ -130,11 +131,37 @@ impl Intake {
             fresh.push(arrival.key);
         }
         if !tasks.is_empty() {
-            outcome.published = tasks.len();
-            self.queue.publish(tasks).await?;
+            let ids = self.queue.publish(tasks).await?;
             self.ledger.record_intake(&self.source, &fresh).await?;
+            let covered = self.covered(&fresh, &ids);
+            outcome.published = fresh.len() - covered.len();
+            outcome.skipped += covered.len();
+            self.complete_covered(covered).await?;
         }
         Ok(outcome)
+    }
+
+    /// What gave way to another task with its unique key: that one's id came back.
+    fn covered(&self, keys: &[Arc<str>], ids: &[TaskId]) -> Vec<Origin> {
+        let origin = |key: &Arc<str>| Origin::new(Arc::clone(&self.source), Arc::clone(key));
+        let gave_way = keys.iter().zip(ids).filter_map(|(key, id)| {
+            let origin = origin(key);
+            (origin.task_id() != *id).then_some(origin)
+        });
+        gave_way.collect()
+    }
+
+    /// Another task does the work of these: for the source they are done.
+    async fn complete_covered(&self, covered: Vec<Origin>) -> Result<(), IntakeError> {
+        if covered.is_empty() {
+            return Ok(());
+        }
+        let done = covered.iter().map(|origin| (origin.clone(), DeliveryEnd::Done));
+        self.ledger.record_ends(done.collect()).await?;
+        self.queue
+            .publish(covered.iter().map(completion_task).collect())
+            .await?;
+        Ok(())
     }
 
     /// Publishes tasks as they are, without an origin and so without entries in the ledger: for what need not, or could not, be

@@ -1,5 +1,6 @@
 //! Publishing to the queue in memory: checks, what the ledger knows, and waiting for space in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::entry::Entry;
@@ -60,29 +61,25 @@ pub(super) fn check(inner: &Inner, task: &NewTask) -> Result<(), String> {
     Ok(())
 }
 
+/// Asks the ledger for what it knows, once for each source.
 async fn candidates(inner: &Inner, tasks: Vec<NewTask>) -> Result<Vec<Candidate>, PublishError> {
-    let Some(ledger) = inner
-        .ledger
-        .as_ref()
-        .filter(|_| tasks.iter().any(|task| task.origin.is_some()))
-    else {
-        let plain = |task| Candidate { task, known: None };
-        return Ok(tasks.into_iter().map(plain).collect());
-    };
-    let mut batch = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let known = match &task.origin {
-            Some(origin) => {
-                let known = ledger.known(&origin.source, std::slice::from_ref(&origin.key)).await;
-                known
-                    .map_err(|error| PublishError::Unknown { source: error.into() })?
-                    .pop()
-                    .flatten()
-                    .map(Box::new)
-            }
-            None => None,
-        };
-        batch.push(Candidate { task, known });
+    let plain = |task| Candidate { task, known: None };
+    let mut batch: Vec<_> = tasks.into_iter().map(plain).collect();
+    let Some(ledger) = &inner.ledger else { return Ok(batch) };
+    let mut sources: BTreeMap<Arc<str>, (Vec<usize>, Vec<Arc<str>>)> = BTreeMap::new();
+    for (place, candidate) in batch.iter().enumerate() {
+        if let Some(origin) = &candidate.task.origin {
+            let (places, keys) = sources.entry(Arc::clone(&origin.source)).or_default();
+            places.push(place);
+            keys.push(Arc::clone(&origin.key));
+        }
+    }
+    for (source, (places, keys)) in sources {
+        let known = ledger.known(&source, &keys).await;
+        let known = known.map_err(|error| PublishError::Unknown { source: error.into() })?;
+        for (place, known) in places.into_iter().zip(known) {
+            batch[place].known = known.map(Box::new);
+        }
     }
     Ok(batch)
 }

@@ -12,9 +12,9 @@ use super::TaskWorker;
 use super::attempt::{Attempt, Bounds, Ended, within};
 use super::ending::{Meaning, complete, copy, fail, judge};
 use crate::handler::TaskContext;
-use crate::queue::{Delivery, DeliveryToken, Durability, EndError, Ending, How, QueueError};
+use crate::queue::{ConsumerId, Delivery, DeliveryToken, Durability, EndError, Ending, How, QueueError};
 use crate::retry::{BackOff, RetryPolicy};
-use crate::task::{TRACEPARENT, Task};
+use crate::task::{QueueName, TRACEPARENT, Task};
 
 /// A batch that took less than this may be followed by a larger one.
 const QUICK: Duration = Duration::from_millis(5);
@@ -69,8 +69,8 @@ impl<'a> Hand<'a> {
         &mut self.random
     }
 
-    /// Carries out the batch, or releases it when told to stop.
-    pub(super) async fn work(&mut self, deliveries: Vec<Delivery>) {
+    /// Carries out the batch, or releases it when told to stop. Gives what has yet to be ended.
+    pub(super) async fn work(&mut self, deliveries: Vec<Delivery>) -> Vec<Finished> {
         let (count, began) = (deliveries.len(), Instant::now());
         let mut renewed = began;
         let renew_after = self.worker.queue.lease() / 3;
@@ -95,10 +95,41 @@ impl<'a> Hand<'a> {
         let release = |delivery| Finished::new(delivery, How::Release { delay: Duration::ZERO });
         // From the back, so that those taken first are released last and stand first again.
         endings.extend(waiting.drain(..).rev().map(release));
-        if !endings.is_empty() {
-            self.end(endings).await;
-        }
         self.adapt(count, began.elapsed());
+        endings
+    }
+
+    /// Ends what is finished, and takes what is ready; nothing when told to stop, or when that fails: then consuming finds
+    /// out why.
+    pub(super) async fn exchange(
+        &mut self,
+        finished: Vec<Finished>,
+        queue: &QueueName,
+        consumer: &ConsumerId,
+    ) -> Vec<Delivery> {
+        if self.for_handlers.stop.is_requested() {
+            self.end(finished).await;
+            return Vec::new();
+        }
+        let (sent, endings) = self.send(finished);
+        let exchange = self.worker.queue.exchange(endings, queue, consumer, self.size).await;
+        let (left_over, failed) = self.left_over(sent, exchange.ended);
+        let taken = exchange.taken.unwrap_or_default();
+        if left_over.is_empty() {
+            return taken;
+        }
+        let Some(reason) = failed else {
+            self.end(left_over).await;
+            return taken;
+        };
+        // What was taken can't be worked on before this is over, which may take long.
+        let release = |delivery| Finished::new(delivery, How::Release { delay: Duration::ZERO });
+        let again = left_over
+            .into_iter()
+            .chain(taken.into_iter().rev().map(release))
+            .collect();
+        self.end_later(again, reason).await;
+        Vec::new()
     }
 
     async fn carry_out(
@@ -192,48 +223,61 @@ impl<'a> Hand<'a> {
 
     /// Ends deliveries; what can't be recorded is tried again for as long as the leases hold.
     async fn end(&self, mut finished: Vec<Finished>) {
+        while !finished.is_empty() {
+            let (sent, endings) = self.send(finished);
+            let results = self.worker.queue.end(endings).await;
+            let (left_over, failed) = self.left_over(sent, results);
+            if let Some(reason) = failed {
+                return self.end_later(left_over, reason).await;
+            }
+            finished = left_over;
+        }
+    }
+
+    /// Ends deliveries that could not be ended at once, for as long as the leases hold.
+    async fn end_later(&self, mut finished: Vec<Finished>, mut reason: String) {
         let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut random = self.random.clone();
-        loop {
-            let mut sent = Vec::with_capacity(finished.len());
-            let mut endings = Vec::with_capacity(finished.len());
-            for Finished { ending, task, attempt } in finished {
-                sent.push(Sent {
-                    task,
-                    fence: ending.token.fence,
-                    place: ending.token.place.clone(),
-                    attempt,
-                    ack: matches!(ending.how, How::Ack { .. }),
-                    // Without a ledger and outside durable backends ending can't fail, and needs no copy.
-                    copy: self.fallible.then(|| Box::new(copy(&ending))),
-                });
-                endings.push(ending);
+        while !finished.is_empty() {
+            tracing::warn!(
+                error = reason,
+                count = finished.len(),
+                "finished tasks can't be recorded, trying again"
+            );
+            self.worker.vitals.hindered(self.context.clock.now(), reason.clone());
+            if self.for_handlers.stop.phase() == StopPhase::Force {
+                return;
             }
+            tokio::select! {
+                () = tokio::time::sleep(back_off.next(&mut random)) => {}
+                () = self.for_handlers.stop.forced() => {}
+            }
+            let tokens: Vec<_> = finished.iter().map(|finished| finished.ending.token.clone()).collect();
+            // Those that are lost by now will say so when they are ended.
+            drop(self.worker.queue.extend(&tokens).await);
+            let (sent, endings) = self.send(finished);
             let results = self.worker.queue.end(endings).await;
             let (left_over, failed) = self.left_over(sent, results);
             finished = left_over;
-            if finished.is_empty() {
-                return;
-            }
-            if let Some(error) = failed {
-                tracing::warn!(
-                    error,
-                    count = finished.len(),
-                    "finished tasks can't be recorded, trying again"
-                );
-                self.worker.vitals.hindered(self.context.clock.now(), error);
-                if self.for_handlers.stop.phase() == StopPhase::Force {
-                    return;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(back_off.next(&mut random)) => {}
-                    () = self.for_handlers.stop.forced() => {}
-                }
-                let tokens: Vec<_> = finished.iter().map(|finished| finished.ending.token.clone()).collect();
-                // Those that are lost by now will say so when they are ended.
-                drop(self.worker.queue.extend(&tokens).await);
-            }
+            reason = failed.unwrap_or(reason);
         }
+    }
+
+    /// Parts what is finished into what goes to the queue and what is remembered of it until that has answered.
+    fn send(&self, finished: Vec<Finished>) -> (Vec<Sent>, Vec<Ending>) {
+        let part = |Finished { ending, task, attempt }| {
+            let sent = Sent {
+                task,
+                fence: ending.token.fence,
+                place: ending.token.place.clone(),
+                attempt,
+                ack: matches!(ending.how, How::Ack { .. }),
+                // Without a ledger and outside durable backends ending can't fail, and needs no copy.
+                copy: self.fallible.then(|| Box::new(copy(&ending))),
+            };
+            (sent, ending)
+        };
+        finished.into_iter().map(part).unzip()
     }
 
     /// What has to be ended once more, and why the queue could not be reached, if it could not.
@@ -295,7 +339,7 @@ impl<'a> Hand<'a> {
 }
 
 /// A delivery that is to be ended.
-struct Finished {
+pub(super) struct Finished {
     ending: Ending,
     task: Arc<Task>,
     attempt: u32,

@@ -196,11 +196,15 @@ impl TaskWorker {
                 taken = self.queue.consume(&self.queue_name, &consumer, hand.size()) => taken,
             };
             match taken {
-                Ok(deliveries) => {
+                Ok(mut deliveries) => {
                     back_off.reset();
                     self.vitals.unhindered();
-                    hand.work(deliveries).await;
-                    turn.batch_done().await;
+                    // With a backlog, each batch is ended and the next one taken in one go.
+                    while !deliveries.is_empty() {
+                        let finished = hand.work(deliveries).await;
+                        deliveries = hand.exchange(finished, &self.queue_name, &consumer).await;
+                        turn.batch_done().await;
+                    }
                 }
                 Err(error) => {
                     let reason = plba_contracts::describe(&error);

@@ -7,6 +7,7 @@ mod conformance;
 mod cost;
 mod cuts;
 mod endpoints;
+mod exchanges;
 mod proxy;
 mod schedules;
 mod singleton;

@@ -8,11 +8,12 @@ use plba_contracts::services::Services;
 use plba_contracts::worker::WorkerDefinition;
 use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba_tasks::handler::{Outcome, TaskHandler};
+use plba_tasks::intake::{Arrival, Intake};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
-use plba_tasks::queue::TaskQueue;
+use plba_tasks::queue::{ConsumerId, Incarnation, TaskQueue};
 use plba_tasks::source_worker::{SourceWorkerSettings, source_worker};
-use plba_tasks::task::TaskId;
+use plba_tasks::task::{NewTask, TaskId};
 use plba_tasks::worker::{TaskWorkerSettings, task_worker};
 use plba_testkit::clock::TokioClock;
 use plba_testkit::directory::Directory;
@@ -99,6 +100,30 @@ fn upstream_is_told_after_the_handler_succeeded_and_not_before() {
         sleep(Duration::from_secs(4)).await;
         assert_eq!(upstream.told(), ["1", "2"]);
         process.stop().await;
+    });
+}
+
+#[test]
+fn a_thing_whose_task_gives_way_to_another_is_done_with_it() {
+    paused(async {
+        let ledger = in_memory();
+        let clock = Arc::new(TokioClock::new());
+        let memory = InMemoryTaskQueue::with_ledger(MemorySettings::default(), clock, Arc::clone(&ledger)).unwrap();
+        let queue: Arc<dyn TaskQueue> = Arc::new(memory);
+        let consumer = ConsumerId::new(Incarnation::of_this_process(1), "intake");
+        let intake = Intake::new("upstream", Arc::clone(&queue), Arc::clone(&ledger), consumer.clone());
+        let arrival = |key: &str| Arrival {
+            key: key.into(),
+            task: NewTask::new("things", "thing", key.to_owned()).unique("same"),
+        };
+        let published = intake.publish(vec![arrival("1"), arrival("2")]).await.unwrap();
+        assert_eq!((published.published, published.skipped), (1, 1));
+        assert_eq!(intake.completions(10).await.unwrap(), ["2".into()]);
+        intake.settle(&["2".into()]).await.unwrap();
+        let taken = queue.consume(&"things".into(), &consumer, 10).await.unwrap();
+        assert_eq!((taken.len(), &*taken[0].task.payload), (1, &b"1"[..]));
+        let stats = ledger.stats().await.unwrap().remove(0);
+        assert_eq!((stats.open, stats.settled), (1, 1));
     });
 }
 
