@@ -1,7 +1,6 @@
 //! The stop signal: how a running piece of work is asked to finish, and then told to drop what it holds. Who asks, and
 //! within which budget, is the supervisor's business.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -95,7 +94,7 @@ impl StopSignal {
         Waiting {
             shared: Arc::clone(&self.shared),
             phase,
-            key: None,
+            place: None,
         }
     }
 }
@@ -105,7 +104,7 @@ impl StopSignal {
 pub struct Waiting {
     shared: Arc<Shared>,
     phase: StopPhase,
-    key: Option<u64>,
+    place: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -114,10 +113,78 @@ struct Shared {
     waiting: Mutex<Wakers>,
 }
 
+/// Those who wait, each at a place of its own until it is dropped. Nearly every signal has one, so the first is kept
+/// without an allocation.
 #[derive(Debug, Default)]
 struct Wakers {
-    next: u64,
-    by_key: HashMap<u64, Waker>,
+    first: Place,
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    places: Vec<Place>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Free,
+    /// Whose waiter has been woken and not polled since.
+    Woken,
+    Waits(Waker),
+}
+
+impl Place {
+    fn wake(&mut self) -> Option<Waker> {
+        match self {
+            Self::Waits(_) => match std::mem::replace(self, Self::Woken) {
+                Self::Waits(waker) => Some(waker),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Wakers {
+    fn wait(&mut self, place: Option<u32>, waker: &Waker) -> u32 {
+        let place = place.unwrap_or_else(|| self.take_place());
+        match self.at(place) {
+            Some(Place::Waits(known)) => known.clone_from(waker),
+            Some(free) => *free = Place::Waits(waker.clone()),
+            None => {}
+        }
+        place
+    }
+
+    fn take_place(&mut self) -> u32 {
+        if matches!(self.first, Place::Free) {
+            return 0;
+        }
+        let more = self.more.get_or_insert_default();
+        more.free.pop().unwrap_or_else(|| {
+            more.places.push(Place::Free);
+            more.places.len() as u32
+        })
+    }
+
+    fn leave(&mut self, place: u32) {
+        if let Some(left) = self.at(place) {
+            *left = Place::Free;
+        }
+        if let (1.., Some(more)) = (place, &mut self.more) {
+            more.free.push(place);
+        }
+    }
+
+    fn at(&mut self, place: u32) -> Option<&mut Place> {
+        match place.checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(index) => self.more.as_mut()?.places.get_mut(index as usize),
+        }
+    }
 }
 
 impl Shared {
@@ -133,11 +200,17 @@ impl Shared {
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) >= phase as u8 {
             return;
         }
-        let woken = std::mem::take(&mut self.wakers().by_key);
-        woken.into_values().for_each(Waker::wake);
+        let mut wakers = self.wakers();
+        let first = wakers.first.wake();
+        let more = wakers.more.as_mut();
+        let more: Vec<Waker> = more.map_or_else(Vec::new, |more| {
+            more.places.iter_mut().filter_map(Place::wake).collect()
+        });
+        drop(wakers);
+        first.into_iter().chain(more).for_each(Waker::wake);
     }
 
-    // A panic while the lock is held can't leave the map half-changed, so a poisoned lock is as good as a sound one.
+    // A panic while the lock is held can't leave the places half-changed, so a poisoned lock is as good as a sound one.
     fn wakers(&self) -> std::sync::MutexGuard<'_, Wakers> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,29 +220,24 @@ impl Future for Waiting {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.shared.phase() >= self.phase {
+        let this = &mut *self;
+        if this.shared.phase() >= this.phase {
             return Poll::Ready(());
         }
-        let shared = Arc::clone(&self.shared);
-        let mut wakers = shared.wakers();
+        let mut wakers = this.shared.wakers();
         // Asked again under the lock: `raise` stores the phase before it takes the lock, so one of the two sees the other.
-        if shared.phase() >= self.phase {
+        if this.shared.phase() >= this.phase {
             return Poll::Ready(());
         }
-        let key = self.key.unwrap_or_else(|| {
-            wakers.next += 1;
-            wakers.next
-        });
-        wakers.by_key.insert(key, context.waker().clone());
-        self.key = Some(key);
+        this.place = Some(wakers.wait(this.place, context.waker()));
         Poll::Pending
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.shared.wakers().by_key.remove(&key);
+        if let Some(place) = self.place {
+            self.shared.wakers().leave(place);
         }
     }
 }
@@ -195,12 +263,21 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_wait_leaves_nothing_behind() {
+    fn dropped_waits_leave_nothing_behind_and_places_are_used_again() {
         let handle = StopHandle::new();
-        let mut wait = handle.signal().requested();
-        assert!(wait.poll_unpin(&mut Context::from_waker(noop_waker_ref())).is_pending());
-        assert_eq!(handle.shared.wakers().by_key.len(), 1);
-        drop(wait);
-        assert!(handle.shared.wakers().by_key.is_empty());
+        let mut context = Context::from_waker(noop_waker_ref());
+        for _ in 0..3 {
+            let mut waits: Vec<Waiting> = (0..3).map(|_| handle.signal().forced()).collect();
+            for wait in &mut waits {
+                assert!(wait.poll_unpin(&mut context).is_pending());
+            }
+            // What was woken for another phase and not polled since keeps its place.
+            handle.stop(false);
+        }
+        let wakers = handle.shared.wakers();
+        assert!(matches!(wakers.first, Place::Free));
+        let more = wakers.more.as_ref().unwrap();
+        assert_eq!((more.places.len(), more.free.len()), (2, 2));
+        assert!(more.places.iter().all(|place| matches!(place, Place::Free)));
     }
 }

@@ -159,9 +159,11 @@ pub struct WorkerContext {
 /// Between [`begin`](Self::begin) and the drop of its guard the instance is *busy*, and a watchdog may call it hung;
 /// otherwise it is idle, which is never a stall.
 #[derive(Clone)]
-pub struct Activity {
+pub struct Activity(Arc<Shared>);
+
+struct Shared {
     clock: Arc<dyn Clock>,
-    current: Arc<Mutex<Option<Busy>>>,
+    current: Mutex<Option<Busy>>,
 }
 
 /// What an instance has in hand.
@@ -180,24 +182,22 @@ pub struct BusyGuard<'a>(&'a Activity);
 impl Activity {
     /// An idle activity on this clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            current: Arc::default(),
-        }
+        let current = Mutex::default();
+        Self(Arc::new(Shared { clock, current }))
     }
 
     /// Busy with `what` from now on; what was named before is replaced.
     pub fn begin(&self, what: Arc<str>) -> BusyGuard<'_> {
         self.set(Some(Busy {
             what,
-            since: self.clock.monotonic(),
+            since: self.0.clock.monotonic(),
         }));
         BusyGuard(self)
     }
 
     /// Still busy with the same, and making progress: the stall watchdog starts counting anew.
     pub fn progress(&self) {
-        let now = self.clock.monotonic();
+        let now = self.0.clock.monotonic();
         if let Some(busy) = self.lock().as_mut() {
             busy.since = now;
         }
@@ -214,7 +214,7 @@ impl Activity {
 
     // A panic can't leave the option half-written, so a poisoned lock is as good as a sound one.
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Busy>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

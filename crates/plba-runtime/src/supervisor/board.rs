@@ -1,24 +1,35 @@
 //! What the supervisor remembers of each worker, to be read at any time from any thread: states, exits, and totals that
 //! outlive instances. It is written by the driver, the watchdog and ending attempts; decisions are not made from it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
-use plba_contracts::health::Health;
-use plba_contracts::services::Services;
-use plba_contracts::worker::{Busy, HangPolicy, WorkerDefinition, WorkerStatus};
+use plba_contracts::health::{Criticality, Health};
+use plba_contracts::services::{Build, Services};
+use plba_contracts::worker::{Busy, HangPolicy, Worker, WorkerStatus};
 
 use super::instance::Instance;
-use super::machine::protocol::WorkerId;
+use super::machine::protocol::{SlotKey, WorkerId};
+use super::roster::Roster;
 use super::view::{AttemptEnd, BusyView, ExitView, SlotState, SlotView, WorkerView};
 use crate::trace::innermost;
 
 /// All workers.
 #[derive(Default)]
-pub(super) struct Board(Mutex<BTreeMap<WorkerId, Arc<Record>>>);
+pub(super) struct Board(Mutex<Roster<Arc<Record>>>);
+
+/// What instances are built by and how they are looked at: what of a definition is not the machine's.
+pub(super) struct Recipe {
+    pub(super) build: Build<Arc<dyn Worker>>,
+    pub(super) services: Arc<Services>,
+    pub(super) stall_after: Duration,
+    pub(super) criticality: Criticality,
+    pub(super) liveness: bool,
+    pub(super) on_hang: HangPolicy,
+    pub(super) exit_when_given_up: Option<u8>,
+}
 
 /// One worker.
 pub(super) struct Record {
@@ -27,21 +38,21 @@ pub(super) struct Record {
 }
 
 struct Inner {
-    definition: Arc<WorkerDefinition>,
-    services: Services,
-    totals: WorkerStatus,
+    recipe: Recipe,
+    /// Nothing, for as long as no instance has gone that had done something.
+    totals: Option<Box<WorkerStatus>>,
     restarts: u64,
     slots: Vec<SlotRecord>,
 }
 
 struct SlotRecord {
     state: SlotState,
+    hung: bool,
     since: Timestamp,
     until: Option<Timestamp>,
     incarnation: u64,
     last_exit: Option<Box<ExitView>>,
     instance: Option<Arc<Instance>>,
-    hung: bool,
 }
 
 /// An instance as the watchdog sees it.
@@ -56,17 +67,30 @@ pub(super) struct Watched {
     pub(super) stall_after: Duration,
 }
 
+/// What a move of a slot is told with.
+pub(super) struct Moved {
+    pub(super) incarnation: u64,
+    /// How the latest attempt ended, where that brought it here.
+    pub(super) cause: Option<AttemptEnd>,
+    /// The exit code with which the process is to end, because the worker was given up.
+    pub(super) exit_code: Option<u8>,
+}
+
 impl Board {
+    pub(super) fn reserve(&self, more: usize) {
+        self.lock().reserve(more);
+    }
+
     pub(super) fn insert(&self, worker: WorkerId, record: Record) {
         self.lock().insert(worker, Arc::new(record));
     }
 
     pub(super) fn remove(&self, worker: WorkerId) -> Option<Arc<Record>> {
-        self.lock().remove(&worker)
+        self.lock().remove(worker)
     }
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<Arc<Record>> {
-        self.lock().get(&worker).cloned()
+        self.lock().get(worker).cloned()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -75,23 +99,34 @@ impl Board {
 
     /// All workers by name. The lock is held only while the references are copied.
     pub(super) fn views(&self, clock: &dyn Clock) -> Vec<WorkerView> {
-        let mut views: Vec<WorkerView> = self.records().iter().map(|record| record.view(clock)).collect();
+        let mut views: Vec<WorkerView> = self.records().iter().map(|(_, record)| record.view(clock)).collect();
         views.sort_by(|one, other| one.name.cmp(&other.name));
         views
     }
 
-    /// All instances that run, and the shortest span after which one of them counts as hung.
+    /// All instances that exist, by slot.
+    pub(super) fn instances(&self) -> Vec<(SlotKey, Arc<Record>, Arc<Instance>)> {
+        let mut instances = Vec::new();
+        for (worker, record) in self.records() {
+            let inner = record.lock();
+            for (slot, state) in inner.slots.iter().enumerate() {
+                let slot = slot as u32;
+                if let Some(instance) = &state.instance {
+                    let key = SlotKey { worker, slot };
+                    instances.push((key, Arc::clone(&record), Arc::clone(instance)));
+                }
+            }
+        }
+        instances
+    }
+
+    /// Instances that are busy or still marked as hung, and the shortest span after which any counts as hung.
     pub(super) fn watched(&self) -> (Vec<Watched>, Option<Duration>) {
         let mut watched = Vec::new();
         let mut shortest: Option<Duration> = None;
-        let records: Vec<_> = self
-            .lock()
-            .iter()
-            .map(|(&id, record)| (id, Arc::clone(record)))
-            .collect();
-        for (worker, record) in records {
+        for (worker, record) in self.records() {
             let inner = record.lock();
-            let (stall_after, on_hang) = (inner.definition.stall_after, inner.definition.on_hang);
+            let (stall_after, on_hang) = (inner.recipe.stall_after, inner.recipe.on_hang);
             shortest = Some(shortest.map_or(stall_after, |old| old.min(stall_after)));
             for (slot, state) in inner.slots.iter().enumerate() {
                 let busy = state.instance.as_ref().and_then(|instance| instance.activity.current());
@@ -113,60 +148,75 @@ impl Board {
         (watched, shortest)
     }
 
-    fn records(&self) -> Vec<Arc<Record>> {
-        self.lock().values().cloned().collect()
+    fn records(&self) -> Vec<(WorkerId, Arc<Record>)> {
+        let roster = self.lock();
+        roster
+            .iter()
+            .map(|(worker, record)| (worker, Arc::clone(record)))
+            .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Arc<Record>>> {
+    fn lock(&self) -> MutexGuard<'_, Roster<Arc<Record>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Record {
-    pub(super) fn new(definition: Arc<WorkerDefinition>, services: Services) -> Self {
+    /// A worker with this many slots for now.
+    pub(super) fn new(name: Arc<str>, recipe: Recipe) -> Self {
         Self {
-            name: definition.name.as_str().into(),
+            name,
             inner: Mutex::new(Inner {
-                definition,
-                services,
-                totals: WorkerStatus::default(),
+                recipe,
+                totals: None,
                 restarts: 0,
                 slots: Vec::new(),
             }),
         }
     }
 
-    /// Instances built from now on are built by this definition.
-    pub(super) fn replace(&self, definition: Arc<WorkerDefinition>, services: Services) {
-        let mut inner = self.lock();
-        (inner.definition, inner.services) = (definition, services);
+    /// Instances built from now on are built by this.
+    pub(super) fn replace(&self, recipe: Recipe) {
+        let former = std::mem::replace(&mut self.lock().recipe, recipe);
+        drop(former);
     }
 
-    pub(super) fn definition(&self) -> (Arc<WorkerDefinition>, Services) {
-        let inner = self.lock();
-        (Arc::clone(&inner.definition), inner.services.clone())
-    }
-
-    /// The slot is in another state; gives its incarnation and its latest exit.
-    pub(super) fn moved(
-        &self,
-        slot: u32,
-        state: SlotState,
-        now: Timestamp,
-        until: Option<Timestamp>,
-    ) -> (u64, Option<AttemptEnd>) {
+    /// The slot is in another state.
+    pub(super) fn moved(&self, slot: u32, state: SlotState, now: Timestamp, until: Option<Timestamp>) -> Moved {
         let mut inner = self.lock();
+        let exit_code = inner.recipe.exit_when_given_up;
         let record = inner.slot(slot, now);
         (record.state, record.since, record.until) = (state, now, until);
-        let exit = record.last_exit.as_ref().map(|exit| exit.end.clone());
-        (record.incarnation, exit)
+        let caused = matches!(state, SlotState::BackingOff | SlotState::GivenUp | SlotState::Finished);
+        let exit = record.last_exit.as_ref().filter(|_| caused);
+        Moved {
+            incarnation: record.incarnation,
+            cause: exit.map(|exit| exit.end.clone()),
+            exit_code: exit_code.filter(|_| state == SlotState::GivenUp),
+        }
     }
 
-    pub(super) fn begun(&self, slot: u32, incarnation: u64, instance: Arc<Instance>, now: Timestamp) {
+    /// Another attempt begins; gives what it is built by.
+    pub(super) fn begun(
+        &self,
+        slot: u32,
+        incarnation: u64,
+        instance: Arc<Instance>,
+        now: Timestamp,
+    ) -> (Build<Arc<dyn Worker>>, Arc<Services>) {
         let mut inner = self.lock();
         inner.restarts += u64::from(incarnation > 1);
         let record = inner.slot(slot, now);
-        (record.incarnation, record.instance, record.hung) = (incarnation, Some(instance), false);
+        (record.incarnation, record.hung) = (incarnation, false);
+        record.instance = Some(instance);
+        (inner.recipe.build.clone(), Arc::clone(&inner.recipe.services))
+    }
+
+    /// The instance of this attempt, unless it is gone.
+    pub(super) fn instance(&self, slot: u32, attempt: u64) -> Option<Arc<Instance>> {
+        let inner = self.lock();
+        let instance = inner.slots.get(slot as usize)?.instance.as_ref();
+        instance.filter(|instance| instance.attempt.number == attempt).cloned()
     }
 
     /// The slot's attempt is over; gives its incarnation.
@@ -174,18 +224,23 @@ impl Record {
         let mut inner = self.lock();
         let record = inner.slot(slot, now);
         record.last_exit = Some(Box::new(ExitView { at: now, end }));
-        (record.instance, record.hung) = (None, false);
+        record.hung = false;
         record.incarnation
     }
 
     /// Keeps what an instance has done, now that it goes.
-    pub(super) fn absorb(&self, slot: u32, status: WorkerStatus) {
+    pub(super) fn absorb(&self, slot: u32, attempt: u64, status: WorkerStatus) {
         let mut inner = self.lock();
-        if let Some(record) = inner.slots.get_mut(slot as usize) {
-            record.instance = None;
+        let ends = |instance: &mut Arc<Instance>| instance.attempt.number == attempt;
+        let record = inner.slots.get_mut(slot as usize);
+        let gone = record.and_then(|record| record.instance.take_if(ends));
+        if status != WorkerStatus::default() {
+            let totals = inner.totals.get_or_insert_default();
+            add(totals, status);
+            totals.note = None;
         }
-        add(&mut inner.totals, status);
-        inner.totals.note = None;
+        drop(inner);
+        drop(gone);
     }
 
     /// Marks a slot as hung or not; false if another attempt runs there by now.
@@ -236,7 +291,7 @@ impl Inner {
         let index = slot as usize;
         if self.slots.is_empty() {
             // Most workers have one slot, and a vector left to itself makes space for four.
-            self.slots.reserve_exact(self.definition.concurrency as usize);
+            self.slots.reserve_exact(index + 1);
         }
         while self.slots.len() <= index {
             self.slots.push(SlotRecord {
@@ -281,9 +336,9 @@ impl Inner {
             name: name.to_owned(),
             state: states.max_by_key(|state| state.urgency()).unwrap_or(SlotState::Waiting),
             health: Health::Ok,
-            criticality: self.definition.criticality,
-            liveness: self.definition.liveness,
-            status: self.totals.clone(),
+            criticality: self.recipe.criticality,
+            liveness: self.recipe.liveness,
+            status: self.totals.as_deref().cloned().unwrap_or_default(),
             restarts: self.restarts,
             slots: slots.collect(),
         }

@@ -157,11 +157,94 @@ pub struct RecordedEvent {
 
 type Consumer = Arc<dyn Fn(&RecordedEvent) + Send + Sync>;
 
+/// An event as it arises. What arises by the ten thousand, when many workers start or stop, becomes a [`SupervisorEvent`]
+/// only where somebody looks.
+#[derive(Clone)]
+pub(super) enum Note {
+    Moved {
+        worker: Arc<str>,
+        slot: u32,
+        state: SlotState,
+        incarnation: u64,
+        lasts: Option<Duration>,
+        cause: Option<AttemptEnd>,
+    },
+    Added(Arc<str>),
+    Ended {
+        worker: Arc<str>,
+        slot: u32,
+        incarnation: u64,
+        end: AttemptEnd,
+    },
+    Other(Box<SupervisorEvent>),
+}
+
+impl Note {
+    fn event(&self) -> SupervisorEvent {
+        match self.clone() {
+            Self::Moved {
+                worker,
+                slot,
+                state,
+                incarnation,
+                lasts,
+                cause,
+            } => SupervisorEvent::Moved {
+                worker: worker.to_string(),
+                slot,
+                state,
+                incarnation,
+                lasts,
+                cause,
+            },
+            Self::Added(worker) => SupervisorEvent::Added {
+                worker: worker.to_string(),
+            },
+            Self::Ended {
+                worker,
+                slot,
+                incarnation,
+                end,
+            } => SupervisorEvent::Ended {
+                worker: worker.to_string(),
+                slot,
+                incarnation,
+                end,
+            },
+            Self::Other(event) => *event,
+        }
+    }
+
+    /// Whether the log has it at `debug` only.
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Added(_) | Self::Ended { .. } => true,
+            Self::Moved { state, incarnation, .. } => match state {
+                SlotState::Running => *incarnation == 1,
+                SlotState::BackingOff
+                | SlotState::GivenUp
+                | SlotState::Forced
+                | SlotState::Dropped
+                | SlotState::Abandoned
+                | SlotState::Paused => false,
+                _ => true,
+            },
+            Self::Other(_) => false,
+        }
+    }
+}
+
+impl From<SupervisorEvent> for Note {
+    fn from(event: SupervisorEvent) -> Self {
+        Self::Other(Box::new(event))
+    }
+}
+
 /// Where events go. Clones share history and consumers.
 #[derive(Clone)]
 pub struct EventStream {
     clock: Arc<dyn Clock>,
-    history: Arc<Mutex<VecDeque<RecordedEvent>>>,
+    history: Arc<Mutex<VecDeque<(Timestamp, Note)>>>,
     consumers: Arc<RwLock<Vec<Consumer>>>,
 }
 
@@ -183,27 +266,42 @@ impl EventStream {
 
     /// The latest events, oldest first; at most 1024.
     pub fn history(&self) -> Vec<RecordedEvent> {
-        self.lock().iter().cloned().collect()
+        let latest: Vec<(Timestamp, Note)> = self.lock().iter().cloned().collect();
+        let recorded = |(at, note): (Timestamp, Note)| RecordedEvent {
+            at,
+            event: note.event(),
+        };
+        latest.into_iter().map(recorded).collect()
     }
 
     pub(super) fn emit(&self, event: SupervisorEvent) {
-        write_log(&event);
-        let at = self.clock.now();
-        let recorded = RecordedEvent { at, event };
+        self.emit_at(self.clock.now(), event.into());
+    }
+
+    /// As [`emit`](Self::emit), at a moment that was read for many of them.
+    pub(super) fn emit_at(&self, at: Timestamp, note: Note) {
         let consumers = self.consumers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for consumer in consumers {
-            if std::panic::catch_unwind(AssertUnwindSafe(|| consumer(&recorded))).is_err() {
-                warn!("a consumer of the supervisor's events panicked");
+        let logged = !note.is_quiet() || tracing::enabled!(tracing::Level::DEBUG);
+        if logged || !consumers.is_empty() {
+            let event = note.event();
+            if logged {
+                write_log(&event);
+            }
+            let recorded = RecordedEvent { at, event };
+            for consumer in consumers {
+                if std::panic::catch_unwind(AssertUnwindSafe(|| consumer(&recorded))).is_err() {
+                    warn!("a consumer of the supervisor's events panicked");
+                }
             }
         }
         let mut history = self.lock();
-        if history.len() == HISTORY {
-            history.pop_front();
-        }
-        history.push_back(recorded);
+        let oldest = (history.len() == HISTORY).then(|| history.pop_front());
+        history.push_back((at, note));
+        drop(history);
+        drop(oldest);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<RecordedEvent>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Timestamp, Note)>> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

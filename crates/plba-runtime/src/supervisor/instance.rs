@@ -2,15 +2,20 @@
 //! and when nothing of it is left. When it is started and stopped is decided elsewhere.
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 
 use futures_util::FutureExt;
+use futures_util::task::AtomicWaker;
 use plba_contracts::health::Health;
-use plba_contracts::services::Services;
-use plba_contracts::stop::{StopHandle, StopPhase};
-use plba_contracts::worker::{Activity, Exit, Worker, WorkerContext, WorkerDefinition, WorkerStatus};
+use plba_contracts::services::{Build, Services};
+use plba_contracts::stop::StopPhase;
+use plba_contracts::worker::{Activity, Exit, Running, Worker, WorkerContext, WorkerStatus};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
 
 use super::board::Record;
 use super::machine::protocol::{Attempt, Event};
@@ -18,26 +23,59 @@ use super::view::AttemptEnd;
 
 /// What is shared between the attempt's task, the driver, the watchdog and status.
 pub(super) struct Instance {
+    pub(super) attempt: Attempt,
     pub(super) activity: Activity,
     /// The span around the attempt, below which the instance's own are.
     pub(super) span: Option<tracing::Id>,
-    stop: StopHandle,
+    record: Arc<Record>,
+    reports: UnboundedSender<Event>,
+    /// How far its stop has gone, for as long as there is no worker to tell.
+    stop: AtomicU8,
+    /// The attempt's task, while it waits for the worker to be built or started.
+    beginning: AtomicWaker,
     worker: Mutex<Option<Arc<dyn Worker>>>,
+    task: OnceLock<AbortHandle>,
 }
 
 impl Instance {
-    pub(super) fn new(activity: Activity, span: Option<tracing::Id>) -> Self {
+    pub(super) fn new(
+        attempt: Attempt,
+        activity: Activity,
+        span: Option<tracing::Id>,
+        record: Arc<Record>,
+        reports: UnboundedSender<Event>,
+    ) -> Self {
         Self {
+            attempt,
             activity,
             span,
-            stop: StopHandle::new(),
+            record,
+            reports,
+            stop: AtomicU8::new(StopPhase::Running as u8),
+            beginning: AtomicWaker::new(),
             worker: Mutex::default(),
+            task: OnceLock::new(),
+        }
+    }
+
+    /// Says by what the attempt can be dropped.
+    pub(super) fn runs_as(&self, task: AbortHandle) {
+        // There is one task for each attempt.
+        let _ = self.task.set(task);
+    }
+
+    /// Drops the attempt wherever it is.
+    pub(super) fn abort(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
         }
     }
 
     /// Passes a stop on, also to an instance that is still being built.
     pub(super) fn signal(&self, force: bool) {
-        self.stop.stop(force);
+        let phase = if force { StopPhase::Force } else { StopPhase::Graceful };
+        self.stop.fetch_max(phase as u8, Ordering::AcqRel);
+        self.beginning.wake();
         if let Some(worker) = self.worker() {
             stop(&worker, force);
         }
@@ -59,10 +97,27 @@ impl Instance {
     fn install(&self, worker: &Arc<dyn Worker>) {
         *self.lock() = Some(Arc::clone(worker));
         // A stop that came before the line above found nobody; one that comes now finds the worker itself.
-        match self.stop.signal().phase() {
-            StopPhase::Running => {}
-            phase => stop(worker, phase == StopPhase::Force),
+        for (phase, force) in [(StopPhase::Force, true), (StopPhase::Graceful, false)] {
+            if self.is_stopping(phase) {
+                return stop(worker, force);
+            }
         }
+    }
+
+    fn is_stopping(&self, phase: StopPhase) -> bool {
+        self.stop.load(Ordering::Acquire) >= phase as u8
+    }
+
+    /// Resolves once a stop has gone this far. Only the attempt's own task may wait.
+    async fn stopping(&self, phase: StopPhase) {
+        poll_fn(|context| {
+            self.beginning.register(context.waker());
+            match self.is_stopping(phase) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     fn worker(&self) -> Option<Arc<dyn Worker>> {
@@ -80,40 +135,39 @@ fn stop(worker: &Arc<dyn Worker>, force: bool) {
     }
 }
 
-/// Reports the end of an attempt when it is dropped, however that comes about: by returning, by a panic, by abort or
-/// with the executor.
-pub(super) struct Obituary {
-    pub(super) attempt: Attempt,
-    pub(super) instance: Arc<Instance>,
-    pub(super) record: Arc<Record>,
-    pub(super) reports: UnboundedSender<Event>,
-    pub(super) end: Option<AttemptEnd>,
+/// Reports the end of an attempt, at the latest when it is dropped, however that comes about: by returning, by a panic,
+/// by abort or with the executor.
+pub(super) struct Obituary(Option<Arc<Instance>>);
+
+impl Obituary {
+    pub(super) fn new(instance: Arc<Instance>) -> Self {
+        Self(Some(instance))
+    }
+
+    fn report(&mut self, end: AttemptEnd) {
+        let Some(instance) = self.0.take() else { return };
+        let slot = instance.attempt.key.slot;
+        instance.record.absorb(slot, instance.attempt.number, instance.status());
+        let worker = instance.lock().take();
+        if let Err(message) = guarded(|| drop(worker)) {
+            tracing::warn!("a worker panicked while it was dropped: {message}");
+        }
+        // Nobody listens any more when the supervisor itself is gone.
+        let _ = instance.reports.send(Event::Ended(instance.attempt, end));
+    }
 }
 
 impl Drop for Obituary {
     fn drop(&mut self) {
-        self.record.absorb(self.attempt.key.slot, self.instance.status());
-        let worker = self.instance.lock().take();
-        if let Err(message) = guarded(|| drop(worker)) {
-            tracing::warn!("a worker panicked while it was dropped: {message}");
-        }
-        let end = self.end.take().unwrap_or(AttemptEnd::Dropped);
-        // Nobody listens any more when the supervisor itself is gone.
-        let _ = self.reports.send(Event::Ended(self.attempt, end));
+        self.report(AttemptEnd::Dropped);
     }
 }
 
-/// What an attempt is begun with. Boxed, or the attempt's task would keep the space for it until the end.
+/// What an attempt is begun with.
 pub(super) struct Seed {
-    pub(super) definition: Arc<WorkerDefinition>,
-    pub(super) services: Services,
+    pub(super) build: Build<Arc<dyn Worker>>,
+    pub(super) services: Arc<Services>,
     pub(super) context: WorkerContext,
-}
-
-impl Seed {
-    fn into_context(self) -> WorkerContext {
-        self.context
-    }
 }
 
 /// Runs the attempt to its end.
@@ -121,50 +175,50 @@ impl Seed {
 /// # Cancel safety
 /// A dropped attempt is reported as dropped.
 pub(super) async fn run(mut obituary: Obituary, seed: Box<Seed>) {
-    let caught = AssertUnwindSafe(live(&obituary, seed)).catch_unwind().await;
-    obituary.end = Some(match caught {
+    let Some(instance) = &obituary.0 else { return };
+    let end = match AssertUnwindSafe(live(instance, seed)).catch_unwind().await {
         Ok(end) => end,
         Err(payload) => AttemptEnd::Panicked(panic_message(payload)),
-    });
+    };
+    obituary.report(end);
 }
 
-async fn live(obituary: &Obituary, seed: Box<Seed>) -> AttemptEnd {
-    let instance = &obituary.instance;
-    let stop = instance.stop.signal();
-    // There is nobody yet who could finish anything, so a graceful stop is enough to leave off.
-    if stop.is_requested() {
-        return AttemptEnd::Stopped;
-    }
-    // In this order what is ready at once, as most workers are, never waits for a stop, which would cost memory for as
-    // long as the attempt lasts.
-    let built = tokio::select! {
-        biased;
-        built = seed.definition.build.call(seed.services.clone()) => built,
-        () = stop.requested() => return AttemptEnd::Stopped,
-    };
-    let worker = match built {
-        Ok(worker) => worker,
-        Err(error) => return AttemptEnd::NotBuilt(plba_contracts::describe(error.as_ref())),
-    };
-    instance.install(&worker);
-    if stop.phase() == StopPhase::Force {
-        return AttemptEnd::Dropped;
-    }
-    let started = tokio::select! {
-        biased;
-        started = worker.start(seed.into_context()) => started,
-        () = stop.forced() => return AttemptEnd::Dropped,
-    };
-    let running = match started {
+async fn live(instance: &Instance, seed: Box<Seed>) -> AttemptEnd {
+    // Boxed, or the attempt's task would keep the space for it until the end.
+    let running = match Box::pin(begin(instance, seed)).await {
         Ok(running) => running,
-        Err(error) => return AttemptEnd::NotStarted(plba_contracts::describe(&error)),
+        Err(end) => return end,
     };
-    let _ = obituary.reports.send(Event::Ready(obituary.attempt));
+    let _ = instance.reports.send(Event::Ready(instance.attempt));
     match running.into_future().await {
         Exit::Finished => AttemptEnd::Finished,
         Exit::Stopped => AttemptEnd::Stopped,
         Exit::Failed(error) => AttemptEnd::Failed(plba_contracts::describe(error.as_ref())),
     }
+}
+
+async fn begin(instance: &Instance, seed: Box<Seed>) -> Result<Running, AttemptEnd> {
+    let seed = *seed;
+    // There is nobody yet who could finish anything, so a graceful stop is enough to leave off.
+    if instance.is_stopping(StopPhase::Graceful) {
+        return Err(AttemptEnd::Stopped);
+    }
+    let built = tokio::select! {
+        biased;
+        built = seed.build.call(Services::clone(&seed.services)) => built,
+        () = instance.stopping(StopPhase::Graceful) => return Err(AttemptEnd::Stopped),
+    };
+    let worker = built.map_err(|error| AttemptEnd::NotBuilt(plba_contracts::describe(error.as_ref())))?;
+    instance.install(&worker);
+    if instance.is_stopping(StopPhase::Force) {
+        return Err(AttemptEnd::Dropped);
+    }
+    let started = tokio::select! {
+        biased;
+        started = worker.start(seed.context) => started,
+        () = instance.stopping(StopPhase::Force) => return Err(AttemptEnd::Dropped),
+    };
+    started.map_err(|error| AttemptEnd::NotStarted(plba_contracts::describe(&error)))
 }
 
 /// Calls foreign code that must not take the supervisor with it.

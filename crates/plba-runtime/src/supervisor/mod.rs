@@ -8,6 +8,7 @@ mod event;
 mod fatal;
 pub(crate) mod instance;
 mod machine;
+mod roster;
 #[cfg(test)]
 pub(crate) mod tests;
 mod view;
@@ -25,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use self::board::{Board, Watched};
-use self::driver::{Command, Driver, Outlets, Reply, Request};
+use self::driver::{Carrier, Command, Driver, Outlets, Reply, Request};
 use self::fatal::FatalCell;
 use self::machine::protocol::{Event, SlotKey};
 use self::watchdog::Watchdog;
@@ -102,14 +103,11 @@ impl WorkerSupervisor {
             board: Arc::clone(&board),
             events: events.clone(),
             fatal: fatal.clone(),
+            on_stopped: Box::new(move || quit.quit()),
         };
         let driver = Driver::new(
             seed,
-            Arc::clone(&clock),
-            workers.clone(),
-            outlets,
-            reports,
-            Box::new(move || quit.quit()),
+            Carrier::new(Arc::clone(&clock), workers.clone(), outlets, reports),
         );
         let (requests, receiver) = mpsc::channel(COMMANDS);
         tokio::spawn(driver.run(receiver, inbox));

@@ -42,8 +42,7 @@ use plba_contracts::services::Services;
 use plba_contracts::stop::StopSignal;
 use plba_contracts::worker::{Group, GroupPolicy, HangPolicy, Restart, RestartPolicy, Worker, WorkerDefinition};
 
-use self::pace::Schedule;
-use self::routine::{Kind, Options, RoutineWorker, Run, Serve};
+use self::routine::{Options, Plan, Recipe, RoutineWorker, Run, Serve};
 use self::thread::Block;
 
 pub use self::outcome::{Idle, IntoOutcome, Outcome, RoutineError, Severity};
@@ -73,7 +72,8 @@ where
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
-    once_with(name, move |_| routine())
+    let run = erased(move |_| routine());
+    Routine::new(name, Plan::Once(run)).restart(RestartPolicy::Transient)
 }
 
 /// As [`once`], for a routine that needs services.
@@ -83,7 +83,8 @@ where
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
-    Routine::new(name, Plan::Once(erased(routine))).restart(RestartPolicy::Transient)
+    let run = erased(move |services| routine(services.clone()));
+    Routine::new(name, Plan::Once(run)).restart(RestartPolicy::Transient)
 }
 
 /// Runs the routine at once and then at an interval, from start to start. A run that takes longer is followed by the
@@ -96,7 +97,8 @@ where
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
-    every_with(name, interval, move |_| routine())
+    let run = erased(move |_| routine());
+    Routine::new(name, Plan::Every(interval.max(MINIMUM_INTERVAL), run))
 }
 
 /// As [`every`], for a routine that needs services.
@@ -106,7 +108,8 @@ where
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
-    Routine::new(name, Plan::Every(interval.max(MINIMUM_INTERVAL), erased(routine)))
+    let run = erased(move |services| routine(services.clone()));
+    Routine::new(name, Plan::Every(interval.max(MINIMUM_INTERVAL), run))
 }
 
 /// Runs the routine at the moments of a cron expression (five fields, or six with seconds first) in the system's time
@@ -121,7 +124,8 @@ where
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
-    cron_with(name, expression, move |_| routine())
+    let run = erased(move |_| routine());
+    Routine::new(name, Plan::Cron(expression.into(), run))
 }
 
 /// As [`cron`], for a routine that needs services.
@@ -131,7 +135,8 @@ where
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
-    Routine::new(name, Plan::Cron(expression.into(), erased(routine)))
+    let run = erased(move |services| routine(services.clone()));
+    Routine::new(name, Plan::Cron(expression.into(), run))
 }
 
 /// Runs the routine until it is told to stop by its signal; a forced stop drops it. One that returns `Ok` before has
@@ -170,9 +175,10 @@ where
     Routine::new(name, Plan::Blocking(block))
 }
 
+/// Services are shared by all workers of a process, so that a routine that needs none is called without a copy.
 fn erased<F, Fut, O>(routine: F) -> Run
 where
-    F: Fn(Services) -> Fut + Send + Sync + 'static,
+    F: Fn(&Services) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
@@ -197,16 +203,6 @@ pub struct Routine {
     on_hang: HangPolicy,
     after: Vec<String>,
     stall_after: Option<Duration>,
-}
-
-/// What is run when, as written down.
-#[derive(Clone)]
-enum Plan {
-    Once(Run),
-    Every(Duration, Run),
-    Cron(String, Run),
-    Service(Serve),
-    Blocking(Block),
 }
 
 impl Routine {
@@ -349,21 +345,14 @@ impl Routine {
 
 impl From<Routine> for WorkerDefinition {
     fn from(routine: Routine) -> Self {
-        let (plan, options, zone) = (routine.plan, routine.options, routine.time_zone);
+        let recipe = Arc::new(Recipe {
+            plan: routine.plan,
+            options: routine.options,
+            time_zone: routine.time_zone,
+        });
         let mut definition = Self::new(routine.name, move |services| {
-            let (plan, options, zone) = (plan.clone(), options.clone(), zone.clone());
-            async move {
-                let kind = match plan {
-                    Plan::Once(run) => Kind::Once(run),
-                    Plan::Every(interval, run) => Kind::Every(interval, run),
-                    Plan::Cron(expression, run) => {
-                        Kind::Cron(Box::new(Schedule::parse(&expression, zone.as_deref())?), run)
-                    }
-                    Plan::Service(serve) => Kind::Service(serve),
-                    Plan::Blocking(block) => Kind::Blocking(block),
-                };
-                Ok(Arc::new(RoutineWorker::new(kind, options, services)) as Arc<dyn Worker>)
-            }
+            let worker = RoutineWorker::new(Arc::clone(&recipe), services);
+            async move { Ok(Arc::new(worker?) as Arc<dyn Worker>) }
         });
         definition.concurrency = routine.concurrency;
         definition.criticality = routine.criticality;

@@ -40,12 +40,11 @@ impl Schedule {
     }
 }
 
-/// The pause after a success, from the end of the run: runs start an interval apart, or at once if one took longer.
-/// While there is nothing to do, the interval doubles up to the limit.
-pub(super) fn interval_pause(interval: Duration, took: Duration, idle_runs: u32, idle_limit: Duration) -> Duration {
+/// From one start to the next. While there is nothing to do, it doubles up to the limit.
+pub(super) fn stretched(interval: Duration, idle_runs: u32, idle_limit: Duration) -> Duration {
     let factor = 1u32.checked_shl(idle_runs).unwrap_or(u32::MAX);
     let stretched = interval.checked_mul(factor).unwrap_or(Duration::MAX);
-    stretched.min(idle_limit.max(interval)).saturating_sub(took)
+    stretched.min(idle_limit.max(interval))
 }
 
 /// The pause after the nth failure in a row, from 1, spread by `random` between 0 and 1.
@@ -92,15 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn intervals_count_from_start_to_start_and_stretch_while_idle() {
+    fn intervals_stretch_while_idle() {
         let secs = Duration::from_secs;
-        for (took, idle_runs, expected) in [(0, 0, 10), (4, 0, 6), (12, 0, 0), (0, 1, 20), (0, 3, 60), (0, 200, 60)] {
-            assert_eq!(
-                interval_pause(secs(10), secs(took), idle_runs, secs(60)),
-                secs(expected)
-            );
+        for (idle_runs, expected) in [(0, 10), (1, 20), (3, 60), (200, 60)] {
+            assert_eq!(stretched(secs(10), idle_runs, secs(60)), secs(expected));
         }
-        assert_eq!(interval_pause(secs(100), secs(0), 5, secs(60)), secs(100));
+        assert_eq!(stretched(secs(100), 5, secs(60)), secs(100));
     }
 
     #[test]

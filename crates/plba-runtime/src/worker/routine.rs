@@ -1,10 +1,14 @@
 //! The worker behind every builder: it calls the routine, counts how that turned out, and waits. Everything beyond one
 //! attempt is the supervisor's.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use plba_contracts::BoxError;
 use plba_contracts::health::Health;
 use plba_contracts::services::{BoxFuture, Services};
 use plba_contracts::stop::{StopHandle, StopSignal};
@@ -12,27 +16,26 @@ use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, W
 use tokio::time::Instant;
 
 use super::outcome::{Outcome, RoutineError, Severity};
-use super::pace::{Schedule, failure_pause, interval_pause};
+use super::pace::{Schedule, failure_pause, stretched};
 use super::tally::Tally;
 use super::thread;
 
-pub(super) type Run = Arc<dyn Fn(Services) -> BoxFuture<'static, Result<Outcome, RoutineError>> + Send + Sync>;
-pub(super) type Serve =
-    Arc<dyn Fn(Services, StopSignal) -> BoxFuture<'static, Result<Outcome, RoutineError>> + Send + Sync>;
+type Turnout = Result<Outcome, RoutineError>;
+
+pub(super) type Run = Arc<dyn Fn(&Services) -> BoxFuture<'static, Turnout> + Send + Sync>;
+pub(super) type Serve = Arc<dyn Fn(Services, StopSignal) -> BoxFuture<'static, Turnout> + Send + Sync>;
 pub(super) type Classify = Arc<dyn Fn(&(dyn std::error::Error + Send + Sync + 'static)) -> Severity + Send + Sync>;
 
-/// What is called, and when.
-#[derive(Clone)]
-pub(super) enum Kind {
+/// What is run when, as written down.
+pub(super) enum Plan {
     Once(Run),
     Every(Duration, Run),
-    Cron(Box<Schedule>, Run),
+    Cron(String, Run),
     Service(Serve),
     Blocking(thread::Block),
 }
 
 /// What the builder's methods set.
-#[derive(Clone)]
 pub(super) struct Options {
     pub(super) timeout: Option<Duration>,
     pub(super) classify: Option<Classify>,
@@ -42,121 +45,165 @@ pub(super) struct Options {
     pub(super) idle_limit: Option<Duration>,
 }
 
+/// What all instances of a definition share.
+pub(super) struct Recipe {
+    pub(super) plan: Plan,
+    pub(super) options: Options,
+    pub(super) time_zone: Option<String>,
+}
+
 /// How far the clock of the day is trusted while waiting for a moment: after this it is read again.
 const CLOCK_TRUST: Duration = Duration::from_secs(30);
 
+/// What stands for "never" where a moment can't be represented.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 pub(super) struct RoutineWorker {
-    kind: Kind,
-    options: Options,
+    recipe: Arc<Recipe>,
+    schedule: Option<Box<Schedule>>,
     services: Services,
     stop: StopHandle,
     tally: Tally,
 }
 
+/// What follows a run.
+enum Next {
+    Exit(Exit),
+    /// The next one, at once.
+    Now,
+    /// The next one, at this moment.
+    At(Instant),
+    /// The next one, at the next moment of the schedule.
+    Moment,
+}
+
 impl RoutineWorker {
-    pub(super) fn new(kind: Kind, options: Options, services: Services) -> Self {
-        Self {
-            tally: Tally::new(options.unhealthy_after),
-            kind,
-            options,
+    /// # Errors
+    /// The cron expression or its time zone can't be read.
+    pub(super) fn new(recipe: Arc<Recipe>, services: Services) -> Result<Self, BoxError> {
+        let schedule = match &recipe.plan {
+            Plan::Cron(expression, _) => Some(Schedule::parse(expression, recipe.time_zone.as_deref())?),
+            _ => None,
+        };
+        Ok(Self {
+            tally: Tally::new(recipe.options.unhealthy_after),
+            schedule: schedule.map(Box::new),
+            recipe,
             services,
             stop: StopHandle::new(),
-        }
+        })
     }
 
+    /// One attempt. There are very many of these futures, so that what it keeps while it waits is little: one wait for
+    /// the stop, one timer, and a boxed run while there is one.
     async fn work(&self, context: &WorkerContext) -> Exit {
         let stop = self.stop.signal();
+        let mut asked = stop.requested();
         // Processes that fail together should not try again together, so the time of day goes in.
         let seed = context.clock.now().as_nanosecond() as u64 ^ u64::from(context.slot).rotate_left(32);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut idle_runs = 0;
-        if let Kind::Cron(schedule, _) = &self.kind
-            && let Some(exit) = self.until_moment(schedule, &stop, context).await
-        {
-            return exit;
-        }
+        let mut next = match &self.schedule {
+            None => Next::Now,
+            Some(_) => Next::Moment,
+        };
         loop {
+            match next {
+                Next::Exit(exit) => return exit,
+                Next::Now => {}
+                Next::At(moment) => tokio::select! {
+                    biased;
+                    () = &mut asked => {}
+                    () = tokio::time::sleep_until(moment) => {}
+                },
+                Next::Moment => {
+                    if let Some(exit) = Box::pin(self.until_moment(&stop, context)).await {
+                        return exit;
+                    }
+                }
+            }
             if stop.is_requested() {
                 return Exit::Stopped;
             }
             let began = Instant::now();
-            let Some(result) = self.run_once(&stop, context).await else {
-                return Exit::Stopped;
-            };
-            let pause = match result {
-                Ok(outcome) => {
+            next = match self.run_once(&stop, context).await {
+                None => Next::Exit(Exit::Stopped),
+                Some(Ok(outcome)) => {
                     self.tally.succeeded(context.clock.now());
                     idle_runs = if outcome == Outcome::Idle { idle_runs + 1 } else { 0 };
-                    match self.after_success(began.elapsed(), idle_runs, &stop, context).await {
-                        Next::Exit(exit) => return exit,
-                        Next::Pause(pause) => pause,
-                    }
+                    self.after_success(began, idle_runs, &stop)
                 }
-                Err(error) => match self.after_failure(error, &mut random) {
-                    Next::Exit(exit) => return exit,
-                    Next::Pause(pause) => pause,
-                },
+                Some(Err(error)) => self.after_failure(error, &mut random),
             };
-            sleep_unless_stopped(pause, &stop).await;
         }
     }
 
     /// One run; `None` when it was dropped by a forced stop.
-    async fn run_once(&self, stop: &StopSignal, context: &WorkerContext) -> Option<Result<Outcome, RoutineError>> {
-        let run = match &self.kind {
-            Kind::Once(run) | Kind::Every(_, run) | Kind::Cron(_, run) => run(self.services.clone()),
-            Kind::Service(serve) => serve(self.services.clone(), stop.clone()),
-            // A thread can't be dropped: it is waited for until the supervisor itself lets go.
-            Kind::Blocking(block) => return Some(thread::run(Arc::clone(block), stop, context).await),
-        };
+    async fn run_once(&self, stop: &StopSignal, context: &WorkerContext) -> Option<Turnout> {
         // What runs until it is told to stop is not busy with one thing, so it can't be hung.
-        let _busy = (!matches!(self.kind, Kind::Service(_))).then(|| context.activity.begin(Arc::clone(&context.name)));
-        let limit = self.options.timeout.filter(|_| !matches!(self.kind, Kind::Service(_)));
-        tokio::select! {
-            biased;
-            () = stop.forced() => None,
-            result = within(limit, run) => Some(result),
+        let serves = matches!(self.recipe.plan, Plan::Service(_));
+        let _busy = (!serves).then(|| context.activity.begin(Arc::clone(&context.name)));
+        let mut run = self.call(stop, context);
+        // A thread can't be dropped: it is waited for until the supervisor itself lets go.
+        let mut forced = (!matches!(self.recipe.plan, Plan::Blocking(_))).then(|| stop.forced());
+        // In this order what is over at once, as many runs are, never waits for a stop.
+        poll_fn(|task| {
+            if let Poll::Ready(result) = run.as_mut().poll(task) {
+                return Poll::Ready(Some(result));
+            }
+            match forced.as_mut().map(|forced| Pin::new(forced).poll(task)) {
+                Some(Poll::Ready(())) => Poll::Ready(None),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn call<'a>(&'a self, stop: &'a StopSignal, context: &'a WorkerContext) -> BoxFuture<'a, Turnout> {
+        let run = match &self.recipe.plan {
+            Plan::Once(run) | Plan::Every(_, run) | Plan::Cron(_, run) => run(&self.services),
+            Plan::Service(serve) => return serve(self.services.clone(), stop.clone()),
+            Plan::Blocking(block) => return Box::pin(thread::run(Arc::clone(block), stop, context)),
+        };
+        match self.recipe.options.timeout {
+            None => run,
+            Some(limit) => Box::pin(within(limit, run)),
         }
     }
 
-    async fn after_success(&self, took: Duration, idle_runs: u32, stop: &StopSignal, context: &WorkerContext) -> Next {
-        match &self.kind {
-            Kind::Once(_) => Next::Exit(Exit::Finished),
-            Kind::Service(_) | Kind::Blocking(_) if stop.is_requested() => Next::Exit(Exit::Stopped),
-            Kind::Service(_) | Kind::Blocking(_) => Next::Exit(Exit::Finished),
-            Kind::Every(interval, _) => {
-                let limit = self.options.idle_limit.unwrap_or_else(|| default_idle_limit(*interval));
-                Next::Pause(interval_pause(*interval, took, idle_runs, limit))
+    fn after_success(&self, began: Instant, idle_runs: u32, stop: &StopSignal) -> Next {
+        match &self.recipe.plan {
+            Plan::Once(_) => Next::Exit(Exit::Finished),
+            Plan::Service(_) | Plan::Blocking(_) if stop.is_requested() => Next::Exit(Exit::Stopped),
+            Plan::Service(_) | Plan::Blocking(_) => Next::Exit(Exit::Finished),
+            Plan::Every(interval, _) => {
+                let limit = self.recipe.options.idle_limit;
+                let limit = limit.unwrap_or_else(|| default_idle_limit(*interval));
+                Next::At(after(began, stretched(*interval, idle_runs, limit)))
             }
-            Kind::Cron(schedule, _) => match self.until_moment(schedule, stop, context).await {
-                Some(exit) => Next::Exit(exit),
-                None => Next::Pause(Duration::ZERO),
-            },
+            Plan::Cron(..) => Next::Moment,
         }
     }
 
     fn after_failure(&self, error: RoutineError, random: &mut fastrand::Rng) -> Next {
-        let classified = self
-            .options
-            .classify
-            .as_ref()
-            .map(|classify| classify(error.as_error()));
+        let options = &self.recipe.options;
+        let classified = options.classify.as_ref().map(|classify| classify(error.as_error()));
         let severity = error.severity().or(classified).unwrap_or(Severity::Transient);
         let text = plba_contracts::describe(error.as_error());
         let in_a_row = self.tally.failed(&text, severity == Severity::Fatal);
         if severity == Severity::Fatal {
             return Next::Exit(Exit::Failed(error.into_boxed()));
         }
-        let options = &self.options;
         let pause = failure_pause(options.initial_pause, options.maximum_pause, in_a_row, random.f64());
         tracing::warn!("run failed ({in_a_row} in a row), next try in {pause:.1?}: {text}");
-        Next::Pause(pause)
+        Next::At(after(Instant::now(), pause))
     }
 
     /// Waits for the next moment of the schedule; gives how the attempt ends if it ends instead.
-    async fn until_moment(&self, schedule: &Schedule, stop: &StopSignal, context: &WorkerContext) -> Option<Exit> {
+    async fn until_moment(&self, stop: &StopSignal, context: &WorkerContext) -> Option<Exit> {
         let clock = &context.clock;
-        let Some(moment) = schedule.after(clock.now()) else {
+        let moment = self.schedule.as_ref().and_then(|schedule| schedule.after(clock.now()));
+        let Some(moment) = moment else {
             return Some(Exit::Finished);
         };
         self.tally.note(Some(format!("next run at {moment}")));
@@ -166,17 +213,17 @@ impl RoutineWorker {
                 self.tally.note(None);
                 return None;
             }
-            sleep_unless_stopped(left.min(CLOCK_TRUST), stop).await;
-            if stop.is_requested() {
-                return Some(Exit::Stopped);
+            tokio::select! {
+                biased;
+                () = stop.requested() => return Some(Exit::Stopped),
+                () = tokio::time::sleep(left.min(CLOCK_TRUST)) => {}
             }
         }
     }
 }
 
-enum Next {
-    Exit(Exit),
-    Pause(Duration),
+fn after(moment: Instant, span: Duration) -> Instant {
+    moment.checked_add(span).unwrap_or_else(|| moment + FAR)
 }
 
 /// 32 intervals, but no more than a minute unless the interval itself is longer.
@@ -184,22 +231,10 @@ fn default_idle_limit(interval: Duration) -> Duration {
     interval.saturating_mul(32).min(Duration::from_secs(60)).max(interval)
 }
 
-async fn within(
-    limit: Option<Duration>,
-    run: BoxFuture<'static, Result<Outcome, RoutineError>>,
-) -> Result<Outcome, RoutineError> {
-    let Some(limit) = limit else { return run.await };
+async fn within(limit: Duration, run: BoxFuture<'static, Turnout>) -> Turnout {
     match tokio::time::timeout(limit, run).await {
         Ok(result) => result,
         Err(_) => Err(RoutineError::new(format!("took longer than {limit:?}"))),
-    }
-}
-
-async fn sleep_unless_stopped(pause: Duration, stop: &StopSignal) {
-    tokio::select! {
-        biased;
-        () = stop.requested() => {}
-        () = tokio::time::sleep(pause) => {}
     }
 }
 

@@ -14,9 +14,19 @@ pub(super) struct Tally {
 
 #[derive(Default)]
 struct Inner {
-    status: WorkerStatus,
+    succeeded: u64,
+    last_success: Option<Timestamp>,
     in_a_row: u32,
     fatal: bool,
+    /// What most instances have nothing to say of.
+    seldom: Option<Box<Seldom>>,
+}
+
+#[derive(Clone, Default)]
+struct Seldom {
+    failed: u64,
+    last_error: Option<String>,
+    note: Option<String>,
 }
 
 impl Tally {
@@ -29,28 +39,30 @@ impl Tally {
 
     pub(super) fn succeeded(&self, now: Timestamp) {
         let mut inner = self.lock();
-        inner.status.succeeded += 1;
-        inner.status.last_success = Some(now);
+        inner.succeeded += 1;
+        inner.last_success = Some(now);
         (inner.in_a_row, inner.fatal) = (0, false);
     }
 
     /// Counts an error; gives how many there were in a row.
     pub(super) fn failed(&self, error: &str, fatal: bool) -> u32 {
         let mut inner = self.lock();
-        inner.status.failed += 1;
-        inner.status.last_error = Some(error.to_owned());
+        let seldom = inner.seldom.get_or_insert_default();
+        seldom.failed += 1;
+        seldom.last_error = Some(error.to_owned());
         inner.in_a_row = inner.in_a_row.saturating_add(1);
         inner.fatal = fatal;
         inner.in_a_row
     }
 
     pub(super) fn note(&self, note: Option<String>) {
-        self.lock().status.note = note;
+        self.lock().seldom.get_or_insert_default().note = note;
     }
 
     pub(super) fn health(&self) -> Health {
         let inner = self.lock();
-        let error = inner.status.last_error.as_deref().unwrap_or_default();
+        let error = inner.seldom.as_ref().and_then(|seldom| seldom.last_error.as_deref());
+        let error = error.unwrap_or_default();
         match inner.in_a_row {
             0 => Health::Ok,
             _ if inner.fatal => Health::unhealthy(format!("can't go on: {error}")),
@@ -63,7 +75,15 @@ impl Tally {
     }
 
     pub(super) fn status(&self) -> WorkerStatus {
-        self.lock().status.clone()
+        let inner = self.lock();
+        let seldom = inner.seldom.as_deref().cloned().unwrap_or_default();
+        WorkerStatus {
+            succeeded: inner.succeeded,
+            failed: seldom.failed,
+            last_success: inner.last_success,
+            last_error: seldom.last_error,
+            note: seldom.note,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

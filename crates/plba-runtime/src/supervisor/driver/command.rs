@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::services::Services;
-use plba_contracts::worker::WorkerDefinition;
+use plba_contracts::worker::{Restart, WorkerDefinition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::DefinitionChange;
-use super::super::event::SupervisorEvent;
+use super::super::board::Recipe;
 use super::super::machine::protocol::{Answer, Change, Event, Spec};
 use super::super::view::WorkerStop;
 use super::Driver;
-use super::stop_report::ROLL_CALL;
 
 /// What the handle asks for.
 pub(in super::super) enum Command {
@@ -40,16 +39,18 @@ impl Driver {
     pub(super) fn command(&mut self, command: Command, reply: oneshot::Sender<Reply>) {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.replies.insert(ticket, reply);
+        self.machine.sink.replies.insert(ticket, reply);
         let event = match command {
             Command::Start(definitions, services) => {
-                self.start = Some((ticket, Instant::now()));
+                self.machine.sink.start = Some((ticket, Instant::now()));
+                self.machine.sink.board.reserve(definitions.len());
                 Event::Start {
                     ticket,
-                    specs: self.stage(definitions, &services),
+                    specs: self.stage(definitions, &Arc::new(services)),
                 }
             }
             Command::Apply(change, services) => {
+                let services = Arc::new(services);
                 let added = self.stage(change.added, &services);
                 let changed = self.stage(change.changed, &services);
                 let removed = change.removed;
@@ -71,39 +72,48 @@ impl Driver {
             },
             Command::Resume(worker) => Event::Resume { ticket, worker },
             Command::Stop(budget) => {
-                if self.stop_began.is_none() {
-                    let now = Instant::now();
-                    (self.stop_began, self.roll_call) = (Some(now), Some(now + ROLL_CALL));
-                    self.events.emit(SupervisorEvent::StopBegan { budget });
-                }
+                self.machine.sink.stop_begins(budget);
                 Event::Stop { ticket, budget }
             }
             Command::Force => {
-                self.replies.remove(&ticket);
-                if self.stop_began.is_some() {
-                    self.events.emit(SupervisorEvent::StopForced);
-                }
+                // Force has no answer of its own.
+                self.machine.sink.replies.remove(&ticket);
+                self.machine.sink.stop_is_forced();
                 Event::Force
             }
         };
         self.step(event);
-        self.staged.clear();
+        self.machine.sink.staged = Vec::new();
     }
 
-    /// Keeps definitions until the machine says which of them exist.
-    pub(super) fn stage(&mut self, definitions: Vec<WorkerDefinition>, services: &Services) -> Vec<Spec> {
+    /// Keeps what definitions are built by until the machine says which of them exist.
+    fn stage(&mut self, definitions: Vec<WorkerDefinition>, services: &Arc<Services>) -> Vec<Spec> {
+        let staged = &mut self.machine.sink.staged;
+        staged.reserve_exact(definitions.len());
         let mut specs = Vec::with_capacity(definitions.len());
+        let mut restart: Arc<Restart> = Arc::default();
         for definition in definitions {
-            let name: Arc<str> = definition.name.as_str().into();
+            if *restart != definition.restart {
+                restart = Arc::new(definition.restart);
+            }
             specs.push(Spec {
-                name: Arc::clone(&name),
+                name: definition.name.into(),
                 slots: definition.concurrency,
-                restart: definition.restart.clone(),
-                group: definition.group.clone(),
+                recipe: staged.len() as u32,
+                restart: Arc::clone(&restart),
+                group: definition.group.map(Box::new),
                 start_timeout: definition.start_timeout,
-                after: definition.after.clone(),
+                after: definition.after.into(),
             });
-            self.staged.insert(name, (Arc::new(definition), services.clone()));
+            staged.push(Some(Recipe {
+                build: definition.build,
+                services: Arc::clone(services),
+                stall_after: definition.stall_after,
+                criticality: definition.criticality,
+                liveness: definition.liveness,
+                on_hang: definition.on_hang,
+                exit_when_given_up: definition.exit_when_given_up,
+            }));
         }
         specs
     }

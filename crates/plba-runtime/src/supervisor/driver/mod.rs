@@ -1,91 +1,36 @@
 //! The one task that owns the step machine: it feeds it commands, reports and time, and carries its effects out. No
 //! decision is made here.
 
+mod carrier;
 mod command;
-mod effects;
 mod stop_report;
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use plba_contracts::clock::Clock;
-use plba_contracts::services::Services;
-use plba_contracts::worker::WorkerDefinition;
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::effects::Live;
-use super::board::Board;
-use super::event::{EventStream, SupervisorEvent};
-use super::fatal::FatalCell;
 use super::machine::Machine;
-use super::machine::protocol::{Answer, Event, SlotKey, Ticket};
+use super::machine::protocol::{Event, Ticket};
 
+pub(super) use self::carrier::{Carrier, Outlets};
 pub(super) use self::command::{Command, Reply, Request};
 
 /// How many reports are handled before commands and timers get a look.
 const BATCH: usize = 256;
 
 pub(super) struct Driver {
-    machine: Machine,
+    machine: Machine<Carrier>,
     origin: Instant,
-    clock: Arc<dyn Clock>,
-    workers: Handle,
-    board: Arc<Board>,
-    events: EventStream,
-    on_stopped: Box<dyn Fn() + Send>,
-    reports: mpsc::UnboundedSender<Event>,
-    fatal: FatalCell,
-    replies: HashMap<Ticket, oneshot::Sender<Reply>>,
     next_ticket: Ticket,
-    start: Option<(Ticket, Instant)>,
-    stop_began: Option<Instant>,
-    /// When the stop that goes on names those that are not at rest.
-    roll_call: Option<Instant>,
-    live: HashMap<SlotKey, Live>,
-    /// What forced instances had in hand, for the stop report.
-    held: HashMap<SlotKey, String>,
-    /// The definitions that come with the command in hand, by name.
-    staged: HashMap<Arc<str>, (Arc<WorkerDefinition>, Services)>,
-}
-
-/// Where the driver tells what it sees and does.
-pub(super) struct Outlets {
-    pub(super) board: Arc<Board>,
-    pub(super) events: EventStream,
-    pub(super) fatal: FatalCell,
 }
 
 impl Driver {
-    /// `on_stopped` is called once nothing runs any more.
-    pub(super) fn new(
-        seed: u64,
-        clock: Arc<dyn Clock>,
-        workers: Handle,
-        outlets: Outlets,
-        reports: mpsc::UnboundedSender<Event>,
-        on_stopped: Box<dyn Fn() + Send>,
-    ) -> Self {
+    pub(super) fn new(seed: u64, carrier: Carrier) -> Self {
         Self {
-            machine: Machine::new(seed),
+            machine: Machine::new(seed, carrier),
             origin: Instant::now(),
-            clock,
-            workers,
-            board: outlets.board,
-            events: outlets.events,
-            fatal: outlets.fatal,
-            on_stopped,
-            reports,
-            replies: HashMap::new(),
             next_ticket: 0,
-            start: None,
-            stop_began: None,
-            roll_call: None,
-            live: HashMap::new(),
-            held: HashMap::new(),
-            staged: HashMap::new(),
         }
     }
 
@@ -98,12 +43,13 @@ impl Driver {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let wake = self.next_wake();
-            let roll_call = self.roll_call;
+            let roll_call = self.machine.sink.roll_call;
             tokio::select! {
                 count = inbox.recv_many(&mut batch, BATCH) => {
                     debug_assert!(count > 0, "the driver holds a sender itself");
+                    let now = self.look_at_clocks();
                     for event in batch.drain(..) {
-                        self.step(event);
+                        self.machine.handle(event, now);
                     }
                 }
                 request = requests.recv() => match request {
@@ -111,12 +57,14 @@ impl Driver {
                     None => break,
                 },
                 () = tokio::time::sleep_until(wake) => self.step(Event::Tick),
-                () = tokio::time::sleep_until(roll_call.unwrap_or(wake)), if roll_call.is_some() => self.name_stragglers(),
+                () = tokio::time::sleep_until(roll_call.unwrap_or(wake)), if roll_call.is_some() => {
+                    self.machine.sink.name_stragglers();
+                }
             }
         }
-        for live in self.live.values() {
-            live.instance.signal(true);
-            live.abort.abort();
+        for (_, _, instance) in self.machine.sink.board.instances() {
+            instance.signal(true);
+            instance.abort();
         }
     }
 
@@ -132,32 +80,14 @@ impl Driver {
     }
 
     fn step(&mut self, event: Event) {
-        let now = self.origin.elapsed();
-        for effect in self.machine.step(event, now) {
-            self.carry_out(effect, now);
-        }
+        let now = self.look_at_clocks();
+        self.machine.handle(event, now);
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
-        if let Some((_, began)) = self.start.take_if(|(start, _)| *start == ticket)
-            && answer == Answer::Done
-        {
-            let workers = self.board.len();
-            self.events.emit(SupervisorEvent::Started {
-                workers,
-                took: began.elapsed(),
-            });
-        }
-        let reply = match answer {
-            Answer::Stopped(stops) => {
-                self.stopped(&stops);
-                Reply::Stopped(stops.into_iter().map(|stop| self.line(stop)).collect())
-            }
-            other => Reply::Answer(other),
-        };
-        if let Some(sender) = self.replies.remove(&ticket) {
-            // Whoever asked may have gone; the answer stands all the same.
-            let _ = sender.send(reply);
-        }
+    /// Reads the time, once for all that is handled together.
+    fn look_at_clocks(&mut self) -> Duration {
+        let now = self.origin.elapsed();
+        self.machine.sink.at(now);
+        now
     }
 }

@@ -8,13 +8,27 @@ use super::super::event::SupervisorEvent;
 use super::super::instance::Instance;
 use super::super::machine::protocol::{SlotKey, SlotStop};
 use super::super::view::{StopOutcome, WorkerStop};
-use super::Driver;
+use super::Carrier;
 
 /// How often a stop names those that are not at rest, and how many of them at most.
-pub(super) const ROLL_CALL: Duration = Duration::from_secs(5);
+const ROLL_CALL: Duration = Duration::from_secs(5);
 const NAMED: usize = 16;
 
-impl Driver {
+impl Carrier {
+    pub(super) fn stop_begins(&mut self, budget: Duration) {
+        if self.stop_began.is_none() {
+            let now = Instant::now();
+            (self.stop_began, self.roll_call) = (Some(now), Some(now + ROLL_CALL));
+            self.events.emit(SupervisorEvent::StopBegan { budget });
+        }
+    }
+
+    pub(super) fn stop_is_forced(&self) {
+        if self.stop_began.is_some() {
+            self.events.emit(SupervisorEvent::StopForced);
+        }
+    }
+
     pub(super) fn note_held(&mut self, key: SlotKey, instance: &Instance) {
         if let Some(busy) = instance.activity.current() {
             self.held.insert(key, busy.what.as_ref().to_owned());
@@ -25,7 +39,7 @@ impl Driver {
         let Some(began) = self.stop_began.take() else { return };
         self.roll_call = None;
         let count = |how| stops.iter().filter(|stop| stop.how == how).count();
-        self.events.emit(SupervisorEvent::StopEnded {
+        self.tell(SupervisorEvent::StopEnded {
             drained: count(StopOutcome::Drained),
             forced: count(StopOutcome::Forced),
             abandoned: count(StopOutcome::Abandoned),
@@ -38,22 +52,20 @@ impl Driver {
         let Some(began) = self.stop_began else { return };
         let now = Instant::now();
         self.roll_call = Some(now + ROLL_CALL);
-        let mut keys: Vec<SlotKey> = self.live.keys().copied().collect();
-        keys.sort_unstable();
-        let name = |key: &SlotKey| {
-            let worker = self.board.get(key.worker)?;
-            let busy = self.live.get(key)?.instance.activity.current();
+        let instances = self.board.instances();
+        let first = instances.iter().take(NAMED).map(|(key, record, instance)| {
+            let busy = instance.activity.current();
             let held = busy.map(|busy| format!(" ({})", busy.what)).unwrap_or_default();
-            Some(format!("{}#{}{held}", worker.name, key.slot))
-        };
+            format!("{}#{}{held}", record.name, key.slot)
+        });
         self.events.emit(SupervisorEvent::Stragglers {
-            count: keys.len(),
-            first: keys.iter().filter_map(name).take(NAMED).collect(),
+            count: instances.len(),
+            first: first.collect(),
             stopping_for: now - began,
         });
     }
 
-    pub(super) fn line(&self, stop: SlotStop) -> WorkerStop {
+    pub(super) fn line(&self, stop: &SlotStop) -> WorkerStop {
         let held = self.held.get(&stop.key).filter(|_| stop.how != StopOutcome::Drained);
         WorkerStop {
             worker: stop.name.to_string(),

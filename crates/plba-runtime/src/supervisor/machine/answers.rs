@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::protocol::{Answer, Effect, Refusal, SlotFailure, SlotKey, Ticket, WorkerId};
+use super::protocol::{Answer, Effect, Refusal, Sink, SlotFailure, SlotKey, Ticket, WorkerId};
 use super::slot::{Slot, Wish};
 use super::{Machine, Phase};
 use crate::supervisor::view::SlotState;
@@ -25,9 +25,9 @@ pub(super) enum Settled {
     Stuck,
 }
 
-impl Machine {
+impl<S: Sink> Machine<S> {
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
-        self.effects.push(Effect::Answer { ticket, answer });
+        self.sink.carry_out(Effect::Answer { ticket, answer });
     }
 
     pub(super) fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
@@ -39,7 +39,7 @@ impl Machine {
         let mut outstanding = 0;
         for (key, wish) in watched {
             if let Some(slot) = self.slot(*key) {
-                slot.watchers.push((ticket, *wish));
+                slot.watchers.push(ticket, *wish);
                 outstanding += 1;
             }
         }
@@ -56,13 +56,16 @@ impl Machine {
 
     /// Tells everyone who watches the slot what became of it.
     pub(super) fn settle(&mut self, key: SlotKey, settled: &Settled) {
-        let Some(member) = self.members.get_mut(&key.worker) else {
+        let Some(member) = self.members.get_mut(key.worker) else {
             return;
         };
-        let name = Arc::clone(&member.spec.name);
         let Some(slot) = member.slots.get_mut(key.slot as usize) else {
             return;
         };
+        if slot.watchers.is_empty() {
+            return;
+        }
+        let name = Arc::clone(&member.spec.name);
         for (ticket, wish) in std::mem::take(&mut slot.watchers) {
             let Some(pending) = self.pending.get_mut(&ticket) else {
                 continue;
@@ -95,7 +98,7 @@ impl Machine {
         let mut seen = BTreeSet::new();
         let mut blocked = vec![worker];
         while let Some(worker) = blocked.pop() {
-            let Some(member) = self.members.get(&worker).filter(|member| !member.ready) else {
+            let Some(member) = self.members.get(worker).filter(|member| !member.ready) else {
                 continue;
             };
             let cause: Arc<str> = format!("waits for worker \"{}\", which did not start", member.spec.name).into();
@@ -119,9 +122,9 @@ impl Machine {
         }
         let mut seen = BTreeSet::new();
         let mut path = vec![key.worker];
-        while let Some(member) = path.pop().and_then(|worker| self.members.get(&worker)) {
+        while let Some(member) = path.pop().and_then(|worker| self.members.get(worker)) {
             for dependency in &member.after {
-                let Some(waited_for) = self.members.get(dependency).filter(|member| !member.ready) else {
+                let Some(waited_for) = self.members.get(*dependency).filter(|member| !member.ready) else {
                     continue;
                 };
                 let holds_up = |slot: &Slot| slot.unready && slot.state.does_not_start_by_itself();

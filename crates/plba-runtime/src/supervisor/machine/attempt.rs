@@ -1,6 +1,7 @@
 //! One attempt of one slot, from its beginning to what the restart policy makes of its end. Ends that somebody asks for
 //! live in `ending`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::worker::RestartPolicy;
@@ -8,21 +9,21 @@ use plba_contracts::worker::RestartPolicy;
 use super::Machine;
 use super::answers::Settled;
 use super::planted::{Bug, planted};
-use super::protocol::{Attempt, Effect, SlotKey, WorkerId};
+use super::protocol::{Attempt, Effect, Sink, SlotKey, WorkerId};
 use super::slot::{Then, Verdict};
 use crate::supervisor::view::{AttemptEnd, SlotState};
 
 /// How long an attempt that was dropped because its start took too long may take to be gone.
 const DROP_PATIENCE: Duration = Duration::from_secs(5);
 
-impl Machine {
+impl<S: Sink> Machine<S> {
     pub(super) fn on_ready(&mut self, attempt: Attempt, now: Duration) {
         let Some(slot) = self.slot_of(attempt) else { return };
         // An attempt that was asked to stop while it started runs on as one that stops.
         if slot.state != SlotState::Starting {
             return;
         }
-        slot.running_since = now;
+        slot.since = now;
         self.set_state(attempt.key, SlotState::Running, None);
         self.settle(attempt.key, &Settled::Up);
         self.mark_ready(attempt.key, now);
@@ -39,13 +40,13 @@ impl Machine {
                 Then::Replace if asked => AttemptEnd::Hung,
                 _ => end,
             };
-            self.effects.push(Effect::Ended { key, end: end.clone() });
+            self.sink.carry_out(Effect::Ended { key, end: end.clone() });
             match state {
                 SlotState::Starting | SlotState::Running => self.after_end(key, &end, now),
                 _ if matches!(then, Then::Retry | Then::Replace) => self.after_end(key, &end, now),
                 _ => {
                     // What an earlier command wanted to follow does not, once the worker is on its way out.
-                    let turn = self.members.get(&key.worker).and_then(|member| member.turn.as_ref());
+                    let turn = self.members.get(key.worker).and_then(|member| member.turn.as_ref());
                     let then = turn.map_or(then, |turn| turn.then);
                     self.rest(key, then, now);
                 }
@@ -56,18 +57,18 @@ impl Machine {
     /// An attempt ended though nobody asked it to: the restart policy decides.
     pub(super) fn after_end(&mut self, key: SlotKey, end: &AttemptEnd, now: Duration) {
         let starting = self.may_start();
-        let Some(member) = self.members.get_mut(&key.worker) else {
+        let Some(member) = self.members.get_mut(key.worker) else {
             return;
         };
         if let Some(turn) = member.turn.as_ref().filter(|_| !planted(Bug::RestartAfterStop)) {
             let then = turn.then;
             return self.rest(key, then, now);
         }
-        let restart = member.spec.restart.clone();
+        let restart = Arc::clone(&member.spec.restart);
         let Some(slot) = member.slots.get_mut(key.slot as usize) else {
             return;
         };
-        let ran = (slot.state == SlotState::Running).then(|| now.saturating_sub(slot.running_since));
+        let ran = (slot.state == SlotState::Running).then(|| now.saturating_sub(slot.since));
         let failed = end.is_failure();
         let verdict = match starting {
             true => slot.judge(&restart, failed, ran, now),
@@ -109,7 +110,7 @@ impl Machine {
         if let Some(slot) = self.slot(key) {
             slot.forgive();
         }
-        let member = self.members.get(&key.worker);
+        let member = self.members.get(key.worker);
         match member.and_then(|member| member.pause(now)) {
             Some(pause) => self.set_state(key, SlotState::Paused, pause.until),
             None => self.begin_or_wait(key, now),
@@ -120,7 +121,7 @@ impl Machine {
         let end = AttemptEnd::StartTimedOut(self.start_timeout(key));
         if let Some(slot) = self.slot(key) {
             slot.then = Then::Retry;
-            (slot.asked_at, slot.from, slot.end) = (now, now, now.saturating_add(DROP_PATIENCE));
+            (slot.since, slot.from, slot.end) = (now, now, now.saturating_add(DROP_PATIENCE));
         }
         self.drop_attempt(key);
         // The answer does not wait for the attempt to be gone: whoever blocks a thread may never be.
@@ -135,20 +136,20 @@ impl Machine {
             return;
         }
         slot.then = Then::Replace;
-        (slot.asked_at, slot.from, slot.end) = (now, now, now.saturating_add(DROP_PATIENCE * 2));
+        (slot.since, slot.from, slot.end) = (now, now, now.saturating_add(DROP_PATIENCE * 2));
         self.force_until(key, now.saturating_add(DROP_PATIENCE));
     }
 
     pub(super) fn start_timeout(&self, key: SlotKey) -> Duration {
         self.members
-            .get(&key.worker)
+            .get(key.worker)
             .map_or(Duration::ZERO, |member| member.spec.start_timeout)
     }
 
     /// Starts the slot, or lets it wait for what its worker waits for.
     pub(super) fn begin_or_wait(&mut self, key: SlotKey, now: Duration) {
         let allowed = self.may_start();
-        let Some(member) = self.members.get_mut(&key.worker) else {
+        let Some(member) = self.members.get_mut(key.worker) else {
             return;
         };
         if !allowed || member.waiting_on > 0 {
@@ -170,12 +171,12 @@ impl Machine {
             slot.incarnation,
         );
         self.set_state(key, SlotState::Starting, Some(now.saturating_add(timeout)));
-        self.effects.push(Effect::Begin { attempt, incarnation });
+        self.sink.carry_out(Effect::Begin { attempt, incarnation });
     }
 
     /// The slot counts as ready; if it was the last of its worker, those who wait for the worker may start.
     pub(super) fn mark_ready(&mut self, key: SlotKey, now: Duration) {
-        let Some(member) = self.members.get_mut(&key.worker) else {
+        let Some(member) = self.members.get_mut(key.worker) else {
             return;
         };
         let Some(slot) = member.slots.get_mut(key.slot as usize) else {
@@ -195,7 +196,7 @@ impl Machine {
 
     /// One of the things that the worker waits for is there.
     pub(super) fn release(&mut self, worker: WorkerId, now: Duration) {
-        let Some(member) = self.members.get_mut(&worker) else {
+        let Some(member) = self.members.get_mut(worker) else {
             return;
         };
         member.waiting_on -= 1;

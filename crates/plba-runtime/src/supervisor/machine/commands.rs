@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::definitions::check;
 use super::member::Pause;
 use super::planted::{Bug, planted};
-use super::protocol::{Answer, Change, Refusal, SlotKey, Spec, Ticket, WorkerId};
+use super::protocol::{Answer, Change, Refusal, Sink, SlotKey, Spec, Ticket, WorkerId};
 use super::slot::{Slot, Then, Wish};
 use super::{DRAIN_WINDOW, MAX_SLOTS, Machine, Phase};
 use crate::supervisor::view::SlotState;
 
-impl Machine {
+impl<S: Sink> Machine<S> {
     pub(super) fn command_start(&mut self, ticket: Ticket, specs: Vec<Spec>, now: Duration) {
         match self.phase {
             Phase::New => {}
@@ -36,7 +36,8 @@ impl Machine {
             return self.refuse(ticket, refusal);
         }
         let removed = change.removed.iter();
-        let leaving: BTreeSet<WorkerId> = removed.filter_map(|name| self.by_name.remove(name.as_str())).collect();
+        let mut leaving: Vec<WorkerId> = removed.filter_map(|name| self.by_name.remove(name.as_str())).collect();
+        leaving.sort_unstable();
         let (mut going, mut coming) = (Vec::new(), Vec::new());
         for &worker in &leaving {
             going.extend(self.slots_in(worker, |state| state != SlotState::Gone));
@@ -63,11 +64,11 @@ impl Machine {
         let end = now.saturating_add(DRAIN_WINDOW);
         for &key in &going {
             let settled = self.slot(key).is_some_and(|slot| !slot.state.is_live());
-            if settled || !leaving.contains(&key.worker) {
+            if settled || leaving.binary_search(&key.worker).is_err() {
                 self.end_slot(key, Then::Gone, end, now);
             }
         }
-        self.take_turns(leaving, Then::Gone, end, now);
+        self.take_turns(&leaving, Then::Gone, end, now);
         for key in coming {
             self.end_slot(key, Then::Again, end, now);
         }
@@ -84,7 +85,7 @@ impl Machine {
             Ok(worker) => worker,
             Err(refusal) => return self.refuse(ticket, refusal),
         };
-        let Some(member) = self.members.get_mut(&worker) else {
+        let Some(member) = self.members.get_mut(worker) else {
             return;
         };
         member.set_pause(None);
@@ -100,7 +101,7 @@ impl Machine {
             Ok(worker) => worker,
             Err(refusal) => return self.refuse(ticket, refusal),
         };
-        let Some(member) = self.members.get_mut(&worker) else {
+        let Some(member) = self.members.get_mut(worker) else {
             return;
         };
         let before = std::mem::replace(&mut member.wanted, slots);
@@ -139,7 +140,7 @@ impl Machine {
             Ok(worker) => worker,
             Err(refusal) => return self.refuse(ticket, refusal),
         };
-        let Some(member) = self.members.get_mut(&worker) else {
+        let Some(member) = self.members.get_mut(worker) else {
             return;
         };
         member.set_pause(Some(Pause { until }));
@@ -160,7 +161,7 @@ impl Machine {
             Ok(worker) => worker,
             Err(refusal) => return self.refuse(ticket, refusal),
         };
-        let Some(member) = self.members.get_mut(&worker) else {
+        let Some(member) = self.members.get_mut(worker) else {
             return;
         };
         if member.set_pause(None).is_none() {

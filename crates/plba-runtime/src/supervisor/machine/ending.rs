@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Machine;
 use super::answers::Settled;
 use super::planted::{Bug, planted};
-use super::protocol::{Attempt, Effect, SlotKey};
+use super::protocol::{Attempt, Effect, Sink, SlotKey};
 use super::slot::Then;
 use crate::supervisor::view::{SlotState, StopOutcome};
 
@@ -30,7 +30,7 @@ fn stage_end(state: SlotState, from: Duration, end: Duration) -> Duration {
     }
 }
 
-impl Machine {
+impl<S: Sink> Machine<S> {
     /// Wants the slot to end, whatever it does, and says what is to follow. An end that was already asked for is never
     /// put off.
     pub(super) fn end_slot(&mut self, key: SlotKey, then: Then, end: Duration, now: Duration) {
@@ -39,13 +39,13 @@ impl Machine {
         match slot.state {
             SlotState::Starting if planted(Bug::LostStopDuringStart) => {}
             SlotState::Starting | SlotState::Running => {
-                (slot.asked_at, slot.from, slot.end) = (now, now, end);
+                (slot.since, slot.from, slot.end) = (now, now, end);
                 let attempt = Attempt {
                     key,
                     number: slot.attempt,
                 };
                 self.set_state(key, SlotState::Stopping, Some(share(now, end, 80)));
-                self.effects.push(Effect::Signal { attempt, force: false });
+                self.sink.carry_out(Effect::Signal { attempt, force: false });
             }
             state @ (SlotState::Stopping | SlotState::Forced | SlotState::Dropped) => {
                 slot.from = now;
@@ -79,7 +79,7 @@ impl Machine {
             number: slot.attempt,
         };
         self.set_state(key, SlotState::Forced, Some(until));
-        self.effects.push(Effect::Signal { attempt, force: true });
+        self.sink.carry_out(Effect::Signal { attempt, force: true });
     }
 
     /// The time to let go is over: take it away.
@@ -96,13 +96,13 @@ impl Machine {
             },
         );
         self.set_state(key, SlotState::Dropped, Some(end));
-        self.effects.push(Effect::Drop { attempt });
+        self.sink.carry_out(Effect::Drop { attempt });
     }
 
     /// It is still there: leave it behind. Its slot stays taken until it has gone after all.
     pub(super) fn abandon(&mut self, key: SlotKey, now: Duration) {
         let Some(slot) = self.slot(key) else { return };
-        let took = now.saturating_sub(slot.asked_at);
+        let took = now.saturating_sub(slot.since);
         self.report(key, StopOutcome::Abandoned, took);
         self.set_state(key, SlotState::Abandoned, None);
         self.settle(key, &Settled::Stuck);
@@ -113,12 +113,12 @@ impl Machine {
     /// Nothing of the slot's attempt is left: what was to follow follows.
     pub(super) fn rest(&mut self, key: SlotKey, then: Then, now: Duration) {
         let Some(slot) = self.slot(key) else { return };
-        let (was, asked_at) = (slot.state, slot.asked_at);
+        let (was, since) = (slot.state, slot.since);
         match was {
             SlotState::Starting | SlotState::Running => self.report(key, StopOutcome::Drained, Duration::ZERO),
-            SlotState::Stopping => self.report(key, StopOutcome::Drained, now.saturating_sub(asked_at)),
+            SlotState::Stopping => self.report(key, StopOutcome::Drained, now.saturating_sub(since)),
             SlotState::Forced | SlotState::Dropped => {
-                self.report(key, StopOutcome::Forced, now.saturating_sub(asked_at));
+                self.report(key, StopOutcome::Forced, now.saturating_sub(since));
             }
             _ => {}
         }
@@ -126,7 +126,7 @@ impl Machine {
             Then::Again => self.begin_or_wait(key, now),
             Then::Pause => {
                 // One that is over ends before the step does.
-                let member = self.members.get(&key.worker);
+                let member = self.members.get(key.worker);
                 let until = member.and_then(|member| member.pause_end());
                 self.set_state(key, SlotState::Paused, until);
             }

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use plba_contracts::worker::{Group, GroupPolicy};
 
-use super::protocol::{SlotKey, WorkerId};
+use super::protocol::{Sink, SlotKey, WorkerId};
 use super::slot::Then;
 use super::{DRAIN_WINDOW, Machine};
 use crate::supervisor::view::SlotState;
 
-impl Machine {
+impl<S: Sink> Machine<S> {
     /// Ends what restarts together with this slot, which is about to, and lets those who wait for any of it wait until it
     /// is ready again. What is ending already has something else to follow, and keeps it.
     pub(super) fn take_along(&mut self, key: SlotKey, now: Duration) {
         let group = self
             .members
-            .get(&key.worker)
-            .and_then(|member| member.spec.group.clone());
+            .get(key.worker)
+            .and_then(|member| member.spec.group.as_deref().cloned());
         let together = match group {
             Some(group) if group.policy == GroupPolicy::OneForAll => self.all_of(&group),
             Some(group) if group.policy == GroupPolicy::RestForOne => self.rest_of(&group, key.worker),
@@ -42,16 +42,16 @@ impl Machine {
 
     fn all_of(&self, group: &Group) -> BTreeSet<WorkerId> {
         let members = self.members.iter().filter(|(_, member)| member.is_in(group));
-        members.map(|(worker, _)| *worker).collect()
+        members.map(|(worker, _)| worker).collect()
     }
 
     /// The worker, and those in its group that start after it.
     fn rest_of(&self, group: &Group, first: WorkerId) -> BTreeSet<WorkerId> {
         let mut rest = BTreeSet::from([first]);
         let mut path = vec![first];
-        while let Some(member) = path.pop().and_then(|worker| self.members.get(&worker)) {
+        while let Some(member) = path.pop().and_then(|worker| self.members.get(worker)) {
             for &dependent in &member.dependents {
-                let belongs = self.members.get(&dependent).is_some_and(|member| member.is_in(group));
+                let belongs = self.members.get(dependent).is_some_and(|member| member.is_in(group));
                 if belongs && rest.insert(dependent) {
                     path.push(dependent);
                 }
@@ -62,7 +62,7 @@ impl Machine {
 
     /// The worker's readiness waits for this slot anew.
     fn unready(&mut self, key: SlotKey) {
-        let Some(member) = self.members.get_mut(&key.worker) else {
+        let Some(member) = self.members.get_mut(key.worker) else {
             return;
         };
         let Some(slot) = member.slots.get_mut(key.slot as usize) else {
@@ -76,7 +76,7 @@ impl Machine {
             return;
         }
         for dependent in member.dependents.clone() {
-            if let Some(dependent) = self.members.get_mut(&dependent) {
+            if let Some(dependent) = self.members.get_mut(dependent) {
                 dependent.waiting_on += 1;
             }
         }

@@ -33,29 +33,33 @@ pub(crate) mod protocol;
 mod simulation;
 mod slot;
 mod stopping;
+mod timers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::answers::Pending;
 use self::member::Member;
 use self::planted::{Bug, planted};
-use self::protocol::{Attempt, Effect, Event, SlotKey, Ticket, WorkerId};
+use self::protocol::{Attempt, Effect, Event, Sink, SlotKey, Ticket, WorkerId};
 use self::slot::Slot;
 use self::stopping::Stopping;
+use self::timers::Timers;
+use super::roster::Roster;
 use super::view::SlotState;
 
 /// How long ending an attempt may take outside a stop of the process: at a restart, a removal, a pause, a scale-down.
 pub(crate) const DRAIN_WINDOW: Duration = Duration::from_secs(25);
 
 /// Supervises definitions; see the module.
-pub(crate) struct Machine {
+pub(crate) struct Machine<S> {
+    /// Where effects go.
+    pub(crate) sink: S,
     phase: Phase,
-    /// Boxed: half of a tree's places are empty when keys come in order.
-    members: BTreeMap<WorkerId, Box<Member>>,
+    members: Roster<Box<Member>>,
     by_name: HashMap<Arc<str>, WorkerId>,
-    timers: BTreeSet<(Duration, SlotKey)>,
+    timers: Timers,
     pending: BTreeMap<Ticket, Pending>,
     stopping: Option<Stopping>,
     /// Attempts that a stop has to wait for.
@@ -63,7 +67,6 @@ pub(crate) struct Machine {
     random: fastrand::Rng,
     next_worker: WorkerId,
     next_attempt: u64,
-    effects: Vec<Effect>,
 }
 
 /// How many slots a worker may have.
@@ -82,25 +85,26 @@ enum Phase {
     Stopped,
 }
 
-impl Machine {
-    pub(crate) fn new(seed: u64) -> Self {
+impl<S: Sink> Machine<S> {
+    pub(crate) fn new(seed: u64, sink: S) -> Self {
         Self {
+            sink,
             phase: Phase::New,
-            members: BTreeMap::new(),
+            members: Roster::default(),
             by_name: HashMap::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             pending: BTreeMap::new(),
             stopping: None,
             live: 0,
             random: fastrand::Rng::with_seed(seed),
             next_worker: 0,
             next_attempt: 0,
-            effects: Vec::new(),
         }
     }
 
-    /// Takes note of what happened, and says what is to be done. Timers that are due come first.
-    pub(crate) fn step(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+    /// Takes note of what happened, and says what is to be done, effect by effect, so that a step that concerns very many
+    /// workers keeps no list of them. Timers that are due come first.
+    pub(crate) fn handle(&mut self, event: Event, now: Duration) {
         self.fire_timers(now);
         match event {
             Event::Start { ticket, specs } => self.command_start(ticket, specs, now),
@@ -117,12 +121,11 @@ impl Machine {
             Event::Tick => {}
         }
         self.fire_timers(now);
-        std::mem::take(&mut self.effects)
     }
 
     /// When a timer is due next.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.timers.first().map(|(due, _)| *due)
+        self.timers.next()
     }
 
     fn may_start(&self) -> bool {
@@ -131,12 +134,13 @@ impl Machine {
     }
 
     fn fire_timers(&mut self, now: Duration) {
-        while let Some(&(due, key)) = self.timers.first() {
-            if due > now {
-                break;
+        while let Some((due, key)) = self.timers.pop(now) {
+            let armed = self.slot(key).filter(|slot| slot.timer == Some(due));
+            let state = armed.map(|slot| slot.state);
+            if state.is_some() {
+                self.set_timer(key, None);
             }
-            self.set_timer(key, None);
-            match self.slot(key).map(|slot| slot.state) {
+            match state {
                 Some(SlotState::Starting) => self.start_timed_out(key, now),
                 Some(SlotState::BackingOff) => self.begin_or_wait(key, now),
                 Some(SlotState::Paused) => self.begin_or_wait(key, now),
@@ -150,7 +154,7 @@ impl Machine {
     }
 
     fn set_state(&mut self, key: SlotKey, state: SlotState, until: Option<Duration>) {
-        let Some(member) = self.members.get_mut(&key.worker) else {
+        let Some(member) = self.members.get_mut(key.worker) else {
             return;
         };
         let Some(slot) = member.slots.get_mut(key.slot as usize) else {
@@ -166,22 +170,22 @@ impl Machine {
             self.live -= 1;
         }
         self.set_timer(key, until);
-        self.effects.push(Effect::State { key, state, until });
+        self.sink.carry_out(Effect::State { key, state, until });
     }
 
     fn set_timer(&mut self, key: SlotKey, due: Option<Duration>) {
         let Some(slot) = self.slot(key) else { return };
         let old = std::mem::replace(&mut slot.timer, due);
         if let Some(old) = old {
-            self.timers.remove(&(old, key));
+            self.timers.disarm(old);
         }
         if let Some(due) = due {
-            self.timers.insert((due, key));
+            self.timers.arm(due, key);
         }
     }
 
     fn slot(&mut self, key: SlotKey) -> Option<&mut Slot> {
-        self.members.get_mut(&key.worker)?.slots.get_mut(key.slot as usize)
+        self.members.get_mut(key.worker)?.slots.get_mut(key.slot as usize)
     }
 
     /// The slot, if the attempt is its current one.
@@ -190,7 +194,7 @@ impl Machine {
     }
 
     fn slots_in(&self, worker: WorkerId, wanted: impl Fn(SlotState) -> bool) -> Vec<SlotKey> {
-        let Some(member) = self.members.get(&worker) else {
+        let Some(member) = self.members.get(worker) else {
             return Vec::new();
         };
         let states = member.slots.iter().enumerate();
@@ -201,5 +205,14 @@ impl Machine {
                 slot: slot as u32,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+impl Machine<Vec<Effect>> {
+    /// As [`handle`](Self::handle), and gives all that is to be done.
+    fn step(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+        self.handle(event, now);
+        std::mem::take(&mut self.sink)
     }
 }

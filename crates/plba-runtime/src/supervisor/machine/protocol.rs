@@ -15,6 +15,9 @@ pub(crate) type WorkerId = u64;
 /// A command's number, chosen by whoever gives it; its one answer carries it.
 pub(crate) type Ticket = u64;
 
+/// Whoever gives a definition knows by this number what its instances are built by.
+pub(crate) type Recipe = u32;
+
 /// One slot of one definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SlotKey {
@@ -34,10 +37,12 @@ pub(crate) struct Attempt {
 pub(crate) struct Spec {
     pub(crate) name: Arc<str>,
     pub(crate) slots: u32,
-    pub(crate) restart: Restart,
-    pub(crate) group: Option<Group>,
+    pub(crate) recipe: Recipe,
+    /// Shared, since nearly all workers restart alike.
+    pub(crate) restart: Arc<Restart>,
+    pub(crate) group: Option<Box<Group>>,
     pub(crate) start_timeout: Duration,
-    pub(crate) after: Vec<String>,
+    pub(crate) after: Box<[String]>,
 }
 
 /// What the definitions of a reload differ in from the running ones.
@@ -85,9 +90,13 @@ pub(crate) enum Event {
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     /// A definition exists from now on.
-    Added { worker: WorkerId, name: Arc<str> },
+    Added {
+        worker: WorkerId,
+        name: Arc<str>,
+        recipe: Recipe,
+    },
     /// A definition has another content from now on.
-    Changed { worker: WorkerId },
+    Changed { worker: WorkerId, recipe: Recipe },
     /// Nothing of a definition is left.
     Removed { worker: WorkerId },
     /// Build an instance and start it.
@@ -108,6 +117,19 @@ pub(crate) enum Effect {
     Answer { ticket: Ticket, answer: Answer },
 }
 
+/// Where effects go, each at the moment at which it arises. They are carried out in this order, and nothing of what
+/// follows from them is heard by the machine before the step is over.
+pub(crate) trait Sink {
+    fn carry_out(&mut self, effect: Effect);
+}
+
+#[cfg(test)]
+impl Sink for Vec<Effect> {
+    fn carry_out(&mut self, effect: Effect) {
+        self.push(effect);
+    }
+}
+
 /// How a command turned out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
@@ -120,7 +142,7 @@ pub(crate) enum Answer {
     /// Nothing was done.
     Refused(Refusal),
     /// Everything has come to rest, or was left behind at the end of the budget.
-    Stopped(Vec<SlotStop>),
+    Stopped(Arc<Vec<SlotStop>>),
 }
 
 /// A slot that did not start.

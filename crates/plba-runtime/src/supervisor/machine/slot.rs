@@ -40,10 +40,8 @@ pub(crate) struct Slot {
     /// The number of the current or latest attempt.
     pub(crate) attempt: u64,
     pub(crate) incarnation: u64,
-    /// Since when the attempt runs.
-    pub(crate) running_since: Duration,
-    /// When its end was asked for.
-    pub(crate) asked_at: Duration,
+    /// Since when the attempt runs, or, once its end was asked for, when that was.
+    pub(crate) since: Duration,
     /// The window that it has for ending; it may start anew when the end comes nearer.
     pub(crate) from: Duration,
     pub(crate) end: Duration,
@@ -51,8 +49,38 @@ pub(crate) struct Slot {
     pub(crate) timer: Option<Duration>,
     /// Whether the worker's readiness waits for this slot.
     pub(crate) unready: bool,
-    pub(crate) watchers: Vec<(Ticket, Wish)>,
-    past: Past,
+    pub(crate) watchers: Watchers,
+    /// Nothing, for one that has always gone well.
+    past: Option<Box<Past>>,
+}
+
+/// The commands that wait for a slot. Hardly ever is it more than one.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers {
+    first: Option<(Ticket, Wish)>,
+    more: Vec<(Ticket, Wish)>,
+}
+
+impl Watchers {
+    pub(crate) fn push(&mut self, ticket: Ticket, wish: Wish) {
+        match self.first {
+            None => self.first = Some((ticket, wish)),
+            Some(_) => self.more.push((ticket, wish)),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+impl IntoIterator for Watchers {
+    type Item = (Ticket, Wish);
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Self::Item>, std::vec::IntoIter<Self::Item>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.more)
+    }
 }
 
 /// What is remembered of ended attempts.
@@ -81,20 +109,19 @@ impl Slot {
             then: Then::Again,
             attempt: 0,
             incarnation: 0,
-            running_since: Duration::ZERO,
-            asked_at: Duration::ZERO,
+            since: Duration::ZERO,
             from: Duration::ZERO,
             end: Duration::ZERO,
             timer: None,
             unready,
-            watchers: Vec::new(),
-            past: Past::default(),
+            watchers: Watchers::default(),
+            past: None,
         }
     }
 
     /// The past is forgotten: an operator or a reload starts the slot anew.
     pub(crate) fn forgive(&mut self) {
-        self.past = Past::default();
+        self.past = None;
     }
 
     /// Counts an ended attempt and says what follows.
@@ -107,10 +134,10 @@ impl Slot {
         if !again {
             return if failed { Verdict::GivenUp } else { Verdict::Finished };
         }
-        let past = &mut self.past;
+        let past = self.past.get_or_insert_default();
         past.count_one(restart.within, now);
         if past.count > f64::from(restart.intensity) + f64::from(u8::from(planted(Bug::IntensityOffByOne))) {
-            *past = Past::default();
+            self.past = None;
             return Verdict::GivenUp;
         }
         // An attempt that ran as long as failures are remembered starts a new series of pauses.

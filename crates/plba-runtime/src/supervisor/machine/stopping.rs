@@ -3,12 +3,12 @@
 //! In a stop of the process the window of a worker is the rest of the budget divided by the number of levels that still
 //! have to stop, its own included; what one level does not use, the next ones have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ending::share;
-use super::protocol::{Answer, Refusal, SlotKey, SlotStop, Ticket, WorkerId};
+use super::protocol::{Answer, Refusal, Sink, SlotKey, SlotStop, Ticket, WorkerId};
 use super::slot::Then;
 use super::{Machine, Phase};
 use crate::supervisor::view::{SlotState, StopOutcome};
@@ -18,7 +18,7 @@ pub(super) struct Stopping {
     tickets: Vec<Ticket>,
     end: Duration,
     budget: Duration,
-    report: Vec<SlotStop>,
+    report: Arc<Vec<SlotStop>>,
 }
 
 /// A worker's part in a stop or removal.
@@ -33,12 +33,12 @@ pub(super) struct Turn {
     pub(super) down: bool,
 }
 
-impl Machine {
+impl<S: Sink> Machine<S> {
     pub(super) fn command_stop(&mut self, ticket: Ticket, budget: Duration, now: Duration) {
         let end = now.saturating_add(budget);
         match (&mut self.stopping, self.phase) {
             (Some(stopping), Phase::Stopped) => {
-                let report = stopping.report.clone();
+                let report = Arc::clone(&stopping.report);
                 self.answer(ticket, Answer::Stopped(report));
             }
             (Some(stopping), _) => {
@@ -61,9 +61,9 @@ impl Machine {
             tickets: vec![ticket],
             end,
             budget,
-            report: Vec::new(),
+            report: Arc::default(),
         });
-        let workers: BTreeSet<WorkerId> = self.members.keys().copied().collect();
+        let workers = self.members.workers();
         for &worker in &workers {
             for key in self.slots_in(worker, |state| {
                 matches!(state, SlotState::Waiting | SlotState::BackingOff)
@@ -80,15 +80,15 @@ impl Machine {
                 }
             }
         }
-        self.take_turns(workers, Then::Stop, end, now);
+        self.take_turns(&workers, Then::Stop, end, now);
         self.check_quiescent();
     }
 
     /// A later stop asks for an earlier end.
     fn shorten(&mut self, end: Duration, now: Duration) {
-        let workers: Vec<WorkerId> = self.members.keys().copied().collect();
+        let workers = self.members.workers();
         for worker in workers {
-            let Some(turn) = self.members.get_mut(&worker).and_then(|member| member.turn.as_mut()) else {
+            let Some(turn) = self.members.get_mut(worker).and_then(|member| member.turn.as_mut()) else {
                 continue;
             };
             turn.end = end;
@@ -109,16 +109,16 @@ impl Machine {
         stopping.end = stopping.end.min(now.saturating_add(stopping.budget / 5));
         let end = stopping.end;
         let half = share(now, end, 50);
-        let workers: Vec<WorkerId> = self.members.keys().copied().collect();
+        let workers = self.members.workers();
         for worker in workers {
-            if let Some(turn) = self.members.get_mut(&worker).and_then(|member| member.turn.as_mut()) {
+            if let Some(turn) = self.members.get_mut(worker).and_then(|member| member.turn.as_mut()) {
                 turn.end = end;
             }
             for key in self.slots_in(worker, SlotState::is_live) {
                 let Some(slot) = self.slot(key) else { continue };
                 let (state, timer) = (slot.state, slot.timer.unwrap_or(end));
                 if !state.is_ending() {
-                    slot.asked_at = now;
+                    slot.since = now;
                 }
                 (slot.from, slot.end, slot.then) = (now, end, Then::Stop);
                 match state {
@@ -130,32 +130,29 @@ impl Machine {
         }
     }
 
-    /// Asks these workers to end, each once all that depend on it are down.
-    pub(super) fn take_turns(&mut self, workers: BTreeSet<WorkerId>, then: Then, end: Duration, now: Duration) {
-        let levels = self.levels(&workers);
-        for (&worker, &level) in &levels {
-            if let Some(member) = self.members.get_mut(&worker) {
+    /// Asks these workers, by number, to end, each once all that depend on it are down.
+    pub(super) fn take_turns(&mut self, workers: &[WorkerId], then: Then, end: Duration, now: Duration) {
+        for &worker in workers {
+            if let Some(member) = self.members.get_mut(worker) {
                 member.turn = Some(Turn {
                     then,
                     end,
-                    level,
+                    level: 1,
                     blockers: 0,
                     told: false,
                     down: false,
                 });
             }
         }
+        self.level(workers);
         let mut free = Vec::new();
-        for worker in levels.into_keys() {
-            let Some(member) = self.members.get(&worker) else {
+        for &worker in workers {
+            let Some(member) = self.members.get(worker) else {
                 continue;
             };
-            let blockers = member
-                .stops_after()
-                .iter()
-                .filter(|&&dependent| self.is_on_its_way_out(dependent))
-                .count();
-            if let Some(turn) = self.members.get_mut(&worker).and_then(|member| member.turn.as_mut()) {
+            let above = member.stops_after().iter();
+            let blockers = above.filter(|&&dependent| self.is_on_its_way_out(dependent)).count();
+            if let Some(turn) = self.members.get_mut(worker).and_then(|member| member.turn.as_mut()) {
                 turn.blockers = blockers;
             }
             if blockers == 0 {
@@ -166,14 +163,14 @@ impl Machine {
     }
 
     fn is_on_its_way_out(&self, worker: WorkerId) -> bool {
-        let turn = self.members.get(&worker).and_then(|member| member.turn.as_ref());
+        let turn = self.members.get(worker).and_then(|member| member.turn.as_ref());
         turn.is_some_and(|turn| !turn.down)
     }
 
     /// Asks workers that nobody holds up any more; those with nothing to end are down at once and free others.
     fn tell(&mut self, mut free: Vec<WorkerId>, now: Duration) {
         while let Some(worker) = free.pop() {
-            let Some(member) = self.members.get_mut(&worker) else {
+            let Some(member) = self.members.get_mut(worker) else {
                 continue;
             };
             let Some(turn) = member.turn.as_mut() else { continue };
@@ -192,7 +189,7 @@ impl Machine {
 
     /// The worker is down; gives those that it held up as the last.
     fn down(&mut self, worker: WorkerId) -> Vec<WorkerId> {
-        let Some(member) = self.members.get_mut(&worker) else {
+        let Some(member) = self.members.get_mut(worker) else {
             return Vec::new();
         };
         match member.turn.as_mut() {
@@ -201,10 +198,7 @@ impl Machine {
         }
         let mut free = Vec::new();
         for dependency in member.stops_before().clone() {
-            let turn = self
-                .members
-                .get_mut(&dependency)
-                .and_then(|member| member.turn.as_mut());
+            let turn = self.members.get_mut(dependency).and_then(|member| member.turn.as_mut());
             if let Some(turn) = turn.filter(|turn| turn.blockers > 0) {
                 turn.blockers -= 1;
                 if turn.blockers == 0 {
@@ -216,7 +210,7 @@ impl Machine {
     }
 
     pub(super) fn after_rest(&mut self, worker: WorkerId, now: Duration) {
-        if self.members.get(&worker).is_some_and(|member| member.live == 0) {
+        if self.members.get(worker).is_some_and(|member| member.live == 0) {
             let free = self.down(worker);
             self.tell(free, now);
             self.purge(worker, now);
@@ -228,9 +222,9 @@ impl Machine {
         let Some(stopping) = self.stopping.as_mut().filter(|_| self.phase == Phase::Stopping) else {
             return;
         };
-        if let Some(member) = self.members.get(&key.worker) {
+        if let Some(member) = self.members.get(key.worker) {
             let name = Arc::clone(&member.spec.name);
-            stopping.report.push(SlotStop { key, name, how, took });
+            Arc::make_mut(&mut stopping.report).push(SlotStop { key, name, how, took });
         }
     }
 
@@ -240,49 +234,47 @@ impl Machine {
         }
         self.phase = Phase::Stopped;
         if let Some(stopping) = self.stopping.as_mut() {
-            let (tickets, report) = (std::mem::take(&mut stopping.tickets), stopping.report.clone());
+            let (tickets, report) = (std::mem::take(&mut stopping.tickets), Arc::clone(&stopping.report));
             for ticket in tickets {
-                self.answer(ticket, Answer::Stopped(report.clone()));
+                self.answer(ticket, Answer::Stopped(Arc::clone(&report)));
             }
         }
     }
 
-    /// How deep the longest chain beneath each of these workers is, in dependency order.
-    fn levels(&self, within: &BTreeSet<WorkerId>) -> BTreeMap<WorkerId, u32> {
-        let mut levels: BTreeMap<WorkerId, u32> = within.iter().map(|&worker| (worker, 1)).collect();
-        let mut missing = BTreeMap::new();
+    /// Says of each of these workers how deep the longest chain from it down is, in dependency order.
+    fn level(&mut self, within: &[WorkerId]) {
+        let inside = |worker: &WorkerId| within.binary_search(worker).is_ok();
+        let mut missing = HashMap::new();
         let mut known = Vec::new();
         for &worker in within {
-            let Some(member) = self.members.get(&worker) else {
+            let Some(member) = self.members.get(worker) else {
                 continue;
             };
-            let dependencies = member
-                .after
-                .iter()
-                .filter(|dependency| within.contains(dependency))
-                .count();
-            if dependencies == 0 {
-                known.push(worker);
-            }
-            missing.insert(worker, dependencies);
-        }
-        while let Some(worker) = known.pop() {
-            let Some(member) = self.members.get(&worker) else {
-                continue;
-            };
-            let next = levels.get(&worker).map_or(1, |level| level + 1);
-            for dependent in &member.dependents {
-                let (Some(missing), Some(level)) = (missing.get_mut(dependent), levels.get_mut(dependent)) else {
-                    continue;
-                };
-                *level = (*level).max(next);
-                *missing -= 1;
-                if *missing == 0 {
-                    known.push(*dependent);
+            match member.after.iter().filter(|dependency| inside(dependency)).count() {
+                0 if member.dependents.is_empty() => {}
+                0 => known.push(worker),
+                below => {
+                    missing.insert(worker, below);
                 }
             }
         }
-        levels
+        while let Some(worker) = known.pop() {
+            let Some(member) = self.members.get(worker) else {
+                continue;
+            };
+            let next = member.turn.as_ref().map_or(1, |turn| turn.level) + 1;
+            for dependent in member.dependents.clone() {
+                let turn = self.members.get_mut(dependent).and_then(|member| member.turn.as_mut());
+                let (Some(missing), Some(turn)) = (missing.get_mut(&dependent), turn) else {
+                    continue;
+                };
+                turn.level = turn.level.max(next);
+                *missing -= 1;
+                if *missing == 0 {
+                    known.push(dependent);
+                }
+            }
+        }
     }
 }
 

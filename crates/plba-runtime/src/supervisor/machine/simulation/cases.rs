@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_stop_while_workers_start_answers_both_commands() {
-    let mut machine = Machine::new(1);
+    let mut machine = Machine::new(1, Vec::new());
     let specs = vec![plain("a", &[]), plain("b", &["a"])];
     let begun = machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO);
     let [first] = attempts(&begun)[..] else {
@@ -50,7 +50,7 @@ fn a_stop_while_workers_start_answers_both_commands() {
 
 #[test]
 fn a_chain_of_workers_that_do_not_let_go_is_abandoned_within_the_budget() {
-    let mut machine = Machine::new(1);
+    let mut machine = Machine::new(1, Vec::new());
     let specs: Vec<Spec> = ["a", "b", "c"]
         .iter()
         .zip([&[][..], &["a"], &["b"]])
@@ -86,7 +86,7 @@ fn a_chain_of_workers_that_do_not_let_go_is_abandoned_within_the_budget() {
 
 #[test]
 fn a_removed_worker_is_not_started_again_by_an_earlier_restart() {
-    let mut machine = Machine::new(1);
+    let mut machine = Machine::new(1, Vec::new());
     let specs = vec![plain("a", &[]), plain("b", &["a"])];
     let start = machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO);
     let [a] = attempts(&start)[..] else {
@@ -119,9 +119,13 @@ fn a_removed_worker_is_not_started_again_by_an_earlier_restart() {
 fn a_worker_that_was_given_up_is_tried_again_after_its_cool_down_unless_it_is_paused() {
     let secs = Duration::from_secs;
     for paused in [false, true] {
-        let mut machine = Machine::new(1);
+        let mut machine = Machine::new(1, Vec::new());
         let mut spec = plain("a", &[]);
-        (spec.restart.intensity, spec.restart.cool_down) = (0, Some(secs(60)));
+        spec.restart = Arc::new(Restart {
+            intensity: 0,
+            cool_down: Some(secs(60)),
+            ..Restart::default()
+        });
         let specs = vec![spec];
         let [first] = attempts(&machine.step(Event::Start { ticket: 1, specs }, secs(0)))[..] else {
             panic!("a starts")
@@ -148,11 +152,11 @@ fn a_worker_that_was_given_up_is_tried_again_after_its_cool_down_unless_it_is_pa
 
 /// Four workers of one group, of which the second fails: who is asked to stop, and who starts before it is ready again.
 fn taken_along(policy: GroupPolicy) -> (Vec<WorkerId>, Vec<WorkerId>) {
-    let mut machine = Machine::new(1);
+    let mut machine = Machine::new(1, Vec::new());
     let mut specs = vec![plain("a", &[]), plain("b", &["a"]), plain("c", &["b"]), plain("d", &[])];
     for spec in &mut specs {
         let name = "all".to_owned();
-        spec.group = Some(Group { name, policy });
+        spec.group = Some(Box::new(Group { name, policy }));
     }
     let mut running = attempts(&machine.step(Event::Start { ticket: 1, specs }, Duration::ZERO));
     for number in 0..4 {
@@ -185,7 +189,7 @@ fn a_group_says_who_restarts_with_a_member_that_failed() {
 #[test]
 fn a_hung_instance_is_told_to_let_go_then_dropped_then_replaced() {
     let secs = Duration::from_secs;
-    let mut machine = Machine::new(1);
+    let mut machine = Machine::new(1, Vec::new());
     let specs = vec![plain("a", &[])];
     let [first] = attempts(&machine.step(Event::Start { ticket: 1, specs }, secs(0)))[..] else {
         panic!("a starts")

@@ -44,7 +44,7 @@ struct Instance {
 }
 
 struct World {
-    machine: Machine,
+    machine: Machine<Vec<Effect>>,
     random: fastrand::Rng,
     now: Duration,
     queue: BinaryHeap<Reverse<(Duration, u64, Report)>>,
@@ -84,7 +84,7 @@ enum Report {
 impl World {
     fn new(seed: u64, traced: bool) -> Self {
         Self {
-            machine: Machine::new(seed),
+            machine: Machine::new(seed, Vec::new()),
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
@@ -241,8 +241,8 @@ impl World {
 
     fn carry_out(&mut self, effect: Effect, seen: &mut Seen) {
         match effect {
-            Effect::Added { worker, name } => self.defined(worker, &name),
-            Effect::Changed { worker } => {
+            Effect::Added { worker, name, .. } => self.defined(worker, &name),
+            Effect::Changed { worker, .. } => {
                 let name = self.known[&worker].name.clone();
                 self.defined(worker, &name);
                 self.forget(|key| key.worker == worker);
@@ -291,7 +291,8 @@ fn plain(name: &str, after: &[&str]) -> Spec {
     Spec {
         name: name.into(),
         slots: 1,
-        restart: Restart::default(),
+        recipe: 0,
+        restart: Arc::default(),
         start_timeout: Duration::from_secs(30),
         group: None,
         after: after.iter().map(|name| (*name).to_owned()).collect(),

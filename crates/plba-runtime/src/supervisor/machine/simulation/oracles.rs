@@ -7,10 +7,10 @@ impl World {
         let spec = &self.wanted[name];
         let known = Known {
             name: name.to_owned(),
-            after: spec.after.clone(),
+            after: spec.after.to_vec(),
             linked: None,
-            restart: spec.restart.clone(),
-            group: spec.group.clone(),
+            restart: (*spec.restart).clone(),
+            group: spec.group.as_deref().cloned(),
             loops: self.random.u8(0..6) == 0,
             fewest: spec.slots,
             ready: BTreeSet::new(),
@@ -266,7 +266,7 @@ impl World {
                         "{key:?} lives and the report does not say so"
                     );
                 }
-                for stop in report {
+                for stop in report.iter() {
                     seen.note(match stop.how {
                         StopOutcome::Drained => "stop: drained",
                         StopOutcome::Forced => "stop: forced",

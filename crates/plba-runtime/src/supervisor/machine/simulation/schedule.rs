@@ -38,24 +38,26 @@ impl World {
         let seconds = |seconds| Duration::from_secs(seconds);
         let (maximum_delay, within) = [(seconds(30), seconds(60)), (seconds(4), seconds(6))][self.random.usize(0..2)];
         let groups = [GroupPolicy::OneForOne, GroupPolicy::OneForAll, GroupPolicy::RestForOne];
-        let group = (self.random.u8(0..3) == 0).then(|| Group {
-            name: self.random.choice(["even", "odd"]).unwrap().to_owned(),
-            policy: groups[self.random.usize(0..3)],
+        let group = (self.random.u8(0..3) == 0).then(|| {
+            let name = self.random.choice(["even", "odd"]).unwrap().to_owned();
+            let policy = groups[self.random.usize(0..3)];
+            Box::new(Group { name, policy })
         });
         Spec {
             name: format!("w{number}").into(),
             group,
             slots: self.random.u32(1..4),
-            restart: Restart {
+            recipe: 0,
+            restart: Arc::new(Restart {
                 policy: policies[self.random.usize(0..4)],
                 maximum_delay,
                 intensity,
                 within,
                 cool_down: [None, None, Some(seconds(5)), Some(seconds(50))][self.random.usize(0..4)],
                 ..Restart::default()
-            },
+            }),
             start_timeout: Duration::from_secs(10),
-            after,
+            after: after.into(),
         }
     }
 
@@ -149,7 +151,9 @@ impl World {
                 0 if !needed && names.len() > 1 => change.removed.push(name.clone()),
                 1 => {
                     let mut spec = self.spec(number);
-                    spec.after.retain(|name| !change.removed.contains(name));
+                    let mut after = spec.after.into_vec();
+                    after.retain(|name| !change.removed.contains(name));
+                    spec.after = after.into();
                     change.changed.push(spec);
                 }
                 _ => {}
