@@ -163,7 +163,15 @@ pub struct Activity(Arc<Shared>);
 
 struct Shared {
     clock: Arc<dyn Clock>,
-    current: Mutex<Option<Busy>>,
+    current: Mutex<Current>,
+}
+
+/// What is in hand, or was last.
+#[derive(Default)]
+struct Current {
+    what: Arc<str>,
+    /// Nothing while it is idle.
+    since: Option<Duration>,
 }
 
 /// What an instance has in hand.
@@ -188,39 +196,49 @@ impl Activity {
 
     /// Busy with `what` from now on; what was named before is replaced.
     pub fn begin(&self, what: Arc<str>) -> BusyGuard<'_> {
-        self.set(Some(Busy {
-            what,
-            since: self.0.clock.monotonic(),
-        }));
+        let since = Some(self.0.clock.monotonic());
+        let former = std::mem::replace(&mut *self.lock(), Current { what, since });
+        drop(former);
+        BusyGuard(self)
+    }
+
+    /// As [`begin`](Self::begin), for what is begun again and again: the name is copied the first time only.
+    pub fn begin_again(&self, what: &Arc<str>) -> BusyGuard<'_> {
+        let since = self.0.clock.monotonic();
+        let mut current = self.lock();
+        if !Arc::ptr_eq(&current.what, what) {
+            current.what = Arc::clone(what);
+        }
+        current.since = Some(since);
+        drop(current);
         BusyGuard(self)
     }
 
     /// Still busy with the same, and making progress: the stall watchdog starts counting anew.
     pub fn progress(&self) {
         let now = self.0.clock.monotonic();
-        if let Some(busy) = self.lock().as_mut() {
-            busy.since = now;
+        if let Some(since) = self.lock().since.as_mut() {
+            *since = now;
         }
     }
 
     /// What the instance has in hand, if anything.
     pub fn current(&self) -> Option<Busy> {
-        self.lock().clone()
+        let current = self.lock();
+        let since = current.since?;
+        let what = Arc::clone(&current.what);
+        Some(Busy { what, since })
     }
 
-    fn set(&self, busy: Option<Busy>) {
-        *self.lock() = busy;
-    }
-
-    // A panic can't leave the option half-written, so a poisoned lock is as good as a sound one.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Busy>> {
+    // A panic can't leave it half-written, so a poisoned lock is as good as a sound one.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
-        self.0.set(None);
+        self.0.lock().since = None;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the supervisor remembers of each worker, to be read at any time from any thread: states, exits, and totals that
 //! outlive instances. It is written by the driver, the watchdog and ending attempts; decisions are not made from it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::health::{Criticality, Health};
 use plba_contracts::services::{Build, Services};
-use plba_contracts::worker::{Busy, HangPolicy, Worker, WorkerStatus};
+use plba_contracts::worker::{Busy, HangPolicy, Worker, WorkerDefinition, WorkerStatus};
 
 use super::instance::Instance;
 use super::machine::protocol::{SlotKey, WorkerId};
@@ -18,17 +19,35 @@ use crate::trace::innermost;
 
 /// All workers.
 #[derive(Default)]
-pub(super) struct Board(Mutex<Roster<Arc<Record>>>);
+pub(super) struct Board {
+    roster: Mutex<Roster<Arc<Record>>>,
+    /// Whether definitions came or changed since the watchdog asked.
+    changed: AtomicBool,
+}
 
 /// What instances are built by and how they are looked at: what of a definition is not the machine's.
 pub(super) struct Recipe {
-    pub(super) build: Build<Arc<dyn Worker>>,
-    pub(super) services: Arc<Services>,
-    pub(super) stall_after: Duration,
-    pub(super) criticality: Criticality,
-    pub(super) liveness: bool,
+    build: Build<Arc<dyn Worker>>,
+    services: Arc<Services>,
+    stall_after: Duration,
+    criticality: Criticality,
+    liveness: bool,
     pub(super) on_hang: HangPolicy,
-    pub(super) exit_when_given_up: Option<u8>,
+    exit_when_given_up: Option<u8>,
+}
+
+impl Recipe {
+    pub(super) fn new(definition: &WorkerDefinition, services: Arc<Services>) -> Self {
+        Self {
+            build: definition.build.clone(),
+            services,
+            stall_after: definition.stall_after,
+            criticality: definition.criticality,
+            liveness: definition.liveness,
+            on_hang: definition.on_hang,
+            exit_when_given_up: definition.exit_when_given_up,
+        }
+    }
 }
 
 /// One worker.
@@ -83,6 +102,15 @@ impl Board {
 
     pub(super) fn insert(&self, worker: WorkerId, record: Record) {
         self.lock().insert(worker, Arc::new(record));
+        self.note_change();
+    }
+
+    pub(super) fn note_change(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn remove(&self, worker: WorkerId) -> Option<Arc<Record>> {
@@ -157,7 +185,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, Roster<Arc<Record>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -40,6 +40,11 @@ impl Default for WatchdogOptions {
     }
 }
 
+/// Instances are visited as often as the shortest `stall_after` goes into this many, because looking at a hundred
+/// thousand of them takes time; but no less often than this, and always while one is hung.
+const VISITS_IN_A_STALL: u32 = 60;
+const MAXIMUM_VISIT: Duration = Duration::from_secs(5);
+
 /// The shortest span from one look to the next.
 const MINIMUM_LOOK: Duration = Duration::from_millis(20);
 
@@ -138,6 +143,7 @@ impl Shared {
     ) {
         let mut observer = Observer::new(options.stalled_after, clock.monotonic());
         let mut interval = options.look_every;
+        let (mut shortest, mut visits) = (None::<Duration>, Duration::ZERO);
         loop {
             let quit = self.lock();
             let woken = self.woken.wait_timeout_while(quit, interval, |quit| !*quit);
@@ -145,7 +151,6 @@ impl Shared {
                 self.stalled.store(0, Ordering::Relaxed);
                 return;
             }
-            let (watched, shortest) = board.watched();
             let now = clock.monotonic();
             let beats = self.beats.load(Ordering::Relaxed);
             let look = Look {
@@ -154,7 +159,15 @@ impl Shared {
                 interval,
                 beats,
             };
-            observer.look(&look, &watched, |event| events.emit(event), &on_hang);
+            if let Some(event) = observer.look(&look) {
+                events.emit(event);
+            }
+            if board.take_changed() || observer.unvisited >= visits {
+                let (watched, found) = board.watched();
+                shortest = found;
+                observer.visit(&look, &watched, |event| events.emit(event), &on_hang);
+                visits = observer.visits(shortest);
+            }
             let starved = u64::try_from(observer.starved.as_micros()).unwrap_or(u64::MAX);
             self.starved.store(starved, Ordering::Relaxed);
             let stalled = observer
@@ -191,6 +204,9 @@ struct Observer {
     stalled: bool,
     /// Time in which the watchdog itself did not get to run, so that it counts for nobody.
     starved: Duration,
+    /// Time seen to pass since instances were visited.
+    unvisited: Duration,
+    any_hung: bool,
     /// By record, slot and incarnation: since when it is busy, and how much of that was seen to pass.
     busy: HashMap<(usize, u32, u64), (Duration, Duration)>,
 }
@@ -204,6 +220,8 @@ impl Observer {
             silent: Duration::ZERO,
             stalled: false,
             starved: Duration::ZERO,
+            unvisited: Duration::ZERO,
+            any_hung: false,
             busy: HashMap::new(),
         }
     }
@@ -212,27 +230,40 @@ impl Observer {
         self.stalled.then_some(self.silent)
     }
 
-    fn look(
+    /// Looks at the executor.
+    fn look(&mut self, look: &Look) -> Option<SupervisorEvent> {
+        let since_last = look.now.saturating_sub(self.last_look);
+        let passed = since_last.min(look.interval);
+        (self.last_look, self.starved) = (look.now, self.starved + (since_last - passed));
+        self.unvisited += passed;
+        self.look_at_executor(passed, look.beats)
+    }
+
+    /// How much time has to pass until instances are visited again.
+    fn visits(&self, shortest: Option<Duration>) -> Duration {
+        match shortest {
+            Some(shortest) if !self.any_hung => (shortest / VISITS_IN_A_STALL).min(MAXIMUM_VISIT),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Looks at the instances that are busy or marked.
+    fn visit(
         &mut self,
         look: &Look,
         watched: &[Watched],
         mut emit: impl FnMut(SupervisorEvent),
         on_hang: impl Fn(&Watched, &Busy),
     ) {
-        let now = look.now;
-        let since_last = now.saturating_sub(self.last_look);
-        let passed = since_last.min(look.interval);
-        (self.last_look, self.starved) = (now, self.starved + (since_last - passed));
-        if let Some(event) = self.look_at_executor(passed, look.beats) {
-            emit(event);
-        }
+        let (now, passed) = (look.now, std::mem::take(&mut self.unvisited));
         let mut busy = HashMap::with_capacity(watched.len());
+        self.any_hung = false;
         for one in watched {
             let key = (Arc::as_ptr(&one.record) as usize, one.slot, one.incarnation);
             if let Some(current) = &one.busy {
                 let seen = match self.busy.get(&key) {
                     Some((since, seen)) if *since == current.since => *seen + passed,
-                    // It may have begun anywhere between the two looks.
+                    // It may have begun anywhere between the two visits.
                     _ => now.saturating_sub(current.since).min(passed),
                 };
                 busy.insert(key, (current.since, seen));
@@ -249,6 +280,7 @@ impl Observer {
                     on_hang(one, current);
                 }
                 if seen >= one.stall_after {
+                    self.any_hung = true;
                     continue;
                 }
             }
@@ -278,9 +310,11 @@ impl Observer {
 mod tests {
     use plba_contracts::worker::{Activity, HangPolicy, WorkerDefinition};
 
-    use super::super::board::Record;
+    use tokio::sync::mpsc;
+
+    use super::super::board::{Recipe, Record};
     use super::super::instance::Instance;
-    use super::super::machine::protocol::WorkerId;
+    use super::super::machine::protocol::{Attempt, SlotKey, WorkerId};
     use super::*;
     use crate::clock::SystemClock;
 
@@ -298,7 +332,8 @@ mod tests {
             interval: SECOND,
             beats,
         };
-        observer.look(&look, watched, |event| events.push(event), |_, _| ());
+        events.extend(observer.look(&look));
+        observer.visit(&look, watched, |event| events.push(event), |_, _| ());
         events
     }
 
@@ -306,12 +341,14 @@ mod tests {
     fn busy() -> [Watched; 1] {
         let definition = WorkerDefinition::new("orders", |_| async { Err("is never built".into()) });
         let services = crate::services::ServiceContainer::new(Vec::new(), crate::services::Provided::default());
-        let record = Arc::new(Record::new(
-            Arc::new(definition),
-            Arc::new(services.unwrap()).services(),
-        ));
+        let services = Arc::new(Arc::new(services.unwrap()).services());
+        let (name, recipe) = ("orders".into(), Recipe::new(&definition, services));
+        let record = Arc::new(Record::new(name, recipe));
         let activity = Activity::new(Arc::new(SystemClock::new()));
-        record.begun(0, 1, Arc::new(Instance::new(activity, None)), Timestamp::UNIX_EPOCH);
+        let key = SlotKey { worker: 0, slot: 0 };
+        let (attempt, reports) = (Attempt { key, number: 1 }, mpsc::unbounded_channel().0);
+        let instance = Instance::new(attempt, activity, None, Arc::clone(&record), reports);
+        record.begun(0, 1, Arc::new(instance), Timestamp::UNIX_EPOCH);
         [Watched {
             worker: WorkerId::default(),
             record,

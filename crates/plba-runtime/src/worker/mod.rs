@@ -192,8 +192,7 @@ where
 pub struct Routine {
     name: String,
     plan: Plan,
-    options: Options,
-    time_zone: Option<String>,
+    options: Option<Box<Options>>,
     concurrency: u32,
     criticality: Criticality,
     liveness: bool,
@@ -210,15 +209,7 @@ impl Routine {
         Self {
             name: name.into(),
             plan,
-            options: Options {
-                timeout: None,
-                classify: None,
-                unhealthy_after: 5,
-                initial_pause: millis(500),
-                maximum_pause: secs(30),
-                idle_limit: None,
-            },
-            time_zone: None,
+            options: None,
             concurrency: 1,
             criticality: Criticality::Critical,
             liveness: false,
@@ -229,6 +220,10 @@ impl Routine {
             after: Vec::new(),
             stall_after: None,
         }
+    }
+
+    fn options(&mut self) -> &mut Options {
+        self.options.get_or_insert_with(|| Box::new(Options::DEFAULT.clone()))
     }
 
     /// How many instances run side by side, each restarted on its own. Default: 1.
@@ -242,7 +237,7 @@ impl Routine {
     /// Has no meaning for [`service`] and [`blocking`].
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.options.timeout = Some(limit);
+        self.options().timeout = Some(limit);
         self
     }
 
@@ -310,35 +305,36 @@ impl Routine {
     where
         C: Fn(&(dyn Error + Send + Sync + 'static)) -> Severity + Send + Sync + 'static,
     {
-        self.options.classify = Some(Arc::new(classify));
+        self.options().classify = Some(Arc::new(classify));
         self
     }
 
     /// After how many failures in a row the worker is unhealthy, at least 1. Default: 5.
     #[must_use]
     pub fn unhealthy_after(mut self, failures: u32) -> Self {
-        self.options.unhealthy_after = failures.max(1);
+        self.options().unhealthy_after = failures.max(1);
         self
     }
 
     /// The pause after the first failure, and the longest: it doubles with each failure in a row. Default: 0.5 s, 30 s.
     #[must_use]
     pub fn back_off(mut self, initial: Duration, maximum: Duration) -> Self {
-        (self.options.initial_pause, self.options.maximum_pause) = (initial.max(MINIMUM_INTERVAL), maximum);
+        let options = self.options();
+        (options.initial_pause, options.maximum_pause) = (initial.max(MINIMUM_INTERVAL), maximum);
         self
     }
 
     /// How far the interval of [`every`] may stretch while there is nothing to do. Default: 32 intervals, at most 60 s.
     #[must_use]
     pub fn idle_limit(mut self, limit: Duration) -> Self {
-        self.options.idle_limit = Some(limit);
+        self.options().idle_limit = Some(limit);
         self
     }
 
     /// The time zone of [`cron`], by its IANA name. Default: the system's.
     #[must_use]
     pub fn time_zone(mut self, name: impl Into<String>) -> Self {
-        self.time_zone = Some(name.into());
+        self.options().time_zone = Some(name.into());
         self
     }
 }
@@ -348,7 +344,6 @@ impl From<Routine> for WorkerDefinition {
         let recipe = Arc::new(Recipe {
             plan: routine.plan,
             options: routine.options,
-            time_zone: routine.time_zone,
         });
         let mut definition = Self::new(routine.name, move |services| {
             let worker = RoutineWorker::new(Arc::clone(&recipe), services);

@@ -36,6 +36,7 @@ pub(super) enum Plan {
 }
 
 /// What the builder's methods set.
+#[derive(Clone)]
 pub(super) struct Options {
     pub(super) timeout: Option<Duration>,
     pub(super) classify: Option<Classify>,
@@ -43,13 +44,33 @@ pub(super) struct Options {
     pub(super) initial_pause: Duration,
     pub(super) maximum_pause: Duration,
     pub(super) idle_limit: Option<Duration>,
+    pub(super) time_zone: Option<String>,
+}
+
+impl Options {
+    /// What most routines have.
+    pub(super) const DEFAULT: &Self = &Self {
+        timeout: None,
+        classify: None,
+        unhealthy_after: 5,
+        initial_pause: Duration::from_millis(500),
+        maximum_pause: Duration::from_secs(30),
+        idle_limit: None,
+        time_zone: None,
+    };
 }
 
 /// What all instances of a definition share.
 pub(super) struct Recipe {
     pub(super) plan: Plan,
-    pub(super) options: Options,
-    pub(super) time_zone: Option<String>,
+    /// Nothing for the default ones.
+    pub(super) options: Option<Box<Options>>,
+}
+
+impl Recipe {
+    fn options(&self) -> &Options {
+        self.options.as_deref().unwrap_or(Options::DEFAULT)
+    }
 }
 
 /// How far the clock of the day is trusted while waiting for a moment: after this it is read again.
@@ -82,11 +103,11 @@ impl RoutineWorker {
     /// The cron expression or its time zone can't be read.
     pub(super) fn new(recipe: Arc<Recipe>, services: Services) -> Result<Self, BoxError> {
         let schedule = match &recipe.plan {
-            Plan::Cron(expression, _) => Some(Schedule::parse(expression, recipe.time_zone.as_deref())?),
+            Plan::Cron(expression, _) => Some(Schedule::parse(expression, recipe.options().time_zone.as_deref())?),
             _ => None,
         };
         Ok(Self {
-            tally: Tally::new(recipe.options.unhealthy_after),
+            tally: Tally::new(recipe.options().unhealthy_after),
             schedule: schedule.map(Box::new),
             recipe,
             services,
@@ -99,9 +120,6 @@ impl RoutineWorker {
     async fn work(&self, context: &WorkerContext) -> Exit {
         let stop = self.stop.signal();
         let mut asked = stop.requested();
-        // Processes that fail together should not try again together, so the time of day goes in.
-        let seed = context.clock.now().as_nanosecond() as u64 ^ u64::from(context.slot).rotate_left(32);
-        let mut random = fastrand::Rng::with_seed(seed);
         let mut idle_runs = 0;
         let mut next = match &self.schedule {
             None => Next::Now,
@@ -133,7 +151,7 @@ impl RoutineWorker {
                     idle_runs = if outcome == Outcome::Idle { idle_runs + 1 } else { 0 };
                     self.after_success(began, idle_runs, &stop)
                 }
-                Some(Err(error)) => self.after_failure(error, &mut random),
+                Some(Err(error)) => self.after_failure(error, context),
             };
         }
     }
@@ -142,7 +160,7 @@ impl RoutineWorker {
     async fn run_once(&self, stop: &StopSignal, context: &WorkerContext) -> Option<Turnout> {
         // What runs until it is told to stop is not busy with one thing, so it can't be hung.
         let serves = matches!(self.recipe.plan, Plan::Service(_));
-        let _busy = (!serves).then(|| context.activity.begin(Arc::clone(&context.name)));
+        let _busy = (!serves).then(|| context.activity.begin_again(&context.name));
         let mut run = self.call(stop, context);
         // A thread can't be dropped: it is waited for until the supervisor itself lets go.
         let mut forced = (!matches!(self.recipe.plan, Plan::Blocking(_))).then(|| stop.forced());
@@ -165,7 +183,7 @@ impl RoutineWorker {
             Plan::Service(serve) => return serve(self.services.clone(), stop.clone()),
             Plan::Blocking(block) => return Box::pin(thread::run(Arc::clone(block), stop, context)),
         };
-        match self.recipe.options.timeout {
+        match self.recipe.options().timeout {
             None => run,
             Some(limit) => Box::pin(within(limit, run)),
         }
@@ -177,7 +195,7 @@ impl RoutineWorker {
             Plan::Service(_) | Plan::Blocking(_) if stop.is_requested() => Next::Exit(Exit::Stopped),
             Plan::Service(_) | Plan::Blocking(_) => Next::Exit(Exit::Finished),
             Plan::Every(interval, _) => {
-                let limit = self.recipe.options.idle_limit;
+                let limit = self.recipe.options().idle_limit;
                 let limit = limit.unwrap_or_else(|| default_idle_limit(*interval));
                 Next::At(after(began, stretched(*interval, idle_runs, limit)))
             }
@@ -185,8 +203,8 @@ impl RoutineWorker {
         }
     }
 
-    fn after_failure(&self, error: RoutineError, random: &mut fastrand::Rng) -> Next {
-        let options = &self.recipe.options;
+    fn after_failure(&self, error: RoutineError, context: &WorkerContext) -> Next {
+        let options = self.recipe.options();
         let classified = options.classify.as_ref().map(|classify| classify(error.as_error()));
         let severity = error.severity().or(classified).unwrap_or(Severity::Transient);
         let text = plba_contracts::describe(error.as_error());
@@ -194,7 +212,10 @@ impl RoutineWorker {
         if severity == Severity::Fatal {
             return Next::Exit(Exit::Failed(error.into_boxed()));
         }
-        let pause = failure_pause(options.initial_pause, options.maximum_pause, in_a_row, random.f64());
+        // Processes that fail together should not try again together, so the time of day goes in.
+        let seed = context.clock.now().as_nanosecond() as u64 ^ u64::from(context.slot).rotate_left(32);
+        let random = fastrand::Rng::with_seed(seed).f64();
+        let pause = failure_pause(options.initial_pause, options.maximum_pause, in_a_row, random);
         tracing::warn!("run failed ({in_a_row} in a row), next try in {pause:.1?}: {text}");
         Next::At(after(Instant::now(), pause))
     }

@@ -216,6 +216,7 @@ impl Sink for Carrier {
             Effect::Changed { worker, recipe } => {
                 if let (Some(record), Some(recipe)) = (self.board.get(worker), self.staged(recipe)) {
                     record.replace(recipe);
+                    self.board.note_change();
                     let worker = record.name.to_string();
                     self.tell(SupervisorEvent::Changed { worker });
                 }

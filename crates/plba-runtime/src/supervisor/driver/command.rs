@@ -94,26 +94,18 @@ impl Driver {
         let mut restart: Arc<Restart> = Arc::default();
         for definition in definitions {
             if *restart != definition.restart {
-                restart = Arc::new(definition.restart);
+                restart = Arc::new(definition.restart.clone());
             }
+            staged.push(Some(Recipe::new(&definition, Arc::clone(services))));
             specs.push(Spec {
                 name: definition.name.into(),
                 slots: definition.concurrency,
-                recipe: staged.len() as u32,
+                recipe: staged.len() as u32 - 1,
                 restart: Arc::clone(&restart),
                 group: definition.group.map(Box::new),
                 start_timeout: definition.start_timeout,
                 after: definition.after.into(),
             });
-            staged.push(Some(Recipe {
-                build: definition.build,
-                services: Arc::clone(services),
-                stall_after: definition.stall_after,
-                criticality: definition.criticality,
-                liveness: definition.liveness,
-                on_hang: definition.on_hang,
-                exit_when_given_up: definition.exit_when_given_up,
-            }));
         }
         specs
     }

@@ -70,7 +70,7 @@ impl<S: Sink> Machine<S> {
         for dependency in &after {
             if let Some(dependency) = self.members.get_mut(*dependency) {
                 dependency.dependents.push(worker);
-                missing += usize::from(!dependency.ready);
+                missing += u32::from(!dependency.ready);
             }
         }
         if let Some(member) = self.members.get_mut(worker) {
@@ -103,7 +103,7 @@ impl<S: Sink> Machine<S> {
         member.spec = spec;
         member.fill_slots();
         let wanted = member.wanted as usize;
-        member.unready = wanted;
+        member.unready = member.wanted;
         for (number, slot) in member.slots.iter_mut().enumerate() {
             slot.unready = number < wanted;
             slot.forgive();

@@ -23,14 +23,14 @@ pub(super) struct Member {
     /// Every slot was ready once since the definition came or changed.
     pub(super) ready: bool,
     /// Slots that were not.
-    pub(super) unready: usize,
+    pub(super) unready: u32,
     /// How many it waits for before it starts: dependencies that are not ready, and namesakes.
-    pub(super) waiting_on: usize,
+    pub(super) waiting_on: u32,
     /// Removed workers of the same name that are not gone; it waits for them.
-    pub(super) namesakes: usize,
-    pub(super) live: usize,
+    pub(super) namesakes: u32,
+    pub(super) live: u32,
     /// Its part in a stop or removal.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<Box<Turn>>,
 }
 
 /// A rest that an operator wants, and when it ends by itself, where it does.
@@ -84,7 +84,7 @@ impl Member {
     pub(super) fn fill_slots(&mut self) {
         while self.slots.len() < self.wanted as usize {
             self.slots.push(Slot::new(!self.ready));
-            self.unready += usize::from(!self.ready);
+            self.unready += u32::from(!self.ready);
         }
     }
 

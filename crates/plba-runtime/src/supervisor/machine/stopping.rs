@@ -134,14 +134,14 @@ impl<S: Sink> Machine<S> {
     pub(super) fn take_turns(&mut self, workers: &[WorkerId], then: Then, end: Duration, now: Duration) {
         for &worker in workers {
             if let Some(member) = self.members.get_mut(worker) {
-                member.turn = Some(Turn {
+                member.turn = Some(Box::new(Turn {
                     then,
                     end,
                     level: 1,
                     blockers: 0,
                     told: false,
                     down: false,
-                });
+                }));
             }
         }
         self.level(workers);
