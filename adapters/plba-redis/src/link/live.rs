@@ -1,0 +1,103 @@
+//! One open connection, and the arguments of a call on it.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Value, cmd};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::reply;
+use crate::script::Script;
+
+/// An open connection. It closes when it is dropped.
+pub(super) struct Live {
+    connection: MultiplexedConnection,
+    driver: JoinHandle<()>,
+}
+
+impl Live {
+    pub(super) fn new(connection: MultiplexedConnection, driver: JoinHandle<()>) -> Self {
+        Self { connection, driver }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.driver.is_finished()
+    }
+
+    pub(super) fn close(&self) {
+        self.driver.abort();
+    }
+
+    /// Sends a command and waits for its answer. A connection whose answer did not come in time must not be used again.
+    pub(super) async fn ask(&self, command: &Cmd, limit: Duration) -> Result<Value, Failure> {
+        let mut connection = self.connection.clone();
+        match timeout(limit, connection.send_packed_command(command)).await {
+            Ok(Ok(Value::ServerError(error))) => Err(redis::RedisError::from(error).into()),
+            Ok(answer) => answer.map_err(Into::into),
+            Err(_) => Err(Failure::broken(format!(
+                "Redis did not answer within {limit:?}; the connection is given up, whether it was done is unknown"
+            ))),
+        }
+    }
+
+    /// Gives the server a script; gives its digest.
+    pub(super) async fn load(&self, script: Script, limit: Duration) -> Result<String, Failure> {
+        let answer = self
+            .ask(cmd("SCRIPT").arg("LOAD").arg(script.source()), limit)
+            .await?;
+        reply::text(answer).ok_or_else(|| Failure::answer("SCRIPT LOAD"))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The arguments of a script, one after the other in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Arguments {
+    data: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Arguments {
+    pub(crate) fn push(&mut self, argument: impl AsRef<[u8]>) -> &mut Self {
+        self.data.extend_from_slice(argument.as_ref());
+        self.ends.push(self.data.len());
+        self
+    }
+
+    pub(crate) fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
+        use std::io::Write;
+        // Writing to memory can't fail.
+        let _ = write!(self.data, "{number}");
+        self.ends.push(self.data.len());
+        self
+    }
+
+    /// Adds all arguments of another.
+    pub(crate) fn append(&mut self, other: &Self) {
+        let start = self.data.len();
+        self.data.extend_from_slice(&other.data);
+        self.ends.extend(other.ends.iter().map(|end| start + end));
+    }
+
+    pub(super) fn evalsha<K: AsRef<str>>(&self, digest: &str, keys: &[K]) -> Cmd {
+        let size = self.data.len() + keys.iter().map(|key| key.as_ref().len()).sum::<usize>() + 64;
+        let mut command = Cmd::with_capacity(3 + keys.len() + self.ends.len(), size);
+        command.arg("EVALSHA").arg(digest).arg(keys.len());
+        for key in keys {
+            command.arg(key.as_ref());
+        }
+        let mut start = 0;
+        for end in &self.ends {
+            command.arg(&self.data[start..*end]);
+            start = *end;
+        }
+        command
+    }
+}

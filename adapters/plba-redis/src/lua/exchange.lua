@@ -1,0 +1,228 @@
+-- Ends deliveries and takes what is ready.
+-- ARGV: time, settings, consumer, most, flags ('s' sweep, 'l' limits), groups of plain acks, each: stream, holder, group,
+-- count, bytes, whether named, first, last, entries, task ids; then the other endings: stream, holder, group, entry, verb
+-- and what it takes.
+local b, ck = 2, KEYS[22]
+local control = call('HMGET', ck, 'gen', 'pause', 'lim', 'cursor1')
+local gen, pause, limited = control[1], control[2], control[3]
+local lost, position, cursor = {}, 0, 7
+local ready = false
+
+for _ = 1, tonumber(ARGV[6]) do
+  local s, consumer, group = tonumber(ARGV[cursor]), ARGV[cursor + 1], ARGV[cursor + 2]
+  local count, bytes, named = tonumber(ARGV[cursor + 3]), ARGV[cursor + 4], ARGV[cursor + 5] == '1'
+  local first, last = ARGV[cursor + 6], ARGV[cursor + 7]
+  local from = cursor + 8
+  local to = from + count - 1
+  local key = KEYS[b + s]
+  cursor = to + 1
+  if named then cursor = cursor + count end
+  if group ~= gen then
+    for k = 1, count do lost[#lost + 1] = position + k - 1 end
+  else
+    local lease = ARGV[1] == '' and string.match(consumer, '^%d+') or library().least_idle(library().lease_of(consumer))
+    local overdue = try('XPENDING', key, gen, 'IDLE', lease, first, last, 1, consumer)
+    if overdue.err or #overdue > 0 then library().lose_overdue(b, s, gen, consumer, first, last) end
+    local held = call('XACK', key, gen, unpack(ARGV, from, to))
+    if held == count then
+      call('XDEL', key, unpack(ARGV, from, to))
+      if named then call('SREM', KEYS[b + 19], unpack(ARGV, to + 1, to + count)) end
+      call('HINCRBY', ck, 'bytes', -bytes)
+    else
+      -- What was in hand is still in the stream, or a foreign hand removed it; what was lost is not.
+      held = 0
+      for k = 0, count - 1 do
+        local entry = ARGV[from + k]
+        local found = call('XRANGE', key, entry, entry)[1]
+        if found then
+          call('XDEL', key, entry)
+          call('HINCRBY', ck, 'bytes', -#library().read(found).d)
+          if named then call('SREM', KEYS[b + 19], ARGV[to + 1 + k]) end
+          held = held + 1
+        else
+          lost[#lost + 1] = position + k
+        end
+      end
+    end
+    if held > 0 then call('HINCRBY', ck, 'acked', held) end
+  end
+  position = position + count
+end
+
+if cursor <= #ARGV then
+  local lib = library()
+  while cursor <= #ARGV do
+    local s, consumer, group = tonumber(ARGV[cursor]), ARGV[cursor + 1], ARGV[cursor + 2]
+    local entry, verb = ARGV[cursor + 3], ARGV[cursor + 4]
+    cursor = cursor + 5
+    local record
+    if group == gen then
+      lib.lose_overdue(b, s, gen, consumer, entry, entry)
+      record = lib.withdraw(b, s, gen, entry)
+    end
+    if not record then lost[#lost + 1] = position end
+    position = position + 1
+    local deliveries, attempts, crashes
+    if record then deliveries, attempts, crashes = lib.counts(record) end
+    if verb == 'a' then
+      local follow_ups = tonumber(ARGV[cursor])
+      cursor = cursor + 1
+      if record then
+        if lib.named(record) then call('SREM', KEYS[b + 19], lib.id(record)) end
+        call('HINCRBY', ck, 'bytes', -#record.d)
+        call('HINCRBY', ck, 'acked', 1)
+        lib.leave(b, record)
+        for k = 0, follow_ups - 1 do
+          local at = cursor + k * 4
+          lib.publish(2 + 21 * tonumber(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3])
+        end
+      end
+      cursor = cursor + follow_ups * 4
+    elseif verb == 'n' then
+      if record then
+        lib.count(record, deliveries + 1, attempts + 1, crashes)
+        lib.remember(record, 'f', ARGV[cursor + 1])
+        call('HINCRBY', ck, 'failed', 1)
+        lib.place(b, record, now + tonumber(ARGV[cursor]))
+      end
+      cursor = cursor + 2
+    elseif verb == 'r' then
+      if record then
+        lib.count(record, deliveries + 1, attempts, crashes)
+        local delay = tonumber(ARGV[cursor])
+        lib.place(b, record, now + delay, delay == 0)
+      end
+      cursor = cursor + 1
+    else
+      if record then
+        lib.count(record, deliveries + 1, attempts + 1, crashes)
+        if verb == 'u' then record.b = '1' else lib.remember(record, 'r', ARGV[cursor]) end
+        call('HINCRBY', ck, 'failed', 1)
+        lib.kill(b, record, ARGV[cursor])
+      end
+      cursor = cursor + 1
+    end
+  end
+end
+if limited and position > #lost then
+  call('HDEL', ck, 'lim')
+  library().ring(b)
+end
+
+local most, due = tonumber(ARGV[4]), ''
+local plain, special, anew = {}, {}, ''
+if most == 0 then return { gen or '', string.format('%.3f', now), lost, due, anew, plain, special, shared and shared.notes() or {} } end
+
+if not gen then
+  gen = library().found(b)
+end
+if string.find(ARGV[5], 's', 1, true) then library().sweep(b, gen, 500) end
+if pause then
+  if pause == 'inf' or now < tonumber(pause) then
+    most = 0
+    due = pause == 'inf' and '' or pause
+  else
+    call('HDEL', ck, 'pause')
+  end
+end
+
+local interval
+if most > 0 and string.find(ARGV[5], 'l', 1, true) then
+  local P = library().P
+  if P[5] > 0 then
+    local free = P[5] - library().leased(b, gen)
+    if free <= 0 then call('HSET', ck, 'lim', '1') end
+    most = math.max(0, math.min(most, free))
+  end
+  if most > 0 and P[6] > 0 then
+    interval = P[7] / P[6]
+    local after = math.max(now, tonumber(call('HGET', ck, 'tat') or 0))
+    local tokens = math.floor((now + P[7] - after) / interval + 0.000001)
+    if tokens <= 0 then due = string.format('%.3f', after - P[7] + interval) end
+    most = math.max(0, math.min(most, tokens))
+  end
+end
+
+local taken = 0
+local consumer = ARGV[3]
+local function note(s, entries)
+  local ids = ARGV[1] ~= '' and {}
+  local count = #plain
+  for k = 1, #entries do
+    local entry = entries[k]
+    local fields = entry[2]
+    if s == 2 and #fields == 2 then
+      plain[count + 1], plain[count + 2] = entry[1], fields[2]
+      count = count + 2
+      taken = taken + 1
+      if ids then ids[#ids + 1] = entry[1] end
+    elseif library().admit(b, s, gen, entry) then
+      special[#special + 1] = { taken, s, entry[1], fields }
+      taken = taken + 1
+      if ids then ids[#ids + 1] = entry[1] end
+    end
+  end
+  if ids and #ids > 0 then library().stamp(b, s, gen, consumer, ids) end
+end
+local function read(s)
+  -- What may not be handed out is put elsewhere on the way, so that more may be asked for; but not without end.
+  for _ = 1, 20 do
+    local wanted = most - taken
+    if wanted <= 0 then return end
+    local found = try('XREADGROUP', 'GROUP', gen, consumer, 'COUNT', wanted, 'STREAMS', KEYS[b + s], '>')
+    if not found then return end
+    if found.err then return found end
+    note(s, found[1][2])
+    if #found[1][2] < wanted then return end
+  end
+  if taken == 0 then due = string.format('%.3f', now) end
+end
+
+local function take()
+  local aside = call('EXISTS', KEYS[b + 6], KEYS[b + 7], KEYS[b + 8]) > 0
+  if aside then
+    library().promote(b, 200)
+    local suspect = library().suspect(b)
+    while suspect do
+      local entries = library().hand(b, gen, consumer, { suspect })
+      if #entries > 0 then call('HSET', ck, 'sus', entries[1][1]) end
+      note(4, entries)
+      if taken > 0 then return end
+      suspect = library().suspect(b)
+    end
+  end
+  for class = 0, 2 do
+    while aside and taken < most do
+      local heads = library().heads(b, class, most - taken)
+      if #heads == 0 then break end
+      note(4, library().hand(b, gen, consumer, heads))
+    end
+    if taken >= most then return end
+    local failed = read(class + 1)
+    if failed then return failed end
+  end
+end
+
+if most > 0 then
+  local failed = take()
+  if failed and string.find(failed.err, 'NOGROUP', 1, true) then
+    -- What was taken before is in no hand now: its group is gone, too.
+    anew, plain, special, taken = 'g', {}, {}, 0
+    gen = library().found(b, gen)
+    failed = take()
+  end
+  if failed then return failed end
+end
+if taken > 0 and interval then
+  local after = math.max(now, tonumber(call('HGET', ck, 'tat') or 0)) + interval * taken
+  call('HSET', ck, 'tat', string.format('%.3f', after))
+end
+if due == '' then
+  local head = call('ZRANGE', KEYS[b + 6], 0, 0, 'WITHSCORES')
+  if #head > 0 then due = head[2] end
+end
+-- Whoever takes and goes leaves the watch to the next one.
+if taken > 0 and (taken >= most or due ~= '') and call('EXISTS', KEYS[b + 21]) == 0 then
+  call('RPUSH', KEYS[b + 21], '1')
+end
+return { gen, string.format('%.3f', now), lost, due, anew, plain, special, shared and shared.notes() or {} }

@@ -1,0 +1,227 @@
+//! Publishing: one script for the whole batch, which takes all of it or nothing; waiting while a queue is full or Redis has
+//! no memory left.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use plba_tasks::queue::PublishError;
+use plba_tasks::task::{NewTask, QueueName, TaskId};
+use redis::{Value, cmd};
+
+use super::Inner;
+use super::room::keys;
+use crate::failure::{Failure, Kind};
+use crate::link::Arguments;
+use crate::record::{encode, extras, milliseconds};
+use crate::reply::{self, Parts};
+use crate::script::Script;
+
+/// The first wait for space, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// The tasks of one queue, as they are sent.
+struct Shipment {
+    queue: QueueName,
+    /// Where its tasks are in the batch.
+    places: Vec<usize>,
+    arguments: Arguments,
+}
+
+pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
+    for task in &tasks {
+        check(inner, task).map_err(|reason| refused(task, reason))?;
+    }
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let make = || inner.ids.make();
+    let mut ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone().unwrap_or_else(make)).collect();
+    let mut wait = WAITS.0;
+    loop {
+        // The time of publication, and what expires by it, is that of the attempt which succeeds.
+        let shipments = ship(&tasks, &ids, inner.shared.now());
+        match attempt(inner, &tasks, &shipments).await {
+            Ok(Some(there)) => {
+                for (shipment, place, id) in there {
+                    if let Some(place) = shipments.get(shipment).and_then(|shipment| shipment.places.get(place)) {
+                        ids[*place] = TaskId::from(id);
+                    }
+                }
+                return Ok(ids);
+            }
+            Ok(None) => {}
+            Err(failure) if failure.kind == Kind::OutOfMemory => {
+                inner.shared.counters.out_of_memory.fetch_add(1, Relaxed);
+                inner.shared.complain(&failure.sentence);
+                wait = wait.max(WAITS.1 / 2);
+            }
+            Err(failure) => return Err(PublishError::Unknown { source: failure.into() }),
+        }
+        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        wait = (wait * 2).min(WAITS.1);
+    }
+}
+
+/// What is wrong with a task, for this backend.
+pub(super) fn check(inner: &Inner, task: &NewTask) -> Result<(), String> {
+    task.check()?;
+    let (size, limit) = (task.size(), inner.shared.settings.task_bytes);
+    if size > limit {
+        return Err(format!(
+            "it takes {size} bytes and a task may take {limit}; publish where the data is, not the data"
+        ));
+    }
+    Ok(())
+}
+
+fn refused(task: &NewTask, reason: String) -> PublishError {
+    PublishError::Refused {
+        queue: task.queue.clone(),
+        kind: task.kind.clone().into_owned(),
+        reason,
+    }
+}
+
+/// Whether a script can append a task without looking at it.
+fn is_plain(task: &NewTask) -> bool {
+    task.delay.is_zero() && task.key.is_none() && task.unique.is_none() && task.expires.is_none()
+}
+
+/// Sorts tasks by queue, in order, without those whose id comes a second time.
+fn ship(tasks: &[NewTask], ids: &[TaskId], published: Timestamp) -> Vec<Shipment> {
+    let mut by_queue: Vec<(QueueName, Vec<usize>)> = Vec::with_capacity(1);
+    let mut numbers: HashMap<&QueueName, usize> = HashMap::new();
+    let mut seen = HashSet::new();
+    for (place, task) in tasks.iter().enumerate() {
+        if task.id.is_some() && !seen.insert((&task.queue, &ids[place])) {
+            continue;
+        }
+        let number = match by_queue.last() {
+            // Most batches are for one queue.
+            Some((queue, _)) if *queue == task.queue => by_queue.len() - 1,
+            _ => *numbers.entry(&task.queue).or_insert(by_queue.len()),
+        };
+        if number == by_queue.len() {
+            numbers.insert(&task.queue, number);
+            by_queue.push((task.queue.clone(), Vec::with_capacity(tasks.len())));
+        }
+        by_queue[number].1.push(place);
+    }
+    let shipment = |(queue, places): (QueueName, Vec<usize>)| {
+        let arguments = pack(tasks, ids, &places, published);
+        Shipment {
+            queue,
+            places,
+            arguments,
+        }
+    };
+    by_queue.into_iter().map(shipment).collect()
+}
+
+fn pack(tasks: &[NewTask], ids: &[TaskId], places: &[usize], published: Timestamp) -> Arguments {
+    let plain = places.iter().all(|place| is_plain(&tasks[*place]));
+    let mut arguments = Arguments::default();
+    let named = || places.iter().filter(|place| tasks[**place].id.is_some());
+    let data: Vec<Vec<u8>> = places
+        .iter()
+        .map(|place| encode(&tasks[*place], &ids[*place], published))
+        .collect();
+    arguments
+        .number(places.len())
+        .number(named().count())
+        .number(data.iter().map(Vec::len).sum::<usize>())
+        .number(u8::from(plain));
+    for place in named() {
+        arguments.push(ids[*place].as_str());
+    }
+    for (place, data) in places.iter().zip(data) {
+        let task = &tasks[*place];
+        arguments.push(data);
+        if !plain {
+            arguments.push(milliseconds(task.delay));
+            arguments.push(extras(task, published).unwrap_or_default());
+        }
+    }
+    arguments
+}
+
+/// Sends all of it. `None` when a queue is full; else which tasks are there in other tasks' stead.
+async fn attempt(
+    inner: &Inner,
+    tasks: &[NewTask],
+    shipments: &[Shipment],
+) -> Result<Option<Vec<(usize, usize, String)>>, Failure> {
+    let settings = &inner.shared.settings;
+    let queues: Vec<&QueueName> = shipments.iter().map(|shipment| &shipment.queue).collect();
+    let room = inner.room(queues[0]).map_err(|error| Failure::refused(error.source.to_string()))?;
+    let mut arguments = room.arguments(&inner.shared);
+    arguments
+        .number(settings.capacity)
+        .number(settings.bytes)
+        .number(shipments.len());
+    for shipment in shipments {
+        arguments.append(&shipment.arguments);
+    }
+    let one;
+    let keys = if queues.len() == 1 {
+        room.keys()
+    } else {
+        one = keys(&inner.shared.keys, &queues);
+        &one[..]
+    };
+    let answer = match &inner.confirmed {
+        None => inner.link.call(Script::Publish, keys, &arguments).await?,
+        Some(link) => {
+            let mut wait = cmd("WAIT");
+            wait.arg(settings.wait_replicas).arg(settings.wait_timeout.as_millis() as u64);
+            let limit = settings.wait_timeout + settings.response_timeout;
+            let (answer, confirmed) = link
+                .call_then(Script::Publish, keys, &arguments, Some((&wait, limit)))
+                .await?;
+            let count = confirmed.as_ref().and_then(reply::integer).unwrap_or(0);
+            if count < i64::from(settings.wait_replicas) {
+                inner.shared.counters.unconfirmed.fetch_add(1, Relaxed);
+                return Err(Failure::refused(format!(
+                    "{count} of {} replicas confirmed the {} tasks in time; see to the replicas, or lower wait_replicas",
+                    settings.wait_replicas,
+                    tasks.len()
+                )));
+            }
+            answer
+        }
+    };
+    read(inner, answer)
+}
+
+fn read(inner: &Inner, answer: Value) -> Result<Option<Vec<(usize, usize, String)>>, Failure> {
+    let mut parts = Parts::new("publish", answer)?;
+    if parts.text()? == "full" {
+        return Ok(None);
+    }
+    if let Ok(now) = parts.text()?.parse() {
+        inner.shared.learn_time(now);
+    }
+    let mut there = Vec::new();
+    let mut values = parts.list()?.into_iter();
+    while let (Some(shipment), Some(place), Some(id)) = (values.next(), values.next(), values.next()) {
+        let number = |value: &Value| reply::integer(value).and_then(|number| usize::try_from(number).ok());
+        if let (Some(shipment), Some(place), Some(id)) = (number(&shipment), number(&place), reply::text(id)) {
+            there.push((shipment.saturating_sub(1), place, id));
+        }
+    }
+    Ok(Some(there))
+}
+
+/// A follow-up, as an ending takes it.
+pub(super) fn follow_up(arguments: &mut Arguments, inner: &Inner, task: &NewTask, queue: usize) {
+    let published = inner.shared.now();
+    let id = task.id.clone().unwrap_or_else(|| inner.ids.make());
+    arguments
+        .number(queue)
+        .push(encode(task, &id, published))
+        .push(milliseconds(task.delay))
+        .push(extras(task, published).unwrap_or_default());
+}
