@@ -5,6 +5,9 @@
 //! says nothing of which one it was. So a task that has failed before is handed out *alone* from then on: a poison task
 //! takes its neighbours down once, and never for good, since the failure of a whole batch makes no dead letters, not even on
 //! what would be a task's last attempt.
+//!
+//! **Rules of the queue.** Tasks that are being gathered are in hand: a queue whose `concurrency` is 10 never fills a batch
+//! of 100. Limit the number of instances instead, or the rate.
 
 mod hand;
 mod worker;

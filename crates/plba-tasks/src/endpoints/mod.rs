@@ -27,7 +27,7 @@ use plba_contracts::services::Services;
 
 pub use bulk::{Changed, GoOn};
 pub use dead::{DeadShown, HeaderShown, PayloadForm};
-pub use queues::{Paused, QueueShown, QueueTotals, QueuesView};
+pub use queues::{Paused, QueueShown, QueueTotals, QueuesView, RulesShown};
 pub use schedules::{ScheduleShown, SchedulesView};
 
 use crate::queue::TaskQueue;

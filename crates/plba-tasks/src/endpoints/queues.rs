@@ -16,7 +16,7 @@ use super::rates::{PerMinute, Rates};
 use super::{failed, queue};
 use crate::ledger::{LedgerStats, SourceLedger};
 use crate::queue::{Durability, QueueStats, TaskQueue};
-use crate::queue_rules::{QueueRulesConfig, QueuesConfig};
+use crate::queue_rules::{QueueRulesConfig, QueuesConfig, RateText};
 use crate::task::QueueName;
 
 /// The answer of the view `queues`.
@@ -58,9 +58,40 @@ pub struct QueueShown {
     /// Whether it is paused: `until resumed`, or until when.
     pub paused: Option<String>,
     /// Its rules, where they are configured.
-    pub rules: Option<QueueRulesConfig>,
+    pub rules: Option<RulesShown>,
     /// Bytes of its tasks, but the dead.
     pub bytes: u64,
+}
+
+/// The rules of a queue, where they differ from those that every queue has.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RulesShown {
+    /// How many of its tasks may be in hand at once.
+    pub concurrency: Option<u32>,
+    /// How many of its tasks are handed out in a span of time.
+    pub rate: Option<RateText>,
+    /// How many of its tasks with the same key may be in hand at once.
+    pub key_concurrency: Option<u32>,
+    /// How many of its tasks with the same key are handed out in a span of time.
+    pub key_rate: Option<RateText>,
+    /// For how long its dead letters are kept.
+    pub dead_age: Option<TimeSpan>,
+    /// How many dead letters are kept.
+    pub dead_limit: Option<u64>,
+}
+
+impl From<&QueueRulesConfig> for RulesShown {
+    fn from(rules: &QueueRulesConfig) -> Self {
+        let default = QueueRulesConfig::default();
+        Self {
+            concurrency: rules.concurrency,
+            rate: rules.rate,
+            key_concurrency: rules.key_concurrency,
+            key_rate: rules.key_rate,
+            dead_age: Some(rules.dead_age).filter(|age| *age != default.dead_age),
+            dead_limit: Some(rules.dead_limit).filter(|limit| *limit != default.dead_limit),
+        }
+    }
 }
 
 /// What has happened to one named queue since the backend was opened.
@@ -130,7 +161,10 @@ async fn show(services: Services, rates: Arc<Rates>) -> Result<QueuesView, Contr
     let per_minute = rates.look(clock.monotonic(), &stats);
     let rules = services.get::<QueuesConfig>().await.ok();
     let shown = |stats: &QueueStats| {
-        let rules = rules.as_ref().and_then(|rules| rules.0.get(&stats.queue)).cloned();
+        let rules = rules
+            .as_ref()
+            .and_then(|rules| rules.0.get(&stats.queue))
+            .map(RulesShown::from);
         QueueShown::of(stats, per_minute.get(&stats.queue), rules)
     };
     // A program without sources has no ledger.
@@ -147,7 +181,7 @@ async fn show(services: Services, rates: Arc<Rates>) -> Result<QueuesView, Contr
 }
 
 impl QueueShown {
-    fn of(stats: &QueueStats, rates: Option<&PerMinute>, rules: Option<QueueRulesConfig>) -> Self {
+    fn of(stats: &QueueStats, rates: Option<&PerMinute>, rules: Option<RulesShown>) -> Self {
         let paused = stats.paused.then(|| match stats.paused_until {
             Some(until) => format!("until {until:.0}"),
             None => "until resumed".to_owned(),

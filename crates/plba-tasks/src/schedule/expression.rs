@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 pub struct Expression {
     cron: Cron,
     zone: TimeZone,
+    text: String,
     zone_name: String,
 }
 
@@ -57,6 +58,7 @@ impl Expression {
         Ok(Self {
             cron,
             zone: found,
+            text: expression.to_owned(),
             zone_name: zone.to_owned(),
         })
     }
@@ -80,7 +82,7 @@ impl Expression {
 
     /// The expression as it was given.
     pub fn as_str(&self) -> &str {
-        self.cron.as_str()
+        &self.text
     }
 
     /// The name of the time zone.

@@ -43,6 +43,7 @@ fn readable(value: &Value) -> String {
         Value::Array(rows) if rows.is_empty() => "none\n".to_owned(),
         Value::Array(rows) if rows.iter().all(Value::is_object) => table(rows),
         Value::Object(fields) => record(fields),
+        Value::String(whole) => format!("{}\n", clean(whole)),
         other => format!("{}\n", cell(other, WIDEST)),
     }
 }
@@ -50,7 +51,10 @@ fn readable(value: &Value) -> String {
 /// Plain fields first, a line each; then tables, each under its name.
 fn record(fields: &Map<String, Value>) -> String {
     let is_table = |value: &Value| value.as_array().is_some_and(|rows| rows.iter().all(Value::is_object));
-    let plain = fields.iter().filter(|(_, value)| !is_table(value) && !value.is_null());
+    let says_nothing = |value: &Value| value.is_null() || value.as_str() == Some("");
+    let plain = fields
+        .iter()
+        .filter(|(_, value)| !is_table(value) && !says_nothing(value));
     let width = plain.clone().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for (name, value) in plain {
@@ -59,7 +63,7 @@ fn record(fields: &Map<String, Value>) -> String {
                 let line = |line: &str| format!("\n  {}", clean(line));
                 whole.trim_end().lines().map(line).collect()
             }
-            Value::String(whole) => clean(whole),
+            Value::String(whole) => clean(&whole_seconds(whole)),
             other => cell(other, WIDEST),
         };
         text.push_str(&format!("{name:width$}  {shown}\n"));
@@ -135,8 +139,8 @@ fn cell(value: &Value, widest: usize) -> String {
         Value::Object(fields) => {
             let told: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
             match told.as_slice() {
-                // One field needs no name: `{"state": "ok"}` is `ok`.
-                [(_, only)] => cell(only, widest),
+                // The only field there is needs no name: `{"state": "ok"}` is `ok`.
+                [(_, only)] if fields.len() == 1 => cell(only, widest),
                 told => told
                     .iter()
                     .map(|(name, value)| format!("{name} {}", part(value)))
@@ -144,7 +148,10 @@ fn cell(value: &Value, widest: usize) -> String {
                     .join(", "),
             }
         }
-        Value::Number(number) if number.is_f64() => format!("{:.3}", number.as_f64().unwrap_or_default()),
+        Value::Number(number) if number.is_f64() => {
+            let thousandths = format!("{:.3}", number.as_f64().unwrap_or_default());
+            thousandths.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
         other => other.to_string(),
     };
     let clean = clean(&text);
@@ -206,6 +213,21 @@ mod tests {
         let why = "x".repeat(100);
         let shown = format!("payload  \n  Subject: tea\n   2 pounds\n\nhistory\nhow     why\nfailed  {why}\n");
         assert_eq!(readable(&record), shown);
+    }
+
+    #[test]
+    fn one_field_of_several_keeps_its_name() {
+        let row = json!([{ "rules": { "concurrency": 4, "rate": null } }]);
+        assert_eq!(readable(&row), "rules\nconcurrency 4\n");
+    }
+
+    #[test]
+    fn numbers_have_no_more_digits_than_they_need() {
+        let row = json!([{ "none": 0.0, "tenth": 13.1, "ten": 10.0, "little": 0.0004, "third": 1.0 / 3.0 }]);
+        assert_eq!(
+            readable(&row),
+            "none  tenth  ten  little  third\n0     13.1   10   0       0.333\n"
+        );
     }
 
     #[test]
