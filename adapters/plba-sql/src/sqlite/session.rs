@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use plba_tasks::queue::QueueRules;
 use plba_tasks::task::QueueName;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::settings::SqliteSettings;
 use super::signals::{Signal, Signals};
@@ -23,12 +23,32 @@ pub(super) struct Session<'a> {
     pub(super) ledger: bool,
     pub(super) random: &'a mut fastrand::Rng,
     pub(super) rooms: Vec<Room>,
+    hot: [Option<CachedStatement<'a>>; HOT.len()],
     signals: &'a Signals,
     defaults: &'a Arc<QueueRules>,
     consumers: &'a mut HashMap<Arc<str>, i64>,
     tick: i64,
     first_tick: i64,
 }
+
+/// A statement that runs for each task of a batch, and stays prepared for the whole transaction: finding it again by its
+/// text would cost as much as running it.
+#[derive(Clone, Copy)]
+pub(super) enum Hot {
+    Insert,
+    Grant,
+    Remove,
+}
+
+const HOT: [&str; 3] = [
+    "INSERT INTO plba_tasks (seq, queue, state, rank, place, since, grants, holder, priority, deliveries, attempts,
+         crashes, bytes, ordered, expires, key, unique_key, entry, id, envelope, payload)
+     VALUES (?1, ?2, ?3, ?4, ?1, ?5, 0, 0, ?6, 0, 0, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+     ON CONFLICT (queue, id) DO NOTHING",
+    "UPDATE plba_tasks SET state = ?2, rank = ?3, since = ?4, grants = ?5, holder = ?6, deliveries = ?7 WHERE seq = ?1",
+    "DELETE FROM plba_tasks WHERE seq = ?1 AND state IN (4, 5) AND grants = ?2 AND rank > ?3 AND queue = ?4 AND id = ?5
+     RETURNING state, bytes, entry, key, unique_key, payload IS NULL",
+];
 
 /// A named queue within a transaction.
 pub(super) struct Room {
@@ -54,6 +74,8 @@ pub(super) struct Room {
     pub(super) wake: bool,
     /// Whether there is space that was not there before.
     pub(super) space: bool,
+    /// Whether what new rules let go has been let go.
+    pub(super) applied: bool,
 }
 
 /// What happened in this process since it opened the database.
@@ -155,6 +177,9 @@ impl Aftermath {
     /// Wakes who waits, and gives what happened in each queue.
     pub(super) fn tell(self) -> impl Iterator<Item = (QueueName, Tally)> {
         for room in &self.0 {
+            if room.applied {
+                room.signal.applied();
+            }
             if room.wake {
                 room.signal.ready.notify_one();
             }
@@ -185,12 +210,23 @@ impl<'a> Session<'a> {
             ledger,
             random: &mut memory.random,
             rooms: Vec::new(),
+            hot: [const { None }; HOT.len()],
             signals,
             defaults: &memory.defaults,
             consumers: &mut memory.consumers,
             tick,
             first_tick: tick,
         })
+    }
+
+    /// A statement of a batch.
+    pub(super) fn hot(&mut self, which: Hot) -> rusqlite::Result<&mut CachedStatement<'a>> {
+        let place = which as usize;
+        if let Some(ref mut statement) = self.hot[place] {
+            return Ok(statement);
+        }
+        let statement = self.connection.prepare_cached(HOT[place])?;
+        Ok(self.hot[place].insert(statement))
     }
 
     /// A number that was never given before.
@@ -257,6 +293,7 @@ impl<'a> Session<'a> {
                     changed: false,
                     wake: false,
                     space: false,
+                    applied: false,
                 })
             })
             .optional()?;

@@ -1,7 +1,7 @@
 //! Who waits for a named queue in this process, and the rules that this process gave it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plba_tasks::queue::QueueRules;
@@ -25,6 +25,8 @@ pub(super) struct Signal {
     pub(super) gate: Arc<tokio::sync::Mutex<()>>,
     waiting: AtomicUsize,
     rules: Mutex<Option<Arc<QueueRules>>>,
+    /// When the rules were given, in microseconds since 1970, until somebody takes by them; 0 afterwards.
+    revised: AtomicI64,
 }
 
 impl Signals {
@@ -51,9 +53,22 @@ impl Signals {
 }
 
 impl Signal {
-    pub(super) fn govern(&self, rules: QueueRules) {
+    pub(super) fn govern(&self, rules: QueueRules, now: i64) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rules));
+        self.revised.store(now, Ordering::Release);
+        // All that wait have alarms by the old rules.
+        self.ready.notify_waiters();
         self.ready.notify_one();
+    }
+
+    /// When the rules were given, if nobody has taken by them yet.
+    pub(super) fn revised(&self) -> Option<i64> {
+        Some(self.revised.load(Ordering::Acquire)).filter(|at| *at != 0)
+    }
+
+    /// What waited by the old rules has been seen to.
+    pub(super) fn applied(&self) {
+        self.revised.store(0, Ordering::Release);
     }
 
     pub(super) fn rules(&self) -> Option<Arc<QueueRules>> {

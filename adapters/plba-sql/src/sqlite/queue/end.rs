@@ -8,8 +8,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::publish::{Draft, check, insert};
 use super::row::{self, Row};
+use super::{lines, unique};
 use crate::sqlite::ledger::entries;
-use crate::sqlite::session::{Session, span};
+use crate::sqlite::session::{Hot, Session, span};
 use crate::sqlite::settings::SqliteSettings;
 use crate::sqlite::state::{State, unfence};
 
@@ -129,54 +130,55 @@ pub(super) fn ack(
     let Some(gone) = remove(session, room, token)? else {
         return Ok(Err(EndError::LeaseLost));
     };
+    let (seq, _) = unfence(token.fence);
     if gone.large {
-        row::delete_payload(session, gone.row.seq)?;
+        row::delete_payload(session, seq)?;
     }
     let counts = &mut session.rooms[room];
-    counts.gone(gone.row.state, gone.row.bytes);
+    counts.gone(gone.state, gone.bytes);
     counts.tally.acked += 1;
     // A suspect out of the way lets the next one come; so does a lease where their number is limited.
-    counts.wake |= gone.row.state == State::Alone || counts.rules.concurrency.is_some();
-    if let Some(entry) = gone.row.entry {
+    counts.wake |= gone.state == State::Alone || counts.rules.concurrency.is_some();
+    if let Some(entry) = gone.entry {
         entries::done(session, entry)?;
     }
-    gone.row.left(session, room)?;
+    if let Some(key) = &gone.unique_key {
+        unique::free(session, room, key, seq)?;
+    }
+    if let Some(key) = &gone.key {
+        lines::go_on(session, room, key)?;
+    }
     for draft in then {
         insert(session, draft)?;
     }
     Ok(Ok(()))
 }
 
+/// What is to be known of a task that is done.
 struct Gone {
-    row: Row,
+    state: State,
+    bytes: i64,
+    entry: Option<i64>,
+    key: Option<String>,
+    unique_key: Option<String>,
     large: bool,
 }
 
-fn remove(session: &Session<'_>, room: usize, token: &DeliveryToken) -> rusqlite::Result<Option<Gone>> {
+fn remove(session: &mut Session<'_>, room: usize, token: &DeliveryToken) -> rusqlite::Result<Option<Gone>> {
     let (seq, grants) = unfence(token.fence);
-    session
-        .connection
-        .prepare_cached(&format!(
-            "DELETE FROM plba_tasks
-             WHERE seq = ?1 AND state IN (4, 5) AND grants = ?2 AND rank > ?3 AND queue = ?4 AND id = ?5
-             RETURNING {}, payload IS NULL",
-            row::COLUMNS
-        ))?
-        .query_row(
-            params![
-                seq,
-                grants,
-                session.now,
-                session.rooms[room].number,
-                token.task.as_str()
-            ],
-            |found| {
-                Ok(Gone {
-                    row: Row::read(found)?,
-                    large: found.get(17)?,
-                })
-            },
-        )
+    let (now, queue) = (session.now, session.rooms[room].number);
+    let remove = session.hot(Hot::Remove)?;
+    remove
+        .query_row(params![seq, grants, now, queue, token.task.as_str()], |row| {
+            Ok(Gone {
+                state: State::of(row.get(0)?),
+                bytes: row.get(1)?,
+                entry: row.get(2)?,
+                key: row.get(3)?,
+                unique_key: row.get(4)?,
+                large: row.get(5)?,
+            })
+        })
         .optional()
 }
 

@@ -65,6 +65,29 @@ pub(super) fn go_on(session: &mut Session<'_>, room: usize, key: &str) -> rusqli
     Ok(())
 }
 
+/// Lets go what older rules held; says whether that was all.
+pub(super) fn apply_rules(session: &mut Session<'_>, room: usize) -> rusqlite::Result<bool> {
+    /// How many tasks are looked at in one go.
+    const PASS: i64 = 1_000;
+    if session.rooms[room].held == 0 {
+        return Ok(true);
+    }
+    let queue = session.rooms[room].number;
+    let held = Row::find(
+        session,
+        "queue = ?1 AND state = 3 AND ordered = 0 LIMIT ?2",
+        &[&queue, &PASS],
+    )?;
+    let mut keys: Vec<_> = held.iter().filter_map(|row| row.key.as_ref()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        go_on(session, room, key)?;
+    }
+    // Those that still have to wait would be looked at for ever.
+    Ok((held.len() as i64) < PASS || session.rooms[room].rules.key_concurrency.is_some())
+}
+
 /// A task over its key's number of leases waits for one of them to end.
 pub(super) fn hold(session: &mut Session<'_>, room: usize, row: &mut Row) -> rusqlite::Result<()> {
     let place = row.place;

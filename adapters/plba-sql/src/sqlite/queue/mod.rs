@@ -393,7 +393,8 @@ impl TaskQueue for SqliteTaskQueue {
     }
 
     fn govern(&self, queue: &QueueName, rules: QueueRules) {
-        self.database.shared.signals.of(queue).govern(rules);
+        let now = self.database.shared.clock.now().as_microsecond();
+        self.database.shared.signals.of(queue).govern(rules, now);
     }
 
     async fn pause(&self, queue: &QueueName, until: Option<Timestamp>) -> Result<(), QueueError> {

@@ -10,17 +10,13 @@ use rusqlite::params;
 
 use super::{lines, sweep, unique};
 use crate::sqlite::ledger::entries;
-use crate::sqlite::session::{Session, span};
+use crate::sqlite::session::{Hot, Session, span};
 use crate::sqlite::settings::SqliteSettings;
 use crate::sqlite::signals::Signal;
 use crate::sqlite::state::{State, ready_rank};
 
 /// Payloads up to so many bytes lie in the task's own row; moves rewrite that.
 const SMALL: usize = 1_024;
-
-/// The columns that a new task's holder and grants begin with: as wide as what comes later, so that the row does not grow
-/// when it is leased, and never splits its page.
-const NOBODY: i64 = 0;
 
 /// A task that is to be published, as far as it can be prepared outside the transaction.
 pub(super) struct Draft {
@@ -186,32 +182,24 @@ pub(super) fn insert(session: &mut Session<'_>, draft: &Draft) -> rusqlite::Resu
         (State::Ready, ready_rank(priority, seq), session.now)
     };
     let small = (task.payload.len() <= SMALL).then_some(&*task.payload);
-    let inserted = session
-        .connection
-        .prepare_cached(
-            "INSERT INTO plba_tasks (seq, queue, state, rank, place, since, grants, holder, priority, deliveries,
-                 attempts, crashes, bytes, ordered, expires, key, unique_key, entry, id, envelope, payload)
-             VALUES (?1, ?2, ?3, ?4, ?1, ?5, 0, ?6, ?7, 0, 0, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-             ON CONFLICT (queue, id) DO NOTHING",
-        )?
-        .execute(params![
-            seq,
-            session.rooms[room].number,
-            state.number(),
-            rank,
-            since,
-            NOBODY,
-            priority,
-            draft.bytes,
-            task.ordered,
-            draft.expires,
-            task.key.as_deref(),
-            task.unique.as_ref().map(|unique| &*unique.key),
-            entry,
-            id.as_str(),
-            draft.envelope,
-            small
-        ])?;
+    let queue = session.rooms[room].number;
+    let inserted = session.hot(Hot::Insert)?.execute(params![
+        seq,
+        queue,
+        state.number(),
+        rank,
+        since,
+        priority,
+        draft.bytes,
+        task.ordered,
+        draft.expires,
+        task.key.as_deref(),
+        task.unique.as_ref().map(|unique| &*unique.key),
+        entry,
+        id.as_str(),
+        draft.envelope,
+        small
+    ])?;
     if inserted == 0 {
         return Ok(Some(id));
     }

@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::row::{COLUMNS, Row};
 use super::{limits, lines, retention, sweep};
-use crate::sqlite::session::{Session, span};
+use crate::sqlite::session::{Hot, Session, span};
 use crate::sqlite::state::{GRANTS, State, fence};
 
 /// How many tasks that may not be handed out are put aside on the way, at most.
@@ -55,6 +55,14 @@ pub(super) fn take(session: &mut Session<'_>, wish: &Wish) -> rusqlite::Result<T
         return Ok(taken);
     };
     sweep::advance(session, room, sweep::PASS)?;
+    if let Some(at) = session.rooms[room]
+        .signal
+        .revised()
+        .filter(|_| !session.rooms[room].applied)
+    {
+        limits::apply(session, room, at)?;
+        session.rooms[room].applied = lines::apply_rules(session, room)?;
+    }
     let quota = quota(session, room, wish.max, &mut taken.due);
     if quota > 0 {
         fill(session, room, wish, quota, &mut taken)?;
@@ -223,21 +231,16 @@ fn grant(session: &mut Session<'_>, room: usize, holder: i64, row: &mut Row) -> 
     let deadline = session.now.saturating_add(span(session.settings.lease));
     row.grants = (row.grants + 1) % GRANTS;
     row.deliveries += 1;
-    session
-        .connection
-        .prepare_cached(
-            "UPDATE plba_tasks SET state = ?2, rank = ?3, since = ?4, grants = ?5, holder = ?6, deliveries = ?7
-             WHERE seq = ?1",
-        )?
-        .execute(params![
-            row.seq,
-            state.number(),
-            deadline,
-            session.now,
-            row.grants,
-            holder,
-            row.deliveries
-        ])?;
+    let now = session.now;
+    session.hot(Hot::Grant)?.execute(params![
+        row.seq,
+        state.number(),
+        deadline,
+        now,
+        row.grants,
+        holder,
+        row.deliveries
+    ])?;
     let counts = &mut session.rooms[room];
     counts.leave(row.state, row.bytes);
     counts.enter(state, row.bytes);

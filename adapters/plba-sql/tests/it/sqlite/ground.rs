@@ -1,11 +1,12 @@
 //! What the tests stand on: a clock that goes on its own and can be moved, and files in directories of their own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use plba_contracts::clock::Clock;
+use plba_sql::rusqlite::Connection;
 use plba_sql::sqlite::{SqliteSettings, SqliteTaskQueue};
 use plba_tasks::queue::{ConsumerId, Incarnation};
 use plba_testkit::clock::START;
@@ -78,4 +79,35 @@ impl Ground {
 
 pub(crate) fn consumer() -> ConsumerId {
     ConsumerId::new(Incarnation::of_this_process(7), "test")
+}
+
+/// A file that SQLite finds no fault with, and whose counts are those of its rows.
+pub(crate) fn sound(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    let found: String = connection
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(found, "ok");
+    let wrong: i64 = connection
+        .query_row(
+            "SELECT count(*) FROM plba_queues AS q WHERE
+                 ready <> (SELECT count(*) FROM plba_tasks WHERE queue = q.number AND state IN (0, 1))
+                 OR delayed <> (SELECT count(*) FROM plba_tasks WHERE queue = q.number AND state = 2)
+                 OR held <> (SELECT count(*) FROM plba_tasks WHERE queue = q.number AND state = 3)
+                 OR leased <> (SELECT count(*) FROM plba_tasks WHERE queue = q.number AND state IN (4, 5))
+                 OR dead <> (SELECT count(*) FROM plba_tasks WHERE queue = q.number AND state = 6)
+                 OR bytes <> (SELECT coalesce(sum(bytes), 0) FROM plba_tasks WHERE queue = q.number AND state < 6)",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(wrong, 0, "the counts of a queue are not those of its rows");
+    let orphans: i64 = connection
+        .query_row(
+            "SELECT count(*) FROM plba_payloads WHERE seq NOT IN (SELECT seq FROM plba_tasks WHERE payload IS NULL)",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(orphans, 0, "payloads without their tasks");
 }

@@ -1,4 +1,6 @@
 //! Tasks and the ledger in SQLite.
 
+mod completion;
 mod conformance;
+mod faults;
 mod ground;
