@@ -1,9 +1,9 @@
 -- Ends deliveries and takes what is ready.
--- ARGV: time, settings, consumer, most, flags ('s' sweep, 'l' limits), groups of plain acks, each: stream, holder, group,
+-- ARGV: time, settings, consumer, most, flags ('s' sweep, 'l' limits, 'k' rates of keys), groups of plain acks, each: stream, holder, group,
 -- count, bytes, whether named, first, last, entries, task ids; then the other endings: stream, holder, group, entry, verb
 -- and what it takes.
 local b, ck = 2, KEYS[22]
-local control = call('HMGET', ck, 'gen', 'pause', 'lim', 'cursor1')
+local control = call('HMGET', ck, 'gen', 'pause', 'lim', 'keyrule')
 local gen, pause, limited = control[1], control[2], control[3]
 local lost, position, cursor = {}, 0, 7
 local ready = false
@@ -126,6 +126,8 @@ if pause then
   end
 end
 
+if control[4] or string.find(ARGV[5], 'k', 1, true) then library().rule_keys(b, control[4]) end
+
 local interval
 if most > 0 and string.find(ARGV[5], 'l', 1, true) then
   local P = library().P
@@ -136,7 +138,9 @@ if most > 0 and string.find(ARGV[5], 'l', 1, true) then
   end
   if most > 0 and P[6] > 0 then
     interval = P[7] / P[6]
-    local after = math.max(now, tonumber(call('HGET', ck, 'tat') or 0))
+    -- A slower rule of the past counts for no more than this one's whole bucket.
+    local after = math.min(now + P[7], math.max(now, tonumber(call('HGET', ck, 'tat') or 0)))
+    call('HSET', ck, 'tat', string.format('%.3f', after))
     local tokens = math.floor((now + P[7] - after) / interval + 0.000001)
     if tokens <= 0 then due = string.format('%.3f', after - P[7] + interval) end
     most = math.max(0, math.min(most, tokens))

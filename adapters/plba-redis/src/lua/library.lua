@@ -336,8 +336,38 @@ local function library()
         call('HDEL', KEYS[b + 20], field)
       end
     end
+    M.unhold(b)
     M.mend(b, gen)
     M.retain(b)
+  end
+
+  -- What waits for a lease of its key goes on if the limit was lifted meanwhile.
+  function M.unhold(b)
+    if call('EXISTS', KEYS[b + 11]) == 0 then return end
+    for _, member in ipairs(call('ZRANGE', KEYS[b + 11], 0, 99)) do
+      local high, low = string.byte(member, 1, 2)
+      local key = string.sub(member, 3, 2 + high * 256 + low)
+      if P[8] == 0 or tonumber(call('HGET', KEYS[b + 12], key) or 0) < P[8] then follow(b, 11, key) end
+    end
+  end
+
+  -- Tokens that keys have taken, and wait for, are those of one rule: with another one the count begins anew.
+  function M.rule_keys(b, before)
+    local rule = P[9] > 0 and P[9] .. '/' .. P[10] or false
+    if rule == before then return end
+    call('DEL', KEYS[b + 13])
+    if rule then call('HSET', KEYS[b + 20], 'keyrule', rule) else call('HDEL', KEYS[b + 20], 'keyrule') end
+    if not before then return end
+    for _, ref in ipairs(call('ZRANGE', KEYS[b + 6], 0, 999)) do
+      local packed = call('HGET', KEYS[b + 5], ref)
+      local record = packed and cmsgpack.unpack(packed)
+      if record and record.g then
+        call('HDEL', KEYS[b + 5], ref)
+        call('ZREM', KEYS[b + 6], ref)
+        record.g = nil
+        M.place(b, record, now)
+      end
+    end
   end
 
   function M.leased(b, gen)

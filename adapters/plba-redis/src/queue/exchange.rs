@@ -163,7 +163,7 @@ impl Call {
             .number(taking.map_or(0, |taking| taking.most.clamp(1, MOST)));
         // Injected time may pass at once, so there is always something to look for.
         let sweep = taking.is_some() && (inner.shared.clock.is_some() || room.sweep_is_due());
-        let flags = [if sweep { "s" } else { "" }, if room.is_limited() { "l" } else { "" }].concat();
+        let flags = [if sweep { "s" } else { "" }, room.flags()].concat();
         arguments.push(flags);
         Self {
             arguments,
@@ -334,13 +334,14 @@ impl Receive<'_> {
             weight,
             holder: self.holder,
             bytes: record.data.len(),
+            fence: self.inner.fence.fetch_add(1, Relaxed),
             generation: self.generation,
             entry,
         };
         let token = |task: TaskId| DeliveryToken {
             queue: self.room.name.clone(),
             task,
-            fence: self.inner.fence.fetch_add(1, Relaxed),
+            fence: place.fence,
             place: Some(place.write()),
         };
         let task = match record.decode(&self.room.name) {

@@ -62,14 +62,15 @@ pub(super) struct Place<'a> {
     pub(super) weight: Weight,
     pub(super) holder: usize,
     pub(super) bytes: usize,
+    pub(super) fence: u64,
     pub(super) generation: &'a str,
     pub(super) entry: &'a str,
 }
 
 impl<'a> Place<'a> {
-    /// The place of a token of this backend.
+    /// The place of a token of this backend; `None` for one that nobody was given.
     pub(super) fn of(token: &'a DeliveryToken) -> Option<Self> {
-        let mut parts = token.place.as_deref()?.splitn(5, ' ');
+        let mut parts = token.place.as_deref()?.splitn(6, ' ');
         let kind = parts.next()?.as_bytes();
         let [stream, weight] = kind else { return None };
         let weight = match weight {
@@ -78,14 +79,16 @@ impl<'a> Place<'a> {
             b'f' => Weight::Full,
             _ => return None,
         };
-        Some(Self {
+        let place = Self {
             stream: stream.checked_sub(b'0').filter(|stream| (1..=4).contains(stream))?,
             weight,
             holder: parts.next()?.parse().ok()?,
             bytes: parts.next()?.parse().ok()?,
+            fence: parts.next()?.parse().ok()?,
             generation: parts.next()?,
             entry: parts.next()?,
-        })
+        };
+        (place.fence == token.fence).then_some(place)
     }
 
     pub(super) fn write(&self) -> Arc<str> {
@@ -95,12 +98,12 @@ impl<'a> Place<'a> {
             Weight::Named => 'n',
             Weight::Full => 'f',
         };
-        let mut text = String::with_capacity(20 + self.generation.len() + self.entry.len());
+        let mut text = String::with_capacity(48 + self.generation.len() + self.entry.len());
         // Writing to a string can't fail.
         let _ = write!(
             text,
-            "{}{weight} {} {} {} {}",
-            self.stream, self.holder, self.bytes, self.generation, self.entry
+            "{}{weight} {} {} {} {} {}",
+            self.stream, self.holder, self.bytes, self.fence, self.generation, self.entry
         );
         text.into()
     }

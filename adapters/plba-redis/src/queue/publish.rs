@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use plba_tasks::task::{NewTask, QueueName, TaskId};
 use redis::{Value, cmd};
 
 use super::Inner;
-use super::room::keys;
+use super::room::{Queueing, Room, keys};
 use crate::failure::{Failure, Kind};
 use crate::link::Arguments;
 use crate::record::{encode, extras, milliseconds};
@@ -37,31 +37,70 @@ pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<V
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
+    let rooms = rooms(inner, &tasks)?;
     let make = || inner.ids.make();
-    let mut ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone().unwrap_or_else(make)).collect();
+    let ids = tasks.iter().map(|task| task.id.clone().unwrap_or_else(make)).collect();
+    let mut batch = Batch { tasks, ids };
+    let polite = rooms.iter().all(|room| room.publishers.load(SeqCst) == 0);
     let mut wait = WAITS.0;
-    loop {
-        // The time of publication, and what expires by it, is that of the attempt which succeeds.
-        let shipments = ship(&tasks, &ids, inner.shared.now());
-        match attempt(inner, &tasks, &shipments).await {
-            Ok(Some(there)) => {
-                for (shipment, place, id) in there {
-                    if let Some(place) = shipments.get(shipment).and_then(|shipment| shipment.places.get(place)) {
-                        ids[*place] = TaskId::from(id);
-                    }
-                }
-                return Ok(ids);
-            }
-            Ok(None) => {}
-            Err(failure) if failure.kind == Kind::OutOfMemory => {
-                inner.shared.counters.out_of_memory.fetch_add(1, Relaxed);
-                inner.shared.complain(&failure.sentence);
-                wait = wait.max(WAITS.1 / 2);
-            }
-            Err(failure) => return Err(PublishError::Unknown { source: failure.into() }),
-        }
+    if polite && attempt(inner, &mut batch, &mut wait).await? {
+        return Ok(batch.ids);
+    }
+    // One of the queues is full, or others wait already: queue up at the gates, always in the order of names, so that two
+    // publishers never wait for each other. Those of other processes are not known here.
+    let _queueing = Queueing::new(&rooms);
+    let mut gates = Vec::with_capacity(rooms.len());
+    for room in &rooms {
+        gates.push(room.gate.lock().await);
+    }
+    while !attempt(inner, &mut batch, &mut wait).await? {
         tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         wait = (wait * 2).min(WAITS.1);
+    }
+    Ok(batch.ids)
+}
+
+/// What is to be published, and under which ids.
+struct Batch {
+    tasks: Vec<NewTask>,
+    ids: Vec<TaskId>,
+}
+
+/// The queues of a batch, in the order of their names.
+fn rooms(inner: &Inner, tasks: &[NewTask]) -> Result<Vec<Arc<Room>>, PublishError> {
+    let mut rooms: Vec<Arc<Room>> = Vec::with_capacity(1);
+    for task in tasks {
+        if rooms.last().is_some_and(|room| room.name == task.queue) || rooms.iter().any(|room| room.name == task.queue) {
+            continue;
+        }
+        let room = inner.room(&task.queue);
+        rooms.push(room.map_err(|error| refused(task, error.source.to_string()))?);
+    }
+    rooms.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(rooms)
+}
+
+/// Publishes all of it, or tells that there is no room for it now.
+async fn attempt(inner: &Inner, batch: &mut Batch, wait: &mut Duration) -> Result<bool, PublishError> {
+    // The time of publication, and what expires by it, is that of the attempt which succeeds.
+    let shipments = ship(&batch.tasks, &batch.ids, inner.shared.now());
+    match send(inner, batch.tasks.len(), &shipments).await {
+        Ok(None) => Ok(false),
+        Ok(Some(there)) => {
+            for (shipment, place, id) in there {
+                if let Some(place) = shipments.get(shipment).and_then(|shipment| shipment.places.get(place)) {
+                    batch.ids[*place] = TaskId::from(id);
+                }
+            }
+            Ok(true)
+        }
+        Err(failure) if failure.kind == Kind::OutOfMemory => {
+            inner.shared.counters.out_of_memory.fetch_add(1, Relaxed);
+            inner.shared.complain(&failure.sentence);
+            *wait = (*wait).max(WAITS.1 / 2);
+            Ok(false)
+        }
+        Err(failure) => Err(PublishError::Unknown { source: failure.into() }),
     }
 }
 
@@ -149,9 +188,9 @@ fn pack(tasks: &[NewTask], ids: &[TaskId], places: &[usize], published: Timestam
 }
 
 /// Sends all of it. `None` when a queue is full; else which tasks are there in other tasks' stead.
-async fn attempt(
+async fn send(
     inner: &Inner,
-    tasks: &[NewTask],
+    count: usize,
     shipments: &[Shipment],
 ) -> Result<Option<Vec<(usize, usize, String)>>, Failure> {
     let settings = &inner.shared.settings;
@@ -181,13 +220,12 @@ async fn attempt(
             let (answer, confirmed) = link
                 .call_then(Script::Publish, keys, &arguments, Some((&wait, limit)))
                 .await?;
-            let count = confirmed.as_ref().and_then(reply::integer).unwrap_or(0);
-            if count < i64::from(settings.wait_replicas) {
+            let replicas = confirmed.as_ref().and_then(reply::integer).unwrap_or(0);
+            if replicas < i64::from(settings.wait_replicas) {
                 inner.shared.counters.unconfirmed.fetch_add(1, Relaxed);
                 return Err(Failure::refused(format!(
-                    "{count} of {} replicas confirmed the {} tasks in time; see to the replicas, or lower wait_replicas",
-                    settings.wait_replicas,
-                    tasks.len()
+                    "{replicas} of {} replicas confirmed the {count} tasks in time; see to the replicas, or lower wait_replicas",
+                    settings.wait_replicas
                 )));
             }
             answer

@@ -42,12 +42,17 @@ pub(super) struct Room {
     reaped: AtomicU64,
     /// Whether somebody is looking for processes that ended.
     pub(super) reaping: AtomicBool,
+    /// Held by the one publisher of this process that waits for space; the others wait for it in order.
+    pub(super) gate: tokio::sync::Mutex<()>,
+    /// How many publishers wait.
+    pub(super) publishers: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Rules {
     text: String,
-    limits: bool,
+    /// `l` when the queue as a whole is limited, `k` when its keys have a rate.
+    flags: &'static str,
 }
 
 impl Room {
@@ -66,6 +71,8 @@ impl Room {
             swept: AtomicU64::new(0),
             reaped: AtomicU64::new(0),
             reaping: AtomicBool::new(false),
+            gate: tokio::sync::Mutex::default(),
+            publishers: AtomicUsize::new(0),
         };
         room.set_rules(shared, &QueueRules::default());
         room
@@ -94,8 +101,13 @@ impl Room {
             limit(rules.key_concurrency),
             rate(rules.key_rate)
         );
-        let limits = rules.concurrency.is_some() || rules.rate.is_some();
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Rules { text, limits };
+        let flags = match (rules.concurrency.is_some() || rules.rate.is_some(), rules.key_rate.is_some()) {
+            (false, false) => "",
+            (true, false) => "l",
+            (false, true) => "k",
+            (true, true) => "lk",
+        };
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Rules { text, flags };
     }
 
     pub(super) fn govern(&self, rules: QueueRules) {
@@ -125,9 +137,9 @@ impl Room {
         arguments
     }
 
-    /// Whether the queue as a whole is limited.
-    pub(super) fn is_limited(&self) -> bool {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner).limits
+    /// What kinds of limits there are, for scripts.
+    pub(super) fn flags(&self) -> &'static str {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).flags
     }
 
     /// Whether it is time to look for leases that ran out. Only one caller is told so.
@@ -232,6 +244,26 @@ async fn listen(room: Weak<Room>, wanted: Arc<Notify>, link: Link, bell: String)
             Ok(_) => {}
             // What rang meanwhile was not heard; the link waits before it connects again.
             Err(_) => here.ready.notify_one(),
+        }
+    }
+}
+
+/// A publisher of this process that waits for space in some queues.
+pub(super) struct Queueing<'a>(pub(super) &'a [Arc<Room>]);
+
+impl<'a> Queueing<'a> {
+    pub(super) fn new(rooms: &'a [Arc<Room>]) -> Self {
+        for room in rooms {
+            room.publishers.fetch_add(1, SeqCst);
+        }
+        Self(rooms)
+    }
+}
+
+impl Drop for Queueing<'_> {
+    fn drop(&mut self) {
+        for room in self.0 {
+            room.publishers.fetch_sub(1, SeqCst);
         }
     }
 }

@@ -2,4 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
 mod conformance;
+mod durability;
+mod failures;
+mod fence;
 mod place;
+mod several;
