@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::clock::Clock;
-use plba_contracts::control::{Caller, ControlError, Endpoint, ParameterKind, Parameters, Role};
+use plba_contracts::control::{Caller, Endpoint, ParameterKind, Parameters, Role};
 use plba_contracts::services::ServiceDefinition;
 use plba_contracts::trace::TraceFactory;
 use plba_runtime::actions;
@@ -22,6 +22,7 @@ use plba_runtime::token;
 use plba_runtime::trace::{TraceConfig, TraceService};
 use serde_json::{Value, json};
 
+use super::steps::in_steps;
 use super::{Failure, block_on, draw, print};
 use crate::app::App;
 use crate::wiring;
@@ -286,33 +287,6 @@ fn remote(
     })?
 }
 
-/// Calls, and goes on for as long as the answer says how: work on many things is done in steps, each within the time that
-/// an answer may take. The count of the last answer is that of all.
-async fn in_steps<F>(call: F, mut parameters: Parameters) -> Result<Value, ControlError>
-where
-    F: AsyncFn(Parameters) -> Result<Value, ControlError>,
-{
-    let mut count = 0;
-    loop {
-        let mut answer = call(parameters).await?;
-        count += answer.get("count").and_then(Value::as_u64).unwrap_or(0);
-        let go_on = answer.as_object_mut().and_then(|fields| fields.remove("continue"));
-        let Some(Value::Object(mut go_on)) = go_on else {
-            if let Some(last) = answer.get_mut("count").filter(|last| last.is_u64()) {
-                *last = json!(count);
-            }
-            return Ok(answer);
-        };
-        print::progress(&format!("{count} so far …"));
-        let pause = go_on.get("after_ms").and_then(Value::as_u64).unwrap_or(0);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        parameters = match go_on.remove("parameters") {
-            Some(Value::Object(next)) => next,
-            _ => return Ok(answer),
-        };
-    }
-}
-
 /// Where the owner's control plane listens; waits for one that is still starting.
 async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, Failure> {
     for _ in 0..STARTING_LOOKS {
@@ -382,20 +356,6 @@ mod tests {
 
     fn endpoint(name: &'static str) -> Endpoint {
         Endpoint::view::<u32, _, _>(name, "Tells.", |_, _| async { Ok(1) })
-    }
-
-    #[tokio::test]
-    async fn work_in_steps_goes_on_until_it_is_done_and_counts_all_of_it() {
-        let call = async |parameters: Parameters| {
-            let from = parameters.get("from").and_then(Value::as_u64).unwrap_or(0);
-            let next = json!({ "after_ms": 0, "parameters": { "from": from + 500 } });
-            let more = if from < 1_000 { next } else { Value::Null };
-            Ok(json!({ "count": if from < 1_000 { 500 } else { 7 }, "continue": more }))
-        };
-        let answer = in_steps(call, Parameters::new()).await.unwrap();
-        assert_eq!(answer, json!({ "count": 1_007 }));
-        let view = in_steps(async |_| Ok(json!([1])), Parameters::new()).await.unwrap();
-        assert_eq!(view, json!([1]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod arguments;
 mod ask;
 mod print;
 mod settings;
+mod steps;
 
 use std::process::ExitCode;
 
