@@ -236,6 +236,16 @@ impl Activity {
     }
 }
 
+impl BusyGuard<'_> {
+    /// Busy with something else from `since` on, by the activity's own monotonic clock: for work so small that ending and
+    /// beginning would cost as much.
+    pub fn turn_to(&self, what: Arc<str>, since: Duration) {
+        let since = Some(since);
+        let former = std::mem::replace(&mut *self.0.lock(), Current { what, since });
+        drop(former);
+    }
+}
+
 impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().since = None;

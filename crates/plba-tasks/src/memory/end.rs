@@ -103,20 +103,33 @@ async fn end_slowly(inner: &Arc<Inner>, mut outcomes: Vec<Outcome>, slow: Vec<Sl
 fn quick(inner: &Inner, state: &mut State, endings: Vec<Ending>, now: Now) -> (Vec<Outcome>, Vec<Slow>) {
     let mut slow = Vec::new();
     let mut outcomes = Vec::with_capacity(endings.len());
+    // Where the acks before this one took place, and nobody has been told of yet.
+    let mut acked: Option<QueueName> = None;
     for (place, ending) in endings.into_iter().enumerate() {
+        if acked.as_ref().is_some_and(|acked| *acked != ending.token.queue) {
+            wake(state, acked.take());
+        }
         let Some(room) = state.rooms.get_mut(&ending.token.queue) else {
             outcomes.push(Err(EndError::LeaseLost));
             continue;
         };
         let fence = ending.token.fence;
         // A lease that ran out is lost even if nobody has noticed yet.
-        room.advance(now, EXPIRED_AT_ONCE);
+        if acked.is_none() {
+            room.advance(now, EXPIRED_AT_ONCE);
+        }
         let Some(entry) = room.leased(fence) else {
             outcomes.push(Err(EndError::LeaseLost));
             continue;
         };
         let recorded = inner.ledger.is_some() && entry.task.origin.is_some();
         let effect = matches!(&ending.how, How::Ack { effect: Some(_), .. });
+        if !recorded && matches!(&ending.how, How::Ack { effect: None, then } if then.is_empty()) {
+            room.ack(fence, now.span);
+            outcomes.push(Ok(()));
+            acked = Some(ending.token.queue);
+            continue;
+        }
         if !recorded && !effect {
             outcomes.push(apply(inner, state, ending, now));
             continue;
@@ -136,7 +149,18 @@ fn quick(inner: &Inner, state: &mut State, endings: Vec<Ending>, now: Now) -> (V
             outcomes.push(Err(EndError::LeaseLost));
         }
     }
+    wake(state, acked);
     (outcomes, slow)
+}
+
+/// Tells those who wait of what became free or ready in a queue.
+fn wake(state: &mut State, queue: Option<QueueName>) {
+    if let Some(room) = queue.and_then(|queue| state.rooms.get_mut(&queue)) {
+        room.offer_space();
+        if room.has_stirred() || room.has_suspect() {
+            room.signals.ready.notify_one();
+        }
+    }
 }
 
 /// Runs the effect, if there is one, and adds its follow-ups; checks all of them.

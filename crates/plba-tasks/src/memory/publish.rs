@@ -61,20 +61,27 @@ pub(super) fn check(inner: &Inner, task: &NewTask) -> Result<(), String> {
     Ok(())
 }
 
+/// The tasks of a batch that come from one source: their places in the batch, and their keys.
+#[derive(Default)]
+struct FromSource {
+    places: Vec<usize>,
+    keys: Vec<Arc<str>>,
+}
+
 /// Asks the ledger for what it knows, once for each source.
 async fn candidates(inner: &Inner, tasks: Vec<NewTask>) -> Result<Vec<Candidate>, PublishError> {
     let plain = |task| Candidate { task, known: None };
     let mut batch: Vec<_> = tasks.into_iter().map(plain).collect();
     let Some(ledger) = &inner.ledger else { return Ok(batch) };
-    let mut sources: BTreeMap<Arc<str>, (Vec<usize>, Vec<Arc<str>>)> = BTreeMap::new();
+    let mut sources: BTreeMap<Arc<str>, FromSource> = BTreeMap::new();
     for (place, candidate) in batch.iter().enumerate() {
         if let Some(origin) = &candidate.task.origin {
-            let (places, keys) = sources.entry(Arc::clone(&origin.source)).or_default();
-            places.push(place);
-            keys.push(Arc::clone(&origin.key));
+            let asked = sources.entry(Arc::clone(&origin.source)).or_default();
+            asked.places.push(place);
+            asked.keys.push(Arc::clone(&origin.key));
         }
     }
-    for (source, (places, keys)) in sources {
+    for (source, FromSource { places, keys }) in sources {
         let known = ledger.known(&source, &keys).await;
         let known = known.map_err(|error| PublishError::Unknown { source: error.into() })?;
         for (place, known) in places.into_iter().zip(known) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::stop::StopPhase;
-use plba_contracts::worker::WorkerContext;
+use plba_contracts::worker::{BusyGuard, WorkerContext};
 use tokio::time::Instant;
 
 use super::TaskWorker;
@@ -72,7 +72,9 @@ impl<'a> Hand<'a> {
     /// Carries out the batch, or releases it when told to stop. Gives what has yet to be ended.
     pub(super) async fn work(&mut self, deliveries: Vec<Delivery>) -> Vec<Finished> {
         let (count, began) = (deliveries.len(), Instant::now());
-        let mut renewed = began;
+        let context = self.context;
+        let mut renewed = context.clock.monotonic();
+        let mut busy: Option<BusyGuard<'_>> = None;
         let renew_after = self.worker.queue.lease() / 3;
         let mut waiting = VecDeque::from(deliveries);
         let mut endings = Vec::with_capacity(count);
@@ -80,11 +82,16 @@ impl<'a> Hand<'a> {
             && let Some(delivery) = waiting.pop_front()
         {
             // Handlers that never wait leave no time for renewing in between.
-            if renewed.elapsed() > renew_after {
-                renewed = Instant::now();
+            let now = context.clock.monotonic();
+            if now.saturating_sub(renewed) > renew_after {
+                renewed = now;
                 if !self.renew(&delivery, &mut waiting).await {
                     continue;
                 }
+            }
+            match &busy {
+                Some(busy) => busy.turn_to(delivery.task.id.shared(), now),
+                None => busy = Some(context.activity.begin(delivery.task.id.shared())),
             }
             let (how, meaning) = self.carry_out(&delivery, &mut waiting, &mut endings).await;
             self.note(&meaning);
@@ -140,7 +147,6 @@ impl<'a> Hand<'a> {
     ) -> (Option<How>, Meaning) {
         let task = &delivery.task;
         self.fallible |= task.origin.is_some();
-        let _busy = self.context.activity.begin(task.id.shared());
         let span = tracing::info_span!(
             "task.attempt",
             traceparent = task.headers.get(TRACEPARENT).map(String::as_str),

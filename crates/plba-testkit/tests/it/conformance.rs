@@ -83,7 +83,7 @@ fn the_queue_in_memory_does_what_a_small_model_does() {
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(1);
-    model::queue(seed, 200, 200, plain);
+    model::queue(Time::Paused, seed, 300, 200, plain);
 }
 
 fn on_file(settings: FileLedgerSettings) -> LedgerUnderTest {
