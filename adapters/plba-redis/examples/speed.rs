@@ -41,7 +41,10 @@ async fn main() {
     }
     let queue = Arc::new(RedisTaskQueue::open(settings).await.unwrap());
     publish(&queue, count).await;
-    println!("queue: exchange by 4 consumers {:>9.0}/s", process(&queue, count, 4).await);
+    println!(
+        "queue: exchange by 4 consumers {:>9.0}/s",
+        process(&queue, count, 4).await
+    );
     latency(&queue).await;
 }
 
@@ -55,12 +58,28 @@ fn traceparent(number: usize) -> String {
 
 async fn raw(connection: &mut MultiplexedConnection, count: usize) -> (f64, f64) {
     let () = cmd("FLUSHDB").query_async(connection).await.unwrap();
-    let () = cmd("XGROUP").arg("CREATE").arg("raw").arg("g").arg("0").arg("MKSTREAM").query_async(connection).await.unwrap();
+    let () = cmd("XGROUP")
+        .arg("CREATE")
+        .arg("raw")
+        .arg("g")
+        .arg("0")
+        .arg("MKSTREAM")
+        .query_async(connection)
+        .await
+        .unwrap();
     let began = Instant::now();
     for first in (0..count).step_by(PUBLISH) {
         let mut batch = pipe();
         for number in first..(first + PUBLISH).min(count) {
-            batch.cmd("XADD").arg("raw").arg("*").arg("t").arg(traceparent(number)).arg("d").arg(payload()).ignore();
+            batch
+                .cmd("XADD")
+                .arg("raw")
+                .arg("*")
+                .arg("t")
+                .arg(traceparent(number))
+                .arg("d")
+                .arg(payload())
+                .ignore();
         }
         let () = batch.query_async(connection).await.unwrap();
     }
@@ -74,10 +93,23 @@ async fn raw(connection: &mut MultiplexedConnection, count: usize) -> (f64, f64)
             batch.cmd("XACK").arg("raw").arg("g").arg(&done).ignore();
             batch.cmd("XDEL").arg("raw").arg(&done).ignore();
         }
-        batch.cmd("XREADGROUP").arg("GROUP").arg("g").arg("c").arg("COUNT").arg(BATCH).arg("STREAMS").arg("raw").arg(">");
+        batch
+            .cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg("g")
+            .arg("c")
+            .arg("COUNT")
+            .arg(BATCH)
+            .arg("STREAMS")
+            .arg("raw")
+            .arg(">");
         let (read,): (Option<Vec<(String, Fields)>>,) = batch.query_async(connection).await.unwrap();
         let Some(read) = read else { break };
-        done = read.into_iter().flat_map(|(_, entries)| entries).map(|(id, _)| id).collect();
+        done = read
+            .into_iter()
+            .flat_map(|(_, entries)| entries)
+            .map(|(id, _)| id)
+            .collect();
         processed += done.len();
     }
     assert_eq!(processed, count);

@@ -18,7 +18,9 @@ pub(crate) async fn check(link: &Link) -> Result<Durability, OpenError> {
         site: settings.site.to_string(),
         reason,
     };
-    let memory = section(link, "memory").await.map_err(|failure| refused(failure.sentence))?;
+    let memory = section(link, "memory")
+        .await
+        .map_err(|failure| refused(failure.sentence))?;
     let policy = fact(&memory, "maxmemory_policy");
     if policy != "noeviction" {
         return Err(refused(format!(
@@ -29,7 +31,11 @@ pub(crate) async fn check(link: &Link) -> Result<Durability, OpenError> {
         .await
         .map_err(|failure| refused(failure.sentence))?;
     let appends = fact(&persistence, "aof_enabled") == "1";
-    let durability = if appends { synced(link).await } else { Durability::Volatile };
+    let durability = if appends {
+        synced(link).await
+    } else {
+        Durability::Volatile
+    };
     if let Some(wanted) = settings.durability.filter(|wanted| *wanted > durability) {
         return Err(refused(insufficient(wanted, appends)));
     }
@@ -45,14 +51,17 @@ pub(crate) async fn check(link: &Link) -> Result<Durability, OpenError> {
 
 fn insufficient(wanted: Durability, appends: bool) -> String {
     match wanted {
-        Durability::Replicated => "durability=replicated is wanted, which Redis can't promise, because it replicates after it \
+        Durability::Replicated => {
+            "durability=replicated is wanted, which Redis can't promise, because it replicates after it \
                                    has answered; ask for os_crash and set wait_replicas, or use PostgreSQL"
-            .into(),
+                .into()
+        }
         Durability::OsCrash if appends => {
             "durability=os_crash is wanted, and the file is not synced at each write; set appendfsync always".into()
         }
         Durability::OsCrash => {
-            "durability=os_crash is wanted, and it keeps nothing on disk; set appendonly yes and appendfsync always".into()
+            "durability=os_crash is wanted, and it keeps nothing on disk; set appendonly yes and appendfsync always"
+                .into()
         }
         _ => "durability=process_crash is wanted, and it keeps nothing on disk; set appendonly yes".into(),
     }
@@ -78,6 +87,8 @@ async fn section(link: &Link, name: &str) -> Result<String, Failure> {
 }
 
 fn fact<'a>(section: &'a str, name: &str) -> &'a str {
-    let line = section.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = section
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_default().trim()
 }

@@ -7,8 +7,8 @@ use plba_tasks::task::QueueName;
 
 /// The keys of a queue, in the order in which scripts know them.
 const PARTS: [&str; 21] = [
-    "high", "normal", "low", "hand", "aside", "delayed", "suspects", "heads", "lines", "line", "waits", "leases", "rates",
-    "unique", "periods", "dead", "deaths", "died", "ids", "c", "bell",
+    "high", "normal", "low", "hand", "aside", "delayed", "suspects", "heads", "lines", "line", "waits", "leases",
+    "rates", "unique", "periods", "dead", "deaths", "died", "ids", "c", "bell",
 ];
 
 /// How many keys each queue has.

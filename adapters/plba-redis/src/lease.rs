@@ -103,7 +103,10 @@ impl RedisLease {
             name: fence.name.clone(),
             problem: problem.to_owned(),
         };
-        if commands.iter().any(|command| command.is_empty() || command.len() > 7_000) {
+        if commands
+            .iter()
+            .any(|command| command.is_empty() || command.len() > 7_000)
+        {
             return Err(failed("a command has 1 to 7,000 parts"));
         }
         let mut arguments = self.arguments("write");

@@ -243,7 +243,12 @@ fn entry(value: Value) -> Result<Option<Entry>, Failure> {
 
 fn counts(value: Value) -> Option<Counts> {
     let Value::Array(counts) = value else { return None };
-    let count = |place: usize| counts.get(place).and_then(reply::integer).and_then(|count| u32::try_from(count).ok());
+    let count = |place: usize| {
+        counts
+            .get(place)
+            .and_then(reply::integer)
+            .and_then(|count| u32::try_from(count).ok())
+    };
     Some(Counts {
         deliveries: count(0)?,
         attempts: count(1)?,
@@ -352,7 +357,9 @@ impl SourceLedger for RedisLedger {
         let mut from = 0;
         loop {
             let (first, last) = (from.to_string(), (from + CHUNK - 1).to_string());
-            let page = self.list("order", source, &[b"o", first.as_bytes(), last.as_bytes()]).await?;
+            let page = self
+                .list("order", source, &[b"o", first.as_bytes(), last.as_bytes()])
+                .await?;
             let count = page.len();
             for key in page.into_iter().filter_map(reply::text) {
                 if pending.len() >= limit {

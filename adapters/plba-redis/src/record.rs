@@ -297,7 +297,9 @@ mod tests {
 
     #[test]
     fn a_task_comes_back_with_counts_and_history() {
-        let task = NewTask::new("orders", "test", "payload").with_id("a").with_header("x", "y");
+        let task = NewTask::new("orders", "test", "payload")
+            .with_id("a")
+            .with_header("x", "y");
         let fields = [
             field("d", encode(&task, &"a".into(), at())),
             field("m", "3 2 1"),
@@ -309,8 +311,15 @@ mod tests {
         let read = record.decode(&"orders".into()).unwrap();
         assert_eq!((read.id.as_str(), &read.payload[..]), ("a", &b"payload"[..]));
         assert_eq!(read.published, at());
-        let reasons: Vec<_> = read.history.iter().map(|ended| (ended.how, ended.reason.as_str())).collect();
-        assert_eq!(reasons, [(AttemptEnd::Failed, "no\nreply"), (AttemptEnd::Crashed, "gone")]);
+        let reasons: Vec<_> = read
+            .history
+            .iter()
+            .map(|ended| (ended.how, ended.reason.as_str()))
+            .collect();
+        assert_eq!(
+            reasons,
+            [(AttemptEnd::Failed, "no\nreply"), (AttemptEnd::Crashed, "gone")]
+        );
     }
 
     #[test]
@@ -318,13 +327,19 @@ mod tests {
         let task = NewTask::new("orders", "test", "").with_id("a");
         let sound = encode(&task, &"a".into(), at());
         for end in 0..sound.len() {
-            assert!(Record::plain(sound[..end].to_vec()).decode(&"orders".into()).is_err(), "{end}");
+            assert!(
+                Record::plain(sound[..end].to_vec()).decode(&"orders".into()).is_err(),
+                "{end}"
+            );
         }
     }
 
     #[test]
     fn what_a_replacement_keeps_is_the_old_ones() {
-        let new = NewTask::new("orders", "new", "").with_id("b").unique("u").with_key("new");
+        let new = NewTask::new("orders", "new", "")
+            .with_id("b")
+            .unique("u")
+            .with_key("new");
         let kept = json(&Kept {
             origin: Some(Origin::new("mail", "7")),
             key: Some("old".into()),
@@ -339,7 +354,9 @@ mod tests {
     #[test]
     fn only_tasks_with_limits_have_extras() {
         assert_eq!(extras(&NewTask::new("q", "k", "").with_id("a"), at()), None);
-        let limited = NewTask::new("q", "k", "").in_order_of("c").expires_after(Duration::from_secs(1));
+        let limited = NewTask::new("q", "k", "")
+            .in_order_of("c")
+            .expires_after(Duration::from_secs(1));
         assert_eq!(
             extras(&limited, at()).unwrap(),
             r#"{"e":"1767225601123456","k":"c","o":true}"#

@@ -112,7 +112,9 @@ impl RedisSettings {
             settings.tls = Some(TlsSettings::default());
         }
         let rest = location.rest().split('?').next().unwrap_or_default();
-        let rest = rest.strip_prefix("//").ok_or("write \"//\" and a host after the scheme")?;
+        let rest = rest
+            .strip_prefix("//")
+            .ok_or("write \"//\" and a host after the scheme")?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let hosts = match authority.rsplit_once('@') {
             Some((account, hosts)) => {

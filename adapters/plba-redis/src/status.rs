@@ -80,7 +80,10 @@ impl Counters {
         if !texts.run.is_empty() && texts.run != run {
             if texts.address == address {
                 self.restarts.fetch_add(1, Relaxed);
-                tracing::warn!(address, "the Redis server was restarted; what it had not yet written to disk is lost");
+                tracing::warn!(
+                    address,
+                    "the Redis server was restarted; what it had not yet written to disk is lost"
+                );
             } else {
                 self.failovers.fetch_add(1, Relaxed);
                 tracing::error!(

@@ -40,7 +40,12 @@ pub(super) async fn open(shared: &Shared) -> Result<Live, Failure> {
         });
     }
     let version = fact("redis_version");
-    if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7) {
+    if version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<u32>().ok())
+        .is_some_and(|major| major < 7)
+    {
         return Err(Failure::refused(format!(
             "the Redis server {host}:{port} is version {version}; version 7.0 or newer is needed"
         )));
@@ -176,7 +181,9 @@ async fn dial(shared: &Shared, host: &str, port: u16, account: bool, limit: Dura
             Ok(Live::new(connection, tokio::spawn(driver)))
         }
     };
-    tokio::time::timeout(limit, greeted)
-        .await
-        .unwrap_or_else(|_| Err(Failure::broken(format!("{host}:{port} did not answer within {limit:?}"))))
+    tokio::time::timeout(limit, greeted).await.unwrap_or_else(|_| {
+        Err(Failure::broken(format!(
+            "{host}:{port} did not answer within {limit:?}"
+        )))
+    })
 }

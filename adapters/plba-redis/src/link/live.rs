@@ -44,9 +44,7 @@ impl Live {
 
     /// Gives the server a script; gives its digest.
     pub(super) async fn load(&self, script: Script, limit: Duration) -> Result<String, Failure> {
-        let answer = self
-            .ask(cmd("SCRIPT").arg("LOAD").arg(script.source()), limit)
-            .await?;
+        let answer = self.ask(cmd("SCRIPT").arg("LOAD").arg(script.source()), limit).await?;
         reply::text(answer).ok_or_else(|| Failure::answer("SCRIPT LOAD"))
     }
 }

@@ -159,7 +159,9 @@ impl Link {
         keys: &[K],
         arguments: &Arguments,
     ) -> Result<Value, Failure> {
-        self.call_then(script, keys, arguments, None).await.map(|(value, _)| value)
+        self.call_then(script, keys, arguments, None)
+            .await
+            .map(|(value, _)| value)
     }
 
     /// Runs a script, and then a command on the same connection.
@@ -183,7 +185,9 @@ impl Link {
             match self.watch(&live, live.ask(&command, limit)).await {
                 Ok(value) => {
                     digest.get_or_init(|| known);
-                    let Some((command, limit)) = then else { return Ok((value, None)) };
+                    let Some((command, limit)) = then else {
+                        return Ok((value, None));
+                    };
                     let after = self.watch(&live, live.ask(command, limit)).await?;
                     return Ok((value, Some(after)));
                 }

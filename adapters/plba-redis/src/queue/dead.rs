@@ -37,7 +37,11 @@ pub(super) async fn page(
             continue;
         }
         let room = inner.room(&name)?;
-        let mut after = if name.as_str() == first { unhex(after) } else { Vec::new() };
+        let mut after = if name.as_str() == first {
+            unhex(after)
+        } else {
+            Vec::new()
+        };
         loop {
             let wanted = STEP.min(limit - page.letters.len()).max(1);
             let (letters, last, count) = step(inner, &room, &after, wanted).await?;

@@ -51,7 +51,10 @@ fn fill(results: &mut [Option<Result<(), EndError>>], ended: Vec<(usize, Result<
 
 fn finish(results: Vec<Option<Result<(), EndError>>>) -> Results {
     let unanswered = || Err(QueueError::new("Redis said nothing of this delivery").into());
-    results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(unanswered))
+        .collect()
 }
 
 pub(super) async fn exchange(

@@ -33,11 +33,20 @@ pub(super) struct Step {
 /// How a delivery ends, for the script.
 pub(super) enum Verb {
     Ack(Vec<NewTask>),
-    Nack { delay: Duration, reason: String },
-    Bury { reason: String },
-    Release { delay: Duration },
+    Nack {
+        delay: Duration,
+        reason: String,
+    },
+    Bury {
+        reason: String,
+    },
+    Release {
+        delay: Duration,
+    },
     /// No program of this version can read it.
-    Undecodable { reason: String },
+    Undecodable {
+        reason: String,
+    },
 }
 
 impl Step {
@@ -110,7 +119,10 @@ pub(super) async fn exchange(
     }
     let mut ended: Vec<(usize, Result<(), EndError>)> = call.places.iter().map(|place| (*place, Ok(()))).collect();
     for position in lost.iter().filter_map(reply::integer) {
-        if let Some((_, result)) = usize::try_from(position).ok().and_then(|position| ended.get_mut(position)) {
+        if let Some((_, result)) = usize::try_from(position)
+            .ok()
+            .and_then(|position| ended.get_mut(position))
+        {
             *result = Err(EndError::LeaseLost);
         }
     }
@@ -215,7 +227,8 @@ impl Call {
     fn group(&mut self, inner: &Inner, stream: u8, holder: usize, generation: &str, group: &Group<'_>) {
         let first = group.steps.iter().min_by_key(|(_, place)| place.order());
         let last = group.steps.iter().max_by_key(|(_, place)| place.order());
-        let entry = |found: Option<&(&Step, Place<'_>)>| found.map_or_else(String::new, |(_, place)| place.entry.to_owned());
+        let entry =
+            |found: Option<&(&Step, Place<'_>)>| found.map_or_else(String::new, |(_, place)| place.entry.to_owned());
         self.arguments
             .number(stream)
             .push(inner.holders.name(holder).as_deref().unwrap_or_default())
@@ -252,10 +265,7 @@ impl Call {
                 }
             }
             Verb::Nack { delay, reason } => {
-                self.arguments
-                    .push("n")
-                    .push(milliseconds(*delay))
-                    .push(quoted(reason));
+                self.arguments.push("n").push(milliseconds(*delay)).push(quoted(reason));
             }
             Verb::Release { delay } => {
                 self.arguments.push("r").push(if delay.is_zero() {
@@ -311,7 +321,9 @@ impl Receive<'_> {
                 self.one(stream, &entry, record, now);
                 continue;
             }
-            let (Some(entry), Some(data)) = (plain.next(), plain.next()) else { break };
+            let (Some(entry), Some(data)) = (plain.next(), plain.next()) else {
+                break;
+            };
             if let (Some(entry), Some(data)) = (reply::text(entry), reply::bytes(data)) {
                 self.one(2, &entry, Record::plain(data), now);
             }

@@ -14,10 +14,7 @@ use crate::link::Arguments;
 use crate::reply::{self, Parts};
 use crate::script::Script;
 
-pub(super) async fn extend(
-    inner: &Inner,
-    tokens: &[DeliveryToken],
-) -> Result<Vec<Result<(), EndError>>, QueueError> {
+pub(super) async fn extend(inner: &Inner, tokens: &[DeliveryToken]) -> Result<Vec<Result<(), EndError>>, QueueError> {
     let mut by_queue: HashMap<&QueueName, Vec<(usize, Place<'_>)>> = HashMap::new();
     for (number, token) in tokens.iter().enumerate() {
         if let Some(place) = Place::of(token) {
@@ -48,7 +45,13 @@ async fn renew(inner: &Inner, room: &Room, places: &[(usize, Place<'_>)]) -> Res
         places.sort_unstable_by_key(Place::order);
         let holder = inner.holders.name(holder);
         for chunk in places.chunks(MOST) {
-            group(&mut arguments, stream, holder.as_deref().unwrap_or_default(), generation, chunk);
+            group(
+                &mut arguments,
+                stream,
+                holder.as_deref().unwrap_or_default(),
+                generation,
+                chunk,
+            );
         }
     }
     let answer = inner.link.call(Script::Extend, room.keys(), &arguments).await?;

@@ -58,7 +58,11 @@ pub(super) async fn tasks(
         let here = name.as_str() == from.queue;
         let first = if here { from.part } else { 0 };
         for (number, part) in PARTS.iter().enumerate().skip(first) {
-            let mut position = if here && number == first { from.position.clone() } else { "-".to_owned() };
+            let mut position = if here && number == first {
+                from.position.clone()
+            } else {
+                "-".to_owned()
+            };
             loop {
                 if page.tasks.len() >= limit || looked_at >= LOOKED_AT {
                     page.next = Some(Cursor(format!("{number} {position} {name}")));

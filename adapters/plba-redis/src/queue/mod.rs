@@ -25,8 +25,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_tasks::queue::{
-    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending, Exchange,
-    PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
+    Exchange, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
 };
 use plba_tasks::task::{NewTask, QueueName, TaskId};
 

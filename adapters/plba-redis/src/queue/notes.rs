@@ -26,7 +26,10 @@ impl Inner {
         let Ok(vanished) = notes.integer() else { return Ok(()) };
         let (dropped, lost) = (notes.integer()?, notes.integer()?);
         if vanished > 0 {
-            self.shared.counters.vanished.fetch_add(vanished.unsigned_abs(), Relaxed);
+            self.shared
+                .counters
+                .vanished
+                .fetch_add(vanished.unsigned_abs(), Relaxed);
             tracing::error!(
                 queue = %room.name,
                 tasks = vanished,

@@ -30,6 +30,13 @@ struct Shipment {
     arguments: Arguments,
 }
 
+/// A task that is there in stead of one of a shipment.
+struct Substitute {
+    shipment: usize,
+    place: usize,
+    id: TaskId,
+}
+
 pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
     for task in &tasks {
         check(inner, task).map_err(|reason| refused(task, reason))?;
@@ -70,7 +77,8 @@ struct Batch {
 fn rooms(inner: &Inner, tasks: &[NewTask]) -> Result<Vec<Arc<Room>>, PublishError> {
     let mut rooms: Vec<Arc<Room>> = Vec::with_capacity(1);
     for task in tasks {
-        if rooms.last().is_some_and(|room| room.name == task.queue) || rooms.iter().any(|room| room.name == task.queue) {
+        if rooms.last().is_some_and(|room| room.name == task.queue) || rooms.iter().any(|room| room.name == task.queue)
+        {
             continue;
         }
         let room = inner.room(&task.queue);
@@ -87,9 +95,9 @@ async fn attempt(inner: &Inner, batch: &mut Batch, wait: &mut Duration) -> Resul
     match send(inner, batch.tasks.len(), &shipments).await {
         Ok(None) => Ok(false),
         Ok(Some(there)) => {
-            for (shipment, place, id) in there {
+            for Substitute { shipment, place, id } in there {
                 if let Some(place) = shipments.get(shipment).and_then(|shipment| shipment.places.get(place)) {
-                    batch.ids[*place] = TaskId::from(id);
+                    batch.ids[*place] = id;
                 }
             }
             Ok(true)
@@ -188,14 +196,12 @@ fn pack(tasks: &[NewTask], ids: &[TaskId], places: &[usize], published: Timestam
 }
 
 /// Sends all of it. `None` when a queue is full; else which tasks are there in other tasks' stead.
-async fn send(
-    inner: &Inner,
-    count: usize,
-    shipments: &[Shipment],
-) -> Result<Option<Vec<(usize, usize, String)>>, Failure> {
+async fn send(inner: &Inner, count: usize, shipments: &[Shipment]) -> Result<Option<Vec<Substitute>>, Failure> {
     let settings = &inner.shared.settings;
     let queues: Vec<&QueueName> = shipments.iter().map(|shipment| &shipment.queue).collect();
-    let room = inner.room(queues[0]).map_err(|error| Failure::refused(error.source.to_string()))?;
+    let room = inner
+        .room(queues[0])
+        .map_err(|error| Failure::refused(error.source.to_string()))?;
     let mut arguments = room.arguments(&inner.shared);
     arguments
         .number(settings.capacity)
@@ -215,7 +221,8 @@ async fn send(
         None => inner.link.call(Script::Publish, keys, &arguments).await?,
         Some(link) => {
             let mut wait = cmd("WAIT");
-            wait.arg(settings.wait_replicas).arg(settings.wait_timeout.as_millis() as u64);
+            wait.arg(settings.wait_replicas)
+                .arg(settings.wait_timeout.as_millis() as u64);
             let limit = settings.wait_timeout + settings.response_timeout;
             let (answer, confirmed) = link
                 .call_then(Script::Publish, keys, &arguments, Some((&wait, limit)))
@@ -234,7 +241,7 @@ async fn send(
     read(inner, answer)
 }
 
-fn read(inner: &Inner, answer: Value) -> Result<Option<Vec<(usize, usize, String)>>, Failure> {
+fn read(inner: &Inner, answer: Value) -> Result<Option<Vec<Substitute>>, Failure> {
     let mut parts = Parts::new("publish", answer)?;
     if parts.text()? == "full" {
         return Ok(None);
@@ -247,7 +254,11 @@ fn read(inner: &Inner, answer: Value) -> Result<Option<Vec<(usize, usize, String
     while let (Some(shipment), Some(place), Some(id)) = (values.next(), values.next(), values.next()) {
         let number = |value: &Value| reply::integer(value).and_then(|number| usize::try_from(number).ok());
         if let (Some(shipment), Some(place), Some(id)) = (number(&shipment), number(&place), reply::text(id)) {
-            there.push((shipment.saturating_sub(1), place, id));
+            there.push(Substitute {
+                shipment: shipment.saturating_sub(1),
+                place,
+                id: TaskId::from(id),
+            });
         }
     }
     Ok(Some(there))

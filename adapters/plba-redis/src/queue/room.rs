@@ -17,6 +17,8 @@ use crate::record::milliseconds;
 
 /// How long the ear waits for one ring.
 const LISTEN: Duration = Duration::from_secs(5);
+/// A bell that can't be listened to is tried again after this.
+const DEAF: Duration = Duration::from_millis(200);
 /// Leases that ran out are looked for at least this often while somebody consumes.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Processes that ended are looked for at least this often.
@@ -101,7 +103,10 @@ impl Room {
             limit(rules.key_concurrency),
             rate(rules.key_rate)
         );
-        let flags = match (rules.concurrency.is_some() || rules.rate.is_some(), rules.key_rate.is_some()) {
+        let flags = match (
+            rules.concurrency.is_some() || rules.rate.is_some(),
+            rules.key_rate.is_some(),
+        ) {
             (false, false) => "",
             (true, false) => "l",
             (false, true) => "k",
@@ -242,8 +247,12 @@ async fn listen(room: Weak<Room>, wanted: Arc<Notify>, link: Link, bell: String)
                 let _ = link.ask(&ring, limit).await;
             }
             Ok(_) => {}
-            // What rang meanwhile was not heard; the link waits before it connects again.
-            Err(_) => here.ready.notify_one(),
+            // What rang meanwhile was not heard.
+            Err(_) => {
+                here.ready.notify_one();
+                drop(here);
+                tokio::time::sleep(DEAF).await;
+            }
         }
     }
 }

@@ -52,6 +52,10 @@ async fn of_queue(inner: &Inner, name: &QueueName) -> Result<QueueStats, QueueEr
             .and_then(|oldest| u64::try_from(*oldest).ok())
             .map(Duration::from_micros),
         paused: !pause.is_empty(),
-        paused_until: pause.parse::<f64>().ok().filter(|until| until.is_finite()).map(|until| timestamp(until * 1000.0)),
+        paused_until: pause
+            .parse::<f64>()
+            .ok()
+            .filter(|until| until.is_finite())
+            .map(|until| timestamp(until * 1000.0)),
     })
 }

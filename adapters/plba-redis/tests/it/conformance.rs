@@ -11,7 +11,7 @@ use plba_testkit::clock::ManualClock;
 use plba_testkit::conformance::lease::LeaseUnderTest;
 use plba_testkit::conformance::ledger::LedgerUnderTest;
 use plba_testkit::conformance::queue::{Advance, QueueUnderTest};
-use plba_testkit::conformance::{Time, lease, ledger, queue};
+use plba_testkit::conformance::{Time, lease, ledger, model, queue};
 use plba_testkit::runtime;
 
 use crate::place::fresh;
@@ -31,13 +31,18 @@ async fn settings() -> RedisSettings {
 }
 
 async fn open(settings: &RedisSettings, clock: &Arc<ManualClock>) -> Arc<dyn TaskQueue> {
-    Arc::new(RedisTaskQueue::open_with_clock(settings.clone(), Arc::clone(clock) as _).await.unwrap())
+    Arc::new(
+        RedisTaskQueue::open_with_clock(settings.clone(), Arc::clone(clock) as _)
+            .await
+            .unwrap(),
+    )
 }
 
 fn under_test(queue: Arc<dyn TaskQueue>, clock: Arc<ManualClock>) -> QueueUnderTest {
     let advance: Advance = Arc::new(move |by: Duration| {
         clock.advance(by);
-        Box::pin(async {})
+        // Consumers that wait look for it every few milliseconds.
+        Box::pin(tokio::time::sleep(Duration::from_millis(20)))
     });
     QueueUnderTest {
         queue,
@@ -79,6 +84,13 @@ fn the_queue_on_redis_keeps_the_promises_of_queues_second_half() {
 fn two_processes_share_a_queue_on_redis() {
     if can_run() {
         queue::two_handles(Time::Real, two_handles);
+    }
+}
+
+#[test]
+fn the_queue_on_redis_does_what_the_model_does() {
+    if can_run() {
+        model::queue(Time::Real, 1, 40, 60, fresh_queue);
     }
 }
 

@@ -21,7 +21,9 @@ fn the_durability_is_what_the_server_is_set_to() {
                 in_memory: true,
                 ..RedisOptions::default()
             };
-            let Some(server) = require(RedisServer::start_with(options).await) else { return };
+            let Some(server) = require(RedisServer::start_with(options).await) else {
+                return;
+            };
             let queue = RedisTaskQueue::open(on(&server.url(), "")).await.unwrap();
             assert_eq!(queue.durability(), durability);
             let wanted = on(&server.url(), &format!("durability={refused}"));
@@ -34,10 +36,15 @@ fn the_durability_is_what_the_server_is_set_to() {
 #[test]
 fn a_publish_that_too_few_replicas_confirm_is_unknown() {
     runtime::real(async {
-        let Some(server) = require(RedisServer::shared().await) else { return };
+        let Some(server) = require(RedisServer::shared().await) else {
+            return;
+        };
         let settings = on(&server.url(), "wait_replicas=1&wait_timeout=0.1");
         let queue = RedisTaskQueue::open(settings).await.unwrap();
-        let error = queue.publish(vec![NewTask::new("orders", "test", "")]).await.unwrap_err();
+        let error = queue
+            .publish(vec![NewTask::new("orders", "test", "")])
+            .await
+            .unwrap_err();
         assert!(matches!(error, PublishError::Unknown { .. }), "{error}");
         assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
         assert_eq!(queue.status().unconfirmed, 1);

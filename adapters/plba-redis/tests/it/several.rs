@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use plba_redis::{RedisSettings, RedisTaskQueue};
 use plba_contracts::config::Location;
+use plba_redis::{RedisSettings, RedisTaskQueue};
 use plba_tasks::queue::{ConsumerId, How, Incarnation, TaskQueue};
 use plba_tasks::task::{NewTask, QueueName};
 use plba_testkit::runtime;
@@ -15,7 +15,10 @@ use crate::place::on;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn hosts(urls: &[String]) -> String {
-    let hosts: Vec<_> = urls.iter().map(|url| url.trim_start_matches("redis://").split('/').next().unwrap()).collect();
+    let hosts: Vec<_> = urls
+        .iter()
+        .map(|url| url.trim_start_matches("redis://").split('/').next().unwrap())
+        .collect();
     hosts.join(",")
 }
 
@@ -53,7 +56,9 @@ async fn once_through(queue: &RedisTaskQueue, id: &str) {
 #[test]
 fn failure_20_after_a_failover_the_new_primary_is_found_and_the_failover_counted() {
     runtime::real(async {
-        let Some(sentinels) = require(RedisSentinels::start(RedisOptions::default()).await) else { return };
+        let Some(sentinels) = require(RedisSentinels::start(RedisOptions::default()).await) else {
+            return;
+        };
         let (urls, name) = (sentinels.sentinel_urls(), sentinels.watched_name());
         let queue = RedisTaskQueue::open(read(&format!("redis+sentinel://{}/{name}?prefix=t", hosts(&urls))))
             .await
@@ -69,7 +74,9 @@ fn failure_20_after_a_failover_the_new_primary_is_found_and_the_failover_counted
 #[test]
 fn failure_28_the_node_of_a_cluster_that_has_the_queue_is_found_from_any() {
     runtime::real(async {
-        let Some(cluster) = require(RedisCluster::start(RedisOptions::default()).await) else { return };
+        let Some(cluster) = require(RedisCluster::start(RedisOptions::default()).await) else {
+            return;
+        };
         for url in cluster.urls() {
             let location = format!("redis+cluster://{}?prefix=t", hosts(&[url]));
             let queue = RedisTaskQueue::open(read(&location)).await.unwrap();
@@ -80,7 +87,11 @@ fn failure_28_the_node_of_a_cluster_that_has_the_queue_is_found_from_any() {
             let delivery = queue.consume(&name, &consumer(), 1).await.unwrap().remove(0);
             let then = vec![NewTask::new("replies", "test", "").with_priority(plba_tasks::task::Priority::High)];
             queue.end_one(delivery.token, How::ack(then)).await.unwrap();
-            let reply = queue.consume(&"replies".into(), &consumer(), 1).await.unwrap().remove(0);
+            let reply = queue
+                .consume(&"replies".into(), &consumer(), 1)
+                .await
+                .unwrap()
+                .remove(0);
             queue.end_one(reply.token, How::ack(Vec::new())).await.unwrap();
         }
     });
@@ -89,10 +100,20 @@ fn failure_28_the_node_of_a_cluster_that_has_the_queue_is_found_from_any() {
 #[test]
 fn failure_28_a_replica_is_refused() {
     runtime::real(async {
-        let Some(sentinels) = require(RedisSentinels::start(RedisOptions::default()).await) else { return };
+        let Some(sentinels) = require(RedisSentinels::start(RedisOptions::default()).await) else {
+            return;
+        };
         let primary = sentinels.primary().await.unwrap().port();
-        let replica = sentinels.servers().iter().find(|server| server.port() != primary).unwrap();
-        let refused = RedisTaskQueue::open(on(&replica.url(), "")).await.err().unwrap().to_string();
+        let replica = sentinels
+            .servers()
+            .iter()
+            .find(|server| server.port() != primary)
+            .unwrap();
+        let refused = RedisTaskQueue::open(on(&replica.url(), ""))
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(refused.contains("read-only replica"), "{refused}");
     });
 }
@@ -105,7 +126,9 @@ fn a_server_is_used_over_tls_only_with_an_authority_that_is_trusted() {
             in_memory: true,
             ..RedisOptions::default()
         };
-        let Some(server) = require(RedisServer::start_with(options).await) else { return };
+        let Some(server) = require(RedisServer::start_with(options).await) else {
+            return;
+        };
         let (url, ca) = (server.tls_url().unwrap(), server.ca_path().unwrap());
         let trusted = on(&url, &format!("ca={}&only_ca=true", ca.display()));
         once_through(&RedisTaskQueue::open(trusted).await.unwrap(), "a").await;
