@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use crate::reading::{self, Extracted, IncomingMail, ReadError, ReadingLimits};
 use crate::reply::compose::{ComposeError, ComposedReply, order_reply, unrecognised_reply};
 use crate::reply::{ReplyOptions, ReplyOptionsError, ReplySettings, etiquette};
 use crate::store::{
-    KnownMessage, MessageKey, NewMessage, NewOrder, OrderStore, OutboxId, Recorded, ReplyPlan, StoreError,
+    self, KnownMessage, MessageKey, NewMessage, NewOrder, OrderStore, OutboxId, Recorded, ReplyPlan, StoreError,
 };
 
 /// How orders are handled. Every field has a default.
@@ -138,6 +139,23 @@ pub enum Processed {
     },
 }
 
+/// What examining a message gave.
+#[derive(Debug, Clone)]
+pub enum Examined {
+    /// It was recorded before.
+    Known(Processed),
+    /// It is to be recorded.
+    New(Box<Message>),
+}
+
+/// A message that was read and checked, and is to be recorded.
+#[derive(Debug, Clone)]
+pub struct Message {
+    mail: IncomingMail,
+    message: NewMessage,
+    found: Result<NewOrder, NotAnOrder>,
+}
+
 /// Why a message is not an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnOrder {
@@ -221,6 +239,29 @@ impl OrderDesk {
         received: Timestamp,
         traceparent: Option<String>,
     ) -> Result<Processed, ProcessError> {
+        match self.examine(raw, received, traceparent)? {
+            Examined::Known(processed) => Ok(processed),
+            Examined::New(examined) => {
+                let Message { mail, message, found } = *examined;
+                match found {
+                    Ok(order) => self.record_order(&mail, &message, order),
+                    Err(reason) => self.record_not_an_order(&mail, &message, reason),
+                }
+            }
+        }
+    }
+
+    /// Does all that needs no writing: reads the message, recognises it, and checks its lines. What is new is to be
+    /// [recorded](Self::record_in).
+    ///
+    /// # Errors
+    /// [`ProcessError`].
+    pub fn examine(
+        &self,
+        raw: &[u8],
+        received: Timestamp,
+        traceparent: Option<String>,
+    ) -> Result<Examined, ProcessError> {
         let mut mail = reading::read(raw, &self.settings.limits)?;
         mail.forgive_lists(&self.settings.own_lists);
         let key = MessageKey {
@@ -229,7 +270,7 @@ impl OrderDesk {
         };
         // Saves a repeated delivery the search for lines; the transaction checks again.
         if let Some(known) = self.store.known(&key)? {
-            return Ok(duplicate(known));
+            return Ok(Examined::Known(duplicate(known)));
         }
         let sender = mail.from.as_ref().map(|from| from.address.clone()).unwrap_or_default();
         let message = NewMessage {
@@ -239,10 +280,30 @@ impl OrderDesk {
             received_at: received,
             traceparent,
         };
-        match self.read_order(&mail)? {
-            Ok(order) => self.record_order(&mail, &message, order),
-            Err(reason) => self.record_not_an_order(&mail, &message, reason),
-        }
+        let found = self.read_order(&mail)?;
+        Ok(Examined::New(Box::new(Message { mail, message, found })))
+    }
+
+    /// Records an examined message in a transaction on the store's file that somebody else has opened and commits: the
+    /// outcome is durable with that commit.
+    ///
+    /// # Errors
+    /// Of the store; the transaction is to be rolled back.
+    pub fn record_in(&self, transaction: &Connection, examined: Message) -> Result<Processed, StoreError> {
+        let Message { mail, message, found } = examined;
+        let correspondent = etiquette::correspondent(&mail).unwrap_or_default();
+        Ok(match found {
+            Ok(order) => {
+                let plan = |order: &Order, recent| self.order_plan(&mail, &message, order, recent);
+                stored(store::record_order(transaction, &message, order, correspondent, plan)?)
+            }
+            Err(reason) => {
+                let plan = |recent| self.no_order_plan(&mail, &message, &reason, recent);
+                let text = reason.to_string();
+                let recorded = store::record_not_an_order(transaction, &message, &text, correspondent, plan)?;
+                not_an_order(recorded, reason)
+            }
+        })
     }
 
     fn read_order(&self, mail: &IncomingMail) -> Result<Result<NewOrder, NotAnOrder>, ReadError> {
@@ -285,25 +346,9 @@ impl OrderDesk {
         message: &NewMessage,
         order: NewOrder,
     ) -> Result<Processed, ProcessError> {
-        let id = OutboxId::for_message(&message.key);
-        let plan = |order: &Order, recent| {
-            self.plan(mail, recent, |settings| {
-                order_reply(order, mail, &id, settings, message.received_at)
-            })
-        };
+        let plan = |order: &Order, recent| self.order_plan(mail, message, order, recent);
         let correspondent = etiquette::correspondent(mail).unwrap_or_default();
-        match self.store.record_order(message, order, correspondent, plan)? {
-            Recorded::New {
-                record: order,
-                outbox_id,
-            } => Ok(Processed::Stored {
-                order_id: order.id,
-                status: order.status,
-                outbox_id,
-                possible_duplicate_of: order.possible_duplicate_of,
-            }),
-            Recorded::Known(known) => Ok(duplicate(known)),
-        }
+        Ok(stored(self.store.record_order(message, order, correspondent, plan)?))
     }
 
     fn record_not_an_order(
@@ -312,24 +357,28 @@ impl OrderDesk {
         message: &NewMessage,
         reason: NotAnOrder,
     ) -> Result<Processed, ProcessError> {
-        let id = OutboxId::for_message(&message.key);
-        let answer = self.settings.replies.answer_unrecognised && reason == NotAnOrder::NoLines;
-        let plan = |recent| {
-            if !answer {
-                return ReplyPlan::Withhold("messages that are no orders are not answered".to_owned());
-            }
-            self.plan(mail, recent, |settings| {
-                unrecognised_reply(mail, &id, settings, message.received_at)
-            })
-        };
+        let plan = |recent| self.no_order_plan(mail, message, &reason, recent);
         let correspondent = etiquette::correspondent(mail).unwrap_or_default();
-        match self
-            .store
-            .record_not_an_order(message, &reason.to_string(), correspondent, plan)?
-        {
-            Recorded::New { outbox_id, .. } => Ok(Processed::NotAnOrder { reason, outbox_id }),
-            Recorded::Known(known) => Ok(duplicate(known)),
+        let text = reason.to_string();
+        let recorded = self.store.record_not_an_order(message, &text, correspondent, plan)?;
+        Ok(not_an_order(recorded, reason))
+    }
+
+    fn order_plan(&self, mail: &IncomingMail, message: &NewMessage, order: &Order, recent: u64) -> ReplyPlan {
+        let id = OutboxId::for_message(&message.key);
+        self.plan(mail, recent, |settings| {
+            order_reply(order, mail, &id, settings, message.received_at)
+        })
+    }
+
+    fn no_order_plan(&self, mail: &IncomingMail, message: &NewMessage, reason: &NotAnOrder, recent: u64) -> ReplyPlan {
+        if !self.settings.replies.answer_unrecognised || *reason != NotAnOrder::NoLines {
+            return ReplyPlan::Withhold("messages that are no orders are not answered".to_owned());
         }
+        let id = OutboxId::for_message(&message.key);
+        self.plan(mail, recent, |settings| {
+            unrecognised_reply(mail, &id, settings, message.received_at)
+        })
     }
 
     /// An answer where it is allowed and possible. A reply that can't be made must not cost the order.
@@ -349,6 +398,28 @@ impl OrderDesk {
             },
             Err(error) => ReplyPlan::Withhold(error.to_string()),
         }
+    }
+}
+
+fn stored(recorded: Recorded<Order>) -> Processed {
+    match recorded {
+        Recorded::New {
+            record: order,
+            outbox_id,
+        } => Processed::Stored {
+            order_id: order.id,
+            status: order.status,
+            outbox_id,
+            possible_duplicate_of: order.possible_duplicate_of,
+        },
+        Recorded::Known(known) => duplicate(known),
+    }
+}
+
+fn not_an_order(recorded: Recorded<()>, reason: NotAnOrder) -> Processed {
+    match recorded {
+        Recorded::New { outbox_id, .. } => Processed::NotAnOrder { reason, outbox_id },
+        Recorded::Known(known) => duplicate(known),
     }
 }
 

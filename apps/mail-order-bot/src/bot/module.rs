@@ -7,6 +7,7 @@ use plba::mail::MailSource;
 use plba::mail::maildir::Maildir;
 use plba::prelude::*;
 use plba::tasks::handler::TaskHandler;
+use plba::tasks::queue::TaskQueue;
 use plba::tasks::retry::RetryPolicy;
 use plba::tasks::source::TaskSource;
 use plba::tasks::source_worker::{SourceWorkerSettings, source_worker};
@@ -17,7 +18,7 @@ use plba::worker::WorkerDefinition;
 use super::orders::OrderHandler;
 use super::relay::{self, Bell, OutboxRelay};
 use super::replies::ReplyHandler;
-use super::services::{self, ORDERS};
+use super::services::{self, ORDERS, OneFile};
 use super::settings::BotConfig;
 use super::views;
 use crate::OrderDesk;
@@ -43,10 +44,13 @@ impl ApplicationModule for MailOrderBot {
         for service in services::definitions(&config, configured.has_default_source(), state_dir) {
             assembly.service(service);
         }
-        assembly.worker(orders(&config));
-        assembly.worker(replies());
-        assembly.worker(outbox());
-        assembly.worker(mail(&config)?);
+        let one_file = OneFile::of(&config);
+        assembly.worker(orders(&config, one_file));
+        assembly.worker(replies(one_file));
+        if !one_file.0 {
+            assembly.worker(outbox());
+        }
+        assembly.worker(mail(&config, one_file)?);
         plba::tasks::endpoints::endpoints()
             .into_iter()
             .chain(views::endpoints())
@@ -64,7 +68,7 @@ impl ApplicationModule for MailOrderBot {
 }
 
 /// Works on order mails, several at a time.
-fn orders(config: &BotConfig) -> WorkerDefinition {
+fn orders(config: &BotConfig, one_file: OneFile) -> WorkerDefinition {
     let settings = TaskWorkerSettings {
         timeout: config.timeout.into(),
         retry: RetryPolicy {
@@ -73,23 +77,29 @@ fn orders(config: &BotConfig) -> WorkerDefinition {
         },
         ..TaskWorkerSettings::default()
     };
-    let handler = |services: Services| async move {
+    let handler = move |services: Services| async move {
         let (desk, bell) = (services.get::<OrderDesk>().await?, services.get::<Bell>().await?);
         let traces = services.get::<dyn TraceFactory>().await?;
-        Ok(Arc::new(OrderHandler::new(OrderDesk::clone(&desk), bell, traces)) as Arc<dyn TaskHandler>)
+        let handler = OrderHandler::new(OrderDesk::clone(&desk), bell, traces, one_file);
+        Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
     };
     task_worker("orders", ORDERS, settings, handler).concurrency(config.workers)
 }
 
 /// Sends replies. One at a time: a Maildir is quick, and a server wants one connection.
-fn replies() -> WorkerDefinition {
+fn replies(one_file: OneFile) -> WorkerDefinition {
     task_worker(
         "replies",
         relay::QUEUE,
         TaskWorkerSettings::default(),
-        |services: Services| async move {
+        move |services: Services| async move {
             let (store, replies) = (services.get::<OrderStore>().await?, services.get::<Maildir>().await?);
-            Ok(Arc::new(ReplyHandler::new(store.outbox(), Maildir::clone(&replies))) as Arc<dyn TaskHandler>)
+            if one_file.0 {
+                let queue = services.get::<dyn TaskQueue>().await?;
+                relay::publish_waiting(&store.outbox(), queue.as_ref()).await?;
+            }
+            let handler = ReplyHandler::new(store.outbox(), Maildir::clone(&replies), one_file);
+            Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
         },
     )
 }
@@ -104,7 +114,7 @@ fn outbox() -> WorkerDefinition {
 }
 
 /// Takes order mails in, and marks them as read once their orders are stored. The outbox is ready before the first order.
-fn mail(config: &BotConfig) -> Result<WorkerDefinition, BoxError> {
+fn mail(config: &BotConfig, one_file: OneFile) -> Result<WorkerDefinition, BoxError> {
     let location: plba::mail::Location = config.source.as_str().parse()?;
     let settings = SourceWorkerSettings {
         source: Some(location.name(Path::new("."))),
@@ -114,5 +124,6 @@ fn mail(config: &BotConfig) -> Result<WorkerDefinition, BoxError> {
         let source = services.get::<MailSource>().await?;
         Ok(MailSource::clone(&source).into_source())
     };
-    Ok(source_worker("mail", settings, source).after("orders").after("outbox"))
+    let first = if one_file.0 { "replies" } else { "outbox" };
+    Ok(source_worker("mail", settings, source).after("orders").after(first))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plba::prelude::*;
 use plba::tasks::intake::{Arrival, Intake};
+use plba::tasks::queue::TaskQueue;
 use plba::tasks::source::{SourceError, SourceStatus, TaskSource};
 use plba::tasks::task::{NewTask, TRACEPARENT};
 use tokio::sync::Notify;
@@ -114,13 +115,36 @@ impl OutboxRelay {
 }
 
 fn arrival(row: &OutboxRow) -> Arrival {
-    let id = row.id.as_str();
-    let task = NewTask::new(QUEUE, KIND, id.to_owned());
-    let task = match &row.traceparent {
-        Some(traceparent) => task.with_header(TRACEPARENT, traceparent.as_str()),
+    Arrival {
+        key: row.id.as_str().into(),
+        task: reply_task(&row.id, row.traceparent.as_deref()),
+    }
+}
+
+/// The task of sending a reply, on the journey that it belongs to. Of one reply it is always the same task.
+pub fn reply_task(id: &OutboxId, traceparent: Option<&str>) -> NewTask {
+    let task = NewTask::new(QUEUE, KIND, id.as_str().to_owned()).with_id(id.as_str());
+    match traceparent {
+        Some(traceparent) => task.with_header(TRACEPARENT, traceparent),
         None => task,
-    };
-    Arrival { key: id.into(), task }
+    }
+}
+
+/// Publishes the replies that wait in the outbox without a relay: those that were left there while the queue kept its
+/// tasks elsewhere. Those whose task is in the queue already stay as they are.
+///
+/// # Errors
+/// The outbox can't be read, or the queue not be reached; try again.
+pub async fn publish_waiting(outbox: &Outbox, queue: &dyn TaskQueue) -> Result<(), BoxError> {
+    let mut after = 0;
+    loop {
+        let outbox = outbox.clone();
+        let rows = tokio::task::spawn_blocking(move || outbox.pending(after, BATCH)).await??;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.seq;
+        let task = |row: &OutboxRow| reply_task(&row.id, row.traceparent.as_deref());
+        queue.publish(rows.iter().map(task).collect()).await?;
+    }
 }
 
 #[async_trait]

@@ -7,18 +7,25 @@ use plba::prelude::*;
 use plba::tasks::handler::{HandlerError, Outcome, TaskContext, TaskHandler};
 use plba::tasks::task::Task;
 
-use crate::store::{Outbox, OutboxId};
+use super::services::OneFile;
+use crate::store::{self, Outbox, OutboxId};
 
 /// Sends replies.
 pub struct ReplyHandler {
     outbox: Outbox,
     replies: Maildir,
+    /// Whether the outbox lies where the task is completed.
+    one_file: OneFile,
 }
 
 impl ReplyHandler {
     /// A handler that takes replies from `outbox` and hands them over to `replies`.
-    pub fn new(outbox: Outbox, replies: Maildir) -> Self {
-        Self { outbox, replies }
+    pub fn new(outbox: Outbox, replies: Maildir, one_file: OneFile) -> Self {
+        Self {
+            outbox,
+            replies,
+            one_file,
+        }
     }
 }
 
@@ -30,8 +37,19 @@ impl TaskHandler for ReplyHandler {
             return Ok(Outcome::reject("the task does not name a reply of the outbox"));
         };
         let (outbox, replies, now) = (self.outbox.clone(), self.replies.clone(), context.clock.now());
-        let sent = tokio::task::spawn_blocking(move || send(&outbox, &replies, &id, now)).await??;
-        Ok(match sent {
+        let (asked, one_file) = (id.clone(), self.one_file);
+        let sent = tokio::task::spawn_blocking(move || {
+            let sent = send(&outbox, &replies, &asked)?;
+            if sent == Sent::Now && !one_file.0 {
+                outbox.mark_sent(&asked, now)?;
+            }
+            Ok::<_, HandlerError>(sent)
+        });
+        Ok(match sent.await?? {
+            Sent::Now if self.one_file.0 => plba::sql::sqlite::done_with(move |transaction| {
+                store::mark_sent(transaction, &id, now)?;
+                Ok(Vec::new())
+            }),
             Sent::Now => Outcome::done(),
             Sent::Before => {
                 debug!(task = %task.id, "reply was sent before");
@@ -42,13 +60,15 @@ impl TaskHandler for ReplyHandler {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
+    /// It lies there, and is to be marked.
     Now,
     Before,
     Unknown,
 }
 
-fn send(outbox: &Outbox, replies: &Maildir, id: &OutboxId, now: jiff::Timestamp) -> Result<Sent, HandlerError> {
+fn send(outbox: &Outbox, replies: &Maildir, id: &OutboxId) -> Result<Sent, HandlerError> {
     let Some(row) = outbox.get(id)? else {
         return Ok(Sent::Unknown);
     };
@@ -56,10 +76,9 @@ fn send(outbox: &Outbox, replies: &Maildir, id: &OutboxId, now: jiff::Timestamp)
         return Ok(Sent::Before);
     }
     let delivered = replies.deliver(&format!("reply-{id}.mail-order-bot"), &row.message)?;
-    outbox.mark_sent(id, now)?;
-    info!(to = row.recipient, "reply sent");
-    Ok(match delivered {
-        Delivered::Now => Sent::Now,
-        Delivered::AlreadyThere => Sent::Before,
-    })
+    match delivered {
+        Delivered::Now => info!(to = row.recipient, "reply sent"),
+        Delivered::AlreadyThere => debug!(to = row.recipient, "reply was handed over before"),
+    }
+    Ok(Sent::Now)
 }

@@ -7,7 +7,7 @@ use plba::clock::Clock;
 use plba::mail::maildir::Maildir;
 use plba::mail::{MailSource, SourceSettings};
 use plba::prelude::*;
-use plba::tasks::backend::{BackendContext, open_queue};
+use plba::tasks::backend::{BackendContext, QueueBackend, open_ledger, open_queue};
 use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba::tasks::ledger::SourceLedger;
 use plba::tasks::queue::TaskQueue;
@@ -46,9 +46,35 @@ impl OrderFile {
     }
 }
 
+/// Whether the queue keeps its tasks in the file in which orders are stored. Then an order is stored, its task completed
+/// and its reply's task published in one transaction; otherwise a relay brings replies from the outbox into the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneFile(pub bool);
+
+impl OneFile {
+    /// Decided by the configuration.
+    pub fn of(config: &BotConfig) -> Self {
+        let queue = file(&config.queue);
+        Self(queue.is_some() && queue == file(&config.store))
+    }
+}
+
+/// The file of an SQLite location, under one name however it is written.
+fn file(location: &Location) -> Option<PathBuf> {
+    let path = location.path().filter(|_| location.scheme() == "sqlite")?;
+    let path = std::path::absolute(path).ok()?;
+    let directory = path.parent()?;
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    Some(directory.join(path.file_name()?))
+}
+
+/// The queues that a location can name. The same for queue and ledger, which may share a database.
+type Backends = Arc<Vec<Arc<dyn QueueBackend>>>;
+
 /// All services of the bot.
 pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathBuf) -> Vec<ServiceDefinition> {
     let bell = Arc::new(Bell::default());
+    let backends: Backends = Arc::new(plba::queue_backends());
     vec![
         ready::<Bell>(bell),
         ready(Arc::new(config.queues.clone())),
@@ -58,8 +84,8 @@ pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathB
         blocking(config, |config| Ok(Maildir::create(path(&config.replies))?)),
         desk(config),
         samples(config, with_samples),
-        ledger(state_dir),
-        queue(config),
+        ledger(config, &backends, state_dir),
+        queue(config, &backends),
         source(config),
     ]
 }
@@ -115,20 +141,31 @@ fn samples(config: &Arc<BotConfig>, with_samples: bool) -> ServiceDefinition {
     })
 }
 
-fn ledger(state_dir: PathBuf) -> ServiceDefinition {
-    ServiceDefinition::new::<dyn SourceLedger, _, _>(move |_| {
+/// The ledger that goes with the queue, or one on a file.
+fn ledger(config: &Arc<BotConfig>, backends: &Backends, state_dir: PathBuf) -> ServiceDefinition {
+    let (config, backends) = (Arc::clone(config), Arc::clone(backends));
+    ServiceDefinition::new::<dyn SourceLedger, _, _>(move |services| {
         let path = state_dir.join("ledger");
+        let (config, backends) = (Arc::clone(&config), Arc::clone(&backends));
         async move {
+            let context = BackendContext {
+                clock: services.get::<dyn Clock>().await?,
+                ledger: None,
+                seed: None,
+            };
+            if let Some(ledger) = open_ledger(&backends, &config.queue, context).await? {
+                return Ok(ledger);
+            }
             let ledger = FileLedger::open(path, FileLedgerSettings::default()).await?;
             Ok(Arc::new(ledger) as Arc<dyn SourceLedger>)
         }
     })
 }
 
-fn queue(config: &Arc<BotConfig>) -> ServiceDefinition {
-    let config = Arc::clone(config);
+fn queue(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
+    let (config, backends) = (Arc::clone(config), Arc::clone(backends));
     ServiceDefinition::new::<dyn TaskQueue, _, _>(move |services| {
-        let config = Arc::clone(&config);
+        let (config, backends) = (Arc::clone(&config), Arc::clone(&backends));
         async move {
             let (clock, ledger) = (
                 services.get::<dyn Clock>().await?,
@@ -139,7 +176,7 @@ fn queue(config: &Arc<BotConfig>) -> ServiceDefinition {
                 ledger: Some(ledger),
                 seed: None,
             };
-            let queue = open_queue(&plba::queue_backends(), &config.queue, context).await?;
+            let queue = open_queue(&backends, &config.queue, context).await?;
             config.queues.govern(queue.as_ref());
             Ok(queue)
         }

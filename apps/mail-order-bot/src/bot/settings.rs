@@ -25,7 +25,8 @@ pub struct BotConfig {
     pub source: Location,
     /// The mailbox's password; better given by the environment, or as `password_file` in `source`, than in a file.
     pub password: Option<Secret>,
-    /// Where tasks wait: `memory:`, with options such as `capacity=10000`.
+    /// Where tasks wait: `memory:`, or `sqlite:PATH` to keep them on disk, each with options after a `?`, such as
+    /// `capacity=10000`. With the file of `store`, orders and tasks change in one transaction.
     pub queue: Location,
     /// Rules of the queues `orders` and `replies`, each in a table of its name: `concurrency`, `rate = "100/1m"`,
     /// `key_concurrency`, `key_rate`, `dead_age`, `dead_limit`.
@@ -75,6 +76,11 @@ impl ConfigSection for BotConfig {
         scheme(faults, "queue", &self.queue, &queues);
         if self.queue.scheme() == "memory"
             && let Err(fault) = plba::tasks::backend::memory_settings(&self.queue)
+        {
+            faults.report("queue", fault);
+        }
+        if self.queue.scheme() == "sqlite"
+            && let Err(fault) = plba::sql::sqlite::SqliteSettings::read(&self.queue)
         {
             faults.report("queue", fault);
         }
@@ -176,6 +182,7 @@ mod tests {
         for (queue, catalogue, wrong) in [
             ("redis://host", "embedded:", "queue"),
             ("memory:?capacity=many", "embedded:", "queue"),
+            ("sqlite:var/queue.db?synchronous=off", "embedded:", "queue"),
             ("memory:", "ftp://host/catalogue.csv", "catalogue"),
         ] {
             let config = BotConfig {

@@ -27,9 +27,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 pub use error::StoreError;
+pub(crate) use outbox::mark_sent;
 pub use outbox::{MAX_PENDING, Outbox, OutboxId, OutboxRow};
 pub use reads::{Counts, MAX_ORDERS, OrderFilter, OrderReads};
 pub use record::{KnownMessage, MessageKey, NewMessage, NewOrder, Recorded, ReplyPlan};
+pub(crate) use record::{record_not_an_order, record_order};
 
 /// The oldest SQLite without the WAL corruption bug.
 const OLDEST_SQLITE: i32 = 3_051_003;

@@ -131,12 +131,16 @@ impl Outbox {
     /// # Errors
     /// [`StoreError`] of the database.
     pub fn mark_sent(&self, id: &OutboxId, at: Timestamp) -> Result<bool, StoreError> {
-        let connection = lock(&self.writer);
-        let mut statement = connection
-            .prepare_cached("UPDATE outbox SET sent_at = coalesce(sent_at, ?2) WHERE id = ?1 RETURNING seq")?;
-        let changed: Option<i64> = statement
-            .query_row((id.as_str(), at.as_millisecond()), |row| row.get(0))
-            .optional()?;
-        Ok(changed.is_some())
+        mark_sent(&lock(&self.writer), id, at)
     }
+}
+
+/// As [`Outbox::mark_sent`], in a transaction on the store's file that somebody else has opened and commits.
+pub(crate) fn mark_sent(connection: &Connection, id: &OutboxId, at: Timestamp) -> Result<bool, StoreError> {
+    let mut statement =
+        connection.prepare_cached("UPDATE outbox SET sent_at = coalesce(sent_at, ?2) WHERE id = ?1 RETURNING seq")?;
+    let changed: Option<i64> = statement
+        .query_row((id.as_str(), at.as_millisecond()), |row| row.get(0))
+        .optional()?;
+    Ok(changed.is_some())
 }

@@ -111,29 +111,9 @@ impl OrderStore {
     ) -> Result<Recorded<Order>, StoreError> {
         let mut connection = self.writer();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if let Some(known) = known(&transaction, &message.key)? {
-            return Ok(Recorded::Known(known));
-        }
-        let mut order = insert_order(&transaction, message, order)?;
-        insert_message(&transaction, message, Some(order.id), None)?;
-        let recent = recent_replies(&transaction, correspondent, message.received_at)?;
-        let outbox_id = match plan(&order, recent) {
-            ReplyPlan::Send {
-                recipient,
-                message: reply,
-            } => Some(insert_reply(&transaction, message, Some(order.id), &recipient, &reply)?),
-            ReplyPlan::Withhold(reason) => {
-                let sql = "UPDATE orders SET reply_withheld = ?2 WHERE id = ?1";
-                transaction.prepare_cached(sql)?.execute(params![order.id.0, reason])?;
-                order.reply_withheld = Some(reason);
-                None
-            }
-        };
+        let recorded = record_order(&transaction, message, order, correspondent, plan)?;
         transaction.commit()?;
-        Ok(Recorded::New {
-            record: order,
-            outbox_id,
-        })
+        Ok(recorded)
     }
 
     /// Records that a message is not an order, and why. `plan` as in [`OrderStore::record_order`].
@@ -149,21 +129,65 @@ impl OrderStore {
     ) -> Result<Recorded<()>, StoreError> {
         let mut connection = self.writer();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if let Some(known) = known(&transaction, &message.key)? {
-            return Ok(Recorded::Known(known));
-        }
-        insert_message(&transaction, message, None, Some(reason))?;
-        let recent = recent_replies(&transaction, correspondent, message.received_at)?;
-        let outbox_id = match plan(recent) {
-            ReplyPlan::Send {
-                recipient,
-                message: reply,
-            } => Some(insert_reply(&transaction, message, None, &recipient, &reply)?),
-            ReplyPlan::Withhold(_) => None,
-        };
+        let recorded = record_not_an_order(&transaction, message, reason, correspondent, plan)?;
         transaction.commit()?;
-        Ok(Recorded::New { record: (), outbox_id })
+        Ok(recorded)
     }
+}
+
+/// As [`OrderStore::record_order`], in a transaction on the store's file that somebody else has opened and commits.
+pub(crate) fn record_order(
+    transaction: &Connection,
+    message: &NewMessage,
+    order: NewOrder,
+    correspondent: &str,
+    plan: impl FnOnce(&Order, u64) -> ReplyPlan,
+) -> Result<Recorded<Order>, StoreError> {
+    if let Some(known) = known(transaction, &message.key)? {
+        return Ok(Recorded::Known(known));
+    }
+    let mut order = insert_order(transaction, message, order)?;
+    insert_message(transaction, message, Some(order.id), None)?;
+    let recent = recent_replies(transaction, correspondent, message.received_at)?;
+    let outbox_id = match plan(&order, recent) {
+        ReplyPlan::Send {
+            recipient,
+            message: reply,
+        } => Some(insert_reply(transaction, message, Some(order.id), &recipient, &reply)?),
+        ReplyPlan::Withhold(reason) => {
+            let sql = "UPDATE orders SET reply_withheld = ?2 WHERE id = ?1";
+            transaction.prepare_cached(sql)?.execute(params![order.id.0, reason])?;
+            order.reply_withheld = Some(reason);
+            None
+        }
+    };
+    Ok(Recorded::New {
+        record: order,
+        outbox_id,
+    })
+}
+
+/// As [`OrderStore::record_not_an_order`], in a transaction on the store's file that somebody else has opened and commits.
+pub(crate) fn record_not_an_order(
+    transaction: &Connection,
+    message: &NewMessage,
+    reason: &str,
+    correspondent: &str,
+    plan: impl FnOnce(u64) -> ReplyPlan,
+) -> Result<Recorded<()>, StoreError> {
+    if let Some(known) = known(transaction, &message.key)? {
+        return Ok(Recorded::Known(known));
+    }
+    insert_message(transaction, message, None, Some(reason))?;
+    let recent = recent_replies(transaction, correspondent, message.received_at)?;
+    let outbox_id = match plan(recent) {
+        ReplyPlan::Send {
+            recipient,
+            message: reply,
+        } => Some(insert_reply(transaction, message, None, &recipient, &reply)?),
+        ReplyPlan::Withhold(_) => None,
+    };
+    Ok(Recorded::New { record: (), outbox_id })
 }
 
 fn known(connection: &Connection, key: &MessageKey) -> Result<Option<KnownMessage>, StoreError> {

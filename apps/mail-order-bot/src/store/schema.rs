@@ -101,7 +101,9 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
 pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (found, application) = (number("user_version")?, number("application_id")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    // A queue may keep its tasks in the same file, and may have been there first.
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE tbl_name NOT LIKE 'plba\\_%' ESCAPE '\\'";
+    let tables: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     if application != APPLICATION_ID && (tables > 0 || application != 0 || found != 0) {
         return Err(StoreError::NotOurs { path: path.to_owned() });
     }

@@ -8,5 +8,6 @@ mod configurations;
 mod default_run;
 mod journeys;
 mod mailbox;
+mod one_file;
 mod reloads;
 mod signals;
