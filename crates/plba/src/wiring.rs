@@ -24,5 +24,9 @@ pub(crate) fn client() -> Option<Arc<dyn ControlClient>> {
 /// The queues that a location can name.
 #[cfg(feature = "tasks")]
 pub fn queue_backends() -> Vec<Arc<dyn plba_tasks::backend::QueueBackend>> {
-    vec![Arc::new(plba_tasks::backend::MemoryBackend)]
+    vec![
+        Arc::new(plba_tasks::backend::MemoryBackend),
+        #[cfg(feature = "sql")]
+        Arc::new(plba_sql::sqlite::SqliteBackend::default()),
+    ]
 }
