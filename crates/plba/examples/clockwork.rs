@@ -16,12 +16,12 @@ use plba::clock::Clock;
 use plba::control::ControlError;
 use plba::http::webhook::{SigningSecret, WebhooksConfig, webhooks};
 use plba::prelude::*;
+use plba::tasks::backend::{BackendContext, open_queue};
 use plba::tasks::batch::{BatchContext, BatchHandler, BatchOutcome, BatchSettings, BatchTask, batch_worker};
 use plba::tasks::endpoints;
 use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba::tasks::handler::HandlerError;
 use plba::tasks::ledger::SourceLedger;
-use plba::tasks::memory::{InMemoryTaskQueue, MemorySettings};
 use plba::tasks::queue::TaskQueue;
 use plba::tasks::queue_rules::QueuesConfig;
 use plba::tasks::retry::RetryPolicy;
@@ -41,6 +41,8 @@ fn main() -> ExitCode {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct ClockworkConfig {
+    /// Where tasks wait: `memory:`, or `sqlite:PATH` and others that outlive the process.
+    queue: Location,
     /// Rules of the queue `work`.
     queues: QueuesConfig,
     /// When tasks come by the clock.
@@ -52,6 +54,7 @@ struct ClockworkConfig {
 impl Default for ClockworkConfig {
     fn default() -> Self {
         let written = json!({
+            "queue": "memory:",
             "queues": { "work": { "rate": "600/1m" } },
             "schedules": [
                 { "name": "tick", "cron": "*/5 * * * * *", "queue": "work", "kind": "tick", "grace": "3s" },
@@ -74,6 +77,7 @@ impl Default for ClockworkConfig {
 /// The section without defaults, from which the defaults are read.
 #[derive(Deserialize)]
 struct Defaults {
+    queue: Location,
     queues: QueuesConfig,
     schedules: Vec<ScheduleConfig>,
     webhooks: WebhooksConfig,
@@ -82,6 +86,7 @@ struct Defaults {
 impl From<Defaults> for ClockworkConfig {
     fn from(defaults: Defaults) -> Self {
         Self {
+            queue: defaults.queue,
             queues: defaults.queues,
             schedules: defaults.schedules,
             webhooks: defaults.webhooks,
@@ -126,17 +131,18 @@ impl ApplicationModule for Clockwork {
             async move { Ok(Arc::new(FileLedger::open(path, FileLedgerSettings::default()).await?) as _) }
         }));
         let rules = Arc::new(config.queues.clone());
-        let governing = Arc::clone(&rules);
+        let (governing, location) = (Arc::clone(&rules), config.queue.clone());
         assembly.service(ServiceDefinition::new::<dyn TaskQueue, _, _>(move |services| {
-            let rules = Arc::clone(&governing);
+            let (rules, location) = (Arc::clone(&governing), location.clone());
             async move {
-                let (clock, ledger) = (
-                    services.get::<dyn Clock>().await?,
-                    services.get::<dyn SourceLedger>().await?,
-                );
-                let queue = InMemoryTaskQueue::with_ledger(MemorySettings::default(), clock, ledger)?;
-                rules.govern(&queue);
-                Ok(Arc::new(queue) as _)
+                let context = BackendContext {
+                    clock: services.get::<dyn Clock>().await?,
+                    ledger: Some(services.get::<dyn SourceLedger>().await?),
+                    seed: None,
+                };
+                let queue = open_queue(&plba::queue_backends(), &location, context).await?;
+                rules.govern(queue.as_ref());
+                Ok(queue)
             }
         }));
         assembly.service(ServiceDefinition::new::<QueuesConfig, _, _>(move |_| {

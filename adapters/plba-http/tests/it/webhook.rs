@@ -60,6 +60,7 @@ fn source(
 ) -> (Arc<InMemoryTaskQueue>, WebhookSource, Intake) {
     let settings = MemorySettings {
         capacity,
+        task_bytes: 4096,
         ..MemorySettings::default()
     };
     let queue = Arc::new(InMemoryTaskQueue::new(settings, Arc::new(Still)).unwrap());
@@ -328,6 +329,35 @@ async fn of_a_burst_of_ten_times_the_room_what_was_accepted_is_there_and_the_res
     assert_eq!(there.len(), 10 * ROOM);
     assert_eq!(shop.counts().await, (0, 10 * ROOM as u64));
     assert_eq!(shop.source.status().health, Health::Ok, "the last one was accepted");
+}
+
+#[tokio::test]
+async fn of_two_requests_with_one_id_at_once_the_second_is_to_come_again() {
+    let shop = open(1, |_| ()).await;
+    assert_eq!(shop.send(&Letter::signed("msg_0", b"{}")).await.status, 200);
+    // There is no room, so the first one waits a while before it is given up.
+    let letter = Letter::signed("msg_1", b"{}");
+    let (first, second) = tokio::join!(shop.send(&letter), shop.send(&letter));
+    let mut statuses = [first.status, second.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [409, 503]);
+    let conflict = if first.status == 409 { first } else { second };
+    assert!(conflict.head.contains("retry-after: "), "{conflict:?}");
+    assert!(
+        matches!(shop.source.status().health, Health::Degraded { .. }),
+        "it is told that a request was turned away"
+    );
+    let taken = shop.take(1).await;
+    shop.ack(taken).await;
+    assert_eq!(shop.send(&letter).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_no_queue_takes_is_refused_for_good() {
+    let shop = open(10, |hook| hook.body_bytes = 16 * 1024).await;
+    let answer = shop.send(&Letter::signed("msg_1", &[b' '; 10_000])).await;
+    assert_eq!((answer.status, answer.error().as_str()), (422, "refused"), "{answer:?}");
+    assert_eq!(shop.counts().await.1, 0);
 }
 
 #[tokio::test]
