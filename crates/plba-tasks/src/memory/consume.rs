@@ -122,7 +122,8 @@ pub(super) fn look(
         taken.push(Delivery {
             task: Arc::clone(&entry.task),
             token: DeliveryToken {
-                queue: entry.task.queue.clone(),
+                // The caller's own copy of the name: nobody else counts references to that at the same time.
+                queue: queue.clone(),
                 task: entry.task.id.clone(),
                 fence,
                 place: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::room::Now;
 use crate::envelope::expiry;
@@ -88,6 +88,21 @@ impl Entry {
             named,
             alone: false,
         }
+    }
+
+    /// It is published at `now`, and not at the time when it was made.
+    pub(super) fn put_off(&mut self, made: Now, now: Now) {
+        let by = now.span.saturating_sub(made.span);
+        if by.is_zero() {
+            return;
+        }
+        self.ready_at = self.ready_at.saturating_add(by);
+        let task = Arc::make_mut(&mut self.task);
+        task.published = now.stamp;
+        let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+        task.expires = task
+            .expires
+            .map(|expires| expires.saturating_add(by).unwrap_or(expires));
     }
 
     /// Takes over what a replacing task brings; identity, origin, key, counts and history stay.

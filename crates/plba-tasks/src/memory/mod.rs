@@ -51,6 +51,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     ledger: Option<Arc<dyn SourceLedger>>,
     opened: Instant,
+    /// Where ids come from. Not part of the state: they are made before that is locked.
+    ids: Mutex<fastrand::Rng>,
     state: Mutex<State>,
 }
 
@@ -58,7 +60,6 @@ struct State {
     rooms: BTreeMap<QueueName, Room>,
     /// Rules of queues that may not be there yet.
     rules: BTreeMap<QueueName, QueueRules>,
-    ids: fastrand::Rng,
 }
 
 impl InMemoryTaskQueue {
@@ -91,13 +92,14 @@ impl InMemoryTaskQueue {
         settings.validate()?;
         let ids = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let (rooms, rules) = (BTreeMap::new(), BTreeMap::new());
-        let state = Mutex::new(State { rooms, rules, ids });
+        let state = Mutex::new(State { rooms, rules });
         let opened = Instant::now();
         let inner = Inner {
             settings,
             clock,
             ledger,
             opened,
+            ids: Mutex::new(ids),
             state,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -109,6 +111,11 @@ impl Inner {
     // so going on beats stopping every worker.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A source of ids of its own for a batch.
+    fn ids(&self) -> fastrand::Rng {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
 
     fn span(&self) -> Duration {

@@ -7,26 +7,32 @@ use super::entry::Entry;
 use super::room::Now;
 use super::signals::Signals;
 use super::{Inner, State};
-use crate::ledger::{EntryState, Known};
+use crate::ledger::{EntryState, Known, SourceLedger};
 use crate::queue::PublishError;
 use crate::task::{NewTask, QueueName, TaskId};
 
-/// A checked task, with what the ledger knows of it.
+/// A checked task, made into an entry before the lock is taken: others work meanwhile.
 struct Candidate {
-    task: NewTask,
-    /// Boxed, because most often there is none.
-    known: Option<Box<Known>>,
+    entry: Entry,
+    /// Done or dead, as the ledger knows: not done again.
+    finished: bool,
+}
+
+/// Candidates as of a time.
+struct Batch {
+    candidates: Vec<Candidate>,
+    made: Now,
 }
 
 pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
     for task in &tasks {
         check(inner, task).map_err(|reason| refused(task, reason))?;
     }
-    let mut batch = candidates(inner, tasks).await?;
+    let mut batch = prepare(inner, tasks).await?;
     let mut names: Vec<QueueName> = Vec::with_capacity(1);
-    for Candidate { task, .. } in &batch {
-        if !names.contains(&task.queue) {
-            names.push(task.queue.clone());
+    for Candidate { entry, .. } in &batch.candidates {
+        if !names.contains(&entry.task.queue) {
+            names.push(entry.task.queue.clone());
         }
     }
     names.sort_unstable();
@@ -68,14 +74,26 @@ struct FromSource {
     keys: Vec<Arc<str>>,
 }
 
+/// Makes entries, with what the ledger knows of them.
+async fn prepare(inner: &Inner, tasks: Vec<NewTask>) -> Result<Batch, PublishError> {
+    let made = inner.now();
+    let mut ids = inner.ids();
+    let candidate = |task| Candidate {
+        entry: Entry::new(task, made, || make_id(&mut ids)),
+        finished: false,
+    };
+    let mut candidates: Vec<_> = tasks.into_iter().map(candidate).collect();
+    if let Some(ledger) = &inner.ledger {
+        ask(ledger.as_ref(), &mut candidates).await?;
+    }
+    Ok(Batch { candidates, made })
+}
+
 /// Asks the ledger for what it knows, once for each source.
-async fn candidates(inner: &Inner, tasks: Vec<NewTask>) -> Result<Vec<Candidate>, PublishError> {
-    let plain = |task| Candidate { task, known: None };
-    let mut batch: Vec<_> = tasks.into_iter().map(plain).collect();
-    let Some(ledger) = &inner.ledger else { return Ok(batch) };
+async fn ask(ledger: &dyn SourceLedger, candidates: &mut [Candidate]) -> Result<(), PublishError> {
     let mut sources: BTreeMap<Arc<str>, FromSource> = BTreeMap::new();
-    for (place, candidate) in batch.iter().enumerate() {
-        if let Some(origin) = &candidate.task.origin {
+    for (place, candidate) in candidates.iter().enumerate() {
+        if let Some(origin) = &candidate.entry.task.origin {
             let asked = sources.entry(Arc::clone(&origin.source)).or_default();
             asked.places.push(place);
             asked.keys.push(Arc::clone(&origin.key));
@@ -85,10 +103,26 @@ async fn candidates(inner: &Inner, tasks: Vec<NewTask>) -> Result<Vec<Candidate>
         let known = ledger.known(&source, &keys).await;
         let known = known.map_err(|error| PublishError::Unknown { source: error.into() })?;
         for (place, known) in places.into_iter().zip(known) {
-            batch[place].known = known.map(Box::new);
+            if let Some(known) = known {
+                candidates[place].learn(known);
+            }
         }
     }
-    Ok(batch)
+    Ok(())
+}
+
+impl Candidate {
+    fn learn(&mut self, known: Known) {
+        let Known {
+            state, counts, history, ..
+        } = known;
+        self.finished = state != EntryState::Open;
+        (self.entry.deliveries, self.entry.attempts, self.entry.crashes) =
+            (counts.deliveries, counts.attempts, counts.crashes);
+        if !history.is_empty() {
+            Arc::make_mut(&mut self.entry.task).history = history;
+        }
+    }
 }
 
 enum Attempt {
@@ -97,13 +131,7 @@ enum Attempt {
 }
 
 /// Publishes the whole batch, or nothing of it.
-fn attempt(
-    inner: &Inner,
-    batch: &mut Vec<Candidate>,
-    names: &[QueueName],
-    polite: bool,
-) -> Result<Attempt, PublishError> {
-    let now = inner.now();
+fn attempt(inner: &Inner, batch: &mut Batch, names: &[QueueName], polite: bool) -> Result<Attempt, PublishError> {
     let mut guard = inner.lock();
     let state = &mut *guard;
     let new = names.iter().filter(|name| !state.rooms.contains_key(*name)).count();
@@ -112,45 +140,44 @@ fn attempt(
             "there are {} named queues, as many as `queues` allows; use fewer names",
             state.rooms.len()
         );
-        return Err(match batch.first() {
-            Some(candidate) => refused(&candidate.task, reason),
+        return Err(match batch.candidates.first() {
+            Some(Candidate { entry, .. }) => PublishError::Refused {
+                queue: entry.task.queue.clone(),
+                kind: entry.task.kind.clone().into_owned(),
+                reason,
+            },
             None => PublishError::Unknown { source: reason.into() },
         });
     }
     for name in names {
-        let inside = batch.iter().filter(|candidate| candidate.task.queue == *name);
+        let all = names.len() == 1;
+        let inside = |candidate: &&Candidate| all || candidate.entry.task.queue == *name;
+        let inside = batch.candidates.iter().filter(inside);
         let (count, bytes) = inside.fold((0, 0), |(count, bytes), candidate| {
-            (count + 1, bytes + candidate.task.size())
+            (count + 1, bytes + candidate.entry.size)
         });
         let room = state.room(name, inner);
         if (polite && room.waiting > 0) || !room.fits(count, bytes) {
             return Ok(Attempt::Full(Arc::clone(&room.signals)));
         }
     }
-    let ids = std::mem::take(batch)
-        .into_iter()
-        .map(|candidate| insert(inner, state, candidate, now))
-        .collect();
+    // A publisher that waited for space publishes now, and not when it began to wait.
+    let now = if polite { batch.made } else { inner.now() };
+    let publish = |mut candidate: Candidate| {
+        if candidate.finished {
+            return candidate.entry.task.id.clone();
+        }
+        candidate.entry.put_off(batch.made, now);
+        insert(inner, state, candidate.entry, now)
+    };
+    let ids = std::mem::take(&mut batch.candidates).into_iter().map(publish).collect();
     for name in names {
         state.room(name, inner).signals.ready.notify_one();
     }
     Ok(Attempt::Published(ids))
 }
 
-fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Now) -> TaskId {
-    let Candidate { task, known } = candidate;
-    let mut entry = Entry::new(task, now, || make_id(&mut state.ids));
-    if let Some(known) = known {
-        // What is done or dead is not done again.
-        if known.state != EntryState::Open {
-            return entry.task.id.clone();
-        }
-        (entry.deliveries, entry.attempts, entry.crashes) =
-            (known.counts.deliveries, known.counts.attempts, known.counts.crashes);
-        if !known.history.is_empty() {
-            Arc::make_mut(&mut entry.task).history = known.history;
-        }
-    }
+fn insert(inner: &Inner, state: &mut State, entry: Entry, now: Now) -> TaskId {
     if let Some(room) = state.rooms.get_mut(&entry.task.queue) {
         return room.publish(entry, now);
     }
@@ -162,7 +189,8 @@ fn insert(inner: &Inner, state: &mut State, candidate: Candidate, now: Now) -> T
 pub(super) fn follow_up(inner: &Inner, state: &mut State, tasks: Vec<NewTask>, now: Now) {
     for task in tasks {
         let name = task.queue.clone();
-        insert(inner, state, Candidate { task, known: None }, now);
+        let entry = Entry::new(task, now, || make_id(&mut inner.ids()));
+        insert(inner, state, entry, now);
         state.room(&name, inner).signals.ready.notify_one();
     }
 }
