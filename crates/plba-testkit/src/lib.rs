@@ -4,9 +4,11 @@
 pub mod clock;
 pub mod conformance;
 pub mod directory;
+pub mod failpoint;
 pub mod handler;
 pub mod proxy;
 pub mod runtime;
 pub mod services;
 pub mod source;
+pub mod torture;
 pub mod worker;

@@ -1,0 +1,586 @@
+//! What the lines of a torture's ledger mean: which tasks were lost, handed out to two at once or after their end, ended
+//! with a token that was no longer good, and how long recovery took. It sees lines and nothing else.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::record::{Answer, Event, Held, Line, Way};
+use super::workload::{ATTEMPTS, CRASHES, Kind};
+
+/// How many faults of a kind are told in full.
+const TOLD: usize = 20;
+
+/// Reads lines in their order, and says at the end what they amount to.
+pub struct Judge {
+    lease: Duration,
+    lives: HashMap<Box<str>, Life>,
+    processes: HashMap<u32, Process>,
+    orphans: HashSet<Box<str>>,
+    verdict: Verdict,
+}
+
+/// What a ledger tells.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Tasks that were published, or may have been.
+    pub tasks: u64,
+    /// Tasks that were acked, as far as somebody was told so.
+    pub acked: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Tasks that were published and then were neither carried out nor dead.
+    pub lost: Vec<String>,
+    /// How many promises were broken otherwise.
+    pub violation_count: u64,
+    /// The first of them, in sentences.
+    pub violations: Vec<String>,
+    /// How often tasks were begun again, failed attempts included.
+    pub repeated: u64,
+    /// How often tasks were carried out to the end once more, because nobody had been told of the first time.
+    pub duplicates: u64,
+    /// How many processes were killed, by themselves included.
+    pub killings: u64,
+    /// How often a task that was in the hands of a killed process was handed out again.
+    pub recoveries: u64,
+    /// The longest time from a process's death to the next hand-out of what it had in hand.
+    pub worst_recovery: Duration,
+    /// The longest time from a process's start to its first task.
+    pub worst_restart: Duration,
+    /// Whether a failpoint was reached.
+    pub hit: bool,
+    /// Whether the queue was empty in the end.
+    pub drained: bool,
+    unreadable: u64,
+}
+
+#[derive(Default)]
+struct Life {
+    /// Calls of publish that may have brought it in.
+    publishings: u32,
+    published: bool,
+    deliveries: u32,
+    fence: u64,
+    hold: Option<Hold>,
+    orphaned: Option<Duration>,
+    begun: u32,
+    handled: u32,
+    /// Acks that were asked for, and that were confirmed.
+    acking: u32,
+    acked: u32,
+    then: Option<Box<str>>,
+    /// Tokens with which an ending was asked for after somebody else had the task.
+    stale: Vec<u64>,
+    dead: Option<(usize, usize)>,
+}
+
+struct Hold {
+    process: u32,
+    fence: u64,
+    /// The lease holds at least until then.
+    until: Duration,
+    extending: Option<Duration>,
+    /// An ending is under way or may have taken effect.
+    ending: Option<Duration>,
+    unsure: bool,
+}
+
+#[derive(Default)]
+struct Process {
+    spawned: Option<Duration>,
+    holds: HashSet<Box<str>>,
+    publishing: HashSet<Box<str>>,
+}
+
+impl Judge {
+    /// A judge of tasks with this lease.
+    pub fn new(lease: Duration) -> Self {
+        Self {
+            lease,
+            lives: HashMap::new(),
+            processes: HashMap::new(),
+            orphans: HashSet::new(),
+            verdict: Verdict::default(),
+        }
+    }
+
+    /// Reads one line.
+    pub fn read(&mut self, line: &str) {
+        let Some(Line { at, process, event }) = Line::read(line) else {
+            self.verdict.unreadable += 1;
+            return;
+        };
+        match event {
+            Event::Spawned(spawned) => {
+                let process = Process {
+                    spawned: Some(at),
+                    ..Process::default()
+                };
+                self.processes.insert(spawned, process);
+            }
+            Event::Ready => {}
+            Event::Killing(killed) => self.killing(at, killed),
+            Event::Server(what) => self.server(at, what),
+            Event::Hit => self.verdict.hit = true,
+            Event::Publishing(id) => {
+                self.life(&id).publishings += 1;
+                self.processes.entry(process).or_default().publishing.insert(id.into());
+            }
+            Event::Published(id) => {
+                self.life(&id).published = true;
+                self.processes.entry(process).or_default().publishing.remove(&*id);
+            }
+            Event::Took(held, deliveries) => self.took(at, process, &held, deliveries),
+            Event::Began(held) => self.life(&held.id).begun += 1,
+            Event::Handled(held) => self.life(&held.id).handled += 1,
+            Event::Extending(held) => {
+                if let Some(hold) = self.hold(&held) {
+                    hold.extending = Some(at);
+                }
+            }
+            Event::Extended(held, answer) => self.extended(at, process, &held, answer),
+            Event::Ending(held, way, then) => self.ending(at, &held, way, then),
+            Event::Ended(held, way, answer) => self.ended(at, process, &held, way, answer),
+            Event::Dead(id, attempts, crashes) => self.life(&id).dead = Some((attempts, crashes)),
+            Event::Drained => self.verdict.drained = true,
+        }
+    }
+
+    /// What this process was publishing when its lines ended, and nobody knows whether it succeeded.
+    pub fn unsure(&self, process: u32) -> Vec<String> {
+        let process = self.processes.get(&process).into_iter();
+        process
+            .flat_map(|process| &process.publishing)
+            .map(|id| id.to_string())
+            .collect()
+    }
+
+    /// The tasks that nobody knows to have been published, of those with these ids.
+    pub fn unpublished(&self, ids: Vec<String>) -> Vec<String> {
+        let published = |id: &String| self.lives.get(&**id).is_some_and(|life| life.published);
+        ids.into_iter().filter(|id| !published(id)).collect()
+    }
+
+    /// How many tasks there have been so far.
+    pub fn tasks(&self) -> usize {
+        self.lives.len()
+    }
+
+    /// How it stands, without what only the end shows.
+    pub fn so_far(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    fn life(&mut self, id: &str) -> &mut Life {
+        if !self.lives.contains_key(id) {
+            self.lives.insert(id.into(), Life::default());
+        }
+        self.lives.get_mut(id).unwrap()
+    }
+
+    fn hold(&mut self, held: &Held) -> Option<&mut Hold> {
+        let hold = self.life(&held.id).hold.as_mut();
+        hold.filter(|hold| hold.fence == held.fence)
+    }
+
+    fn violation(&mut self, what: String) {
+        self.verdict.violation_count += 1;
+        if self.verdict.violations.len() < TOLD {
+            self.verdict.violations.push(what);
+        }
+    }
+
+    fn took(&mut self, at: Duration, process: u32, held: &Held, deliveries: u32) {
+        let (lease, id) = (self.lease, held.id.as_str());
+        let until = at + lease;
+        let life = self.life(id);
+        let mut broken = Vec::new();
+        if life.publishings == 0 {
+            broken.push("was handed out though nobody published it".to_owned());
+        } else if life.acked >= life.publishings {
+            broken.push(format!(
+                "was handed out by fence {} after its ack was confirmed",
+                held.fence
+            ));
+        }
+        if life.publishings == 1 && deliveries <= life.deliveries {
+            broken.push(format!(
+                "was handed out as delivery {deliveries} after delivery {}",
+                life.deliveries
+            ));
+        }
+        // The lease began somewhat earlier than the holder learned of it.
+        if let Some(hold) = &life.hold
+            && hold.ending.is_none()
+            && at + lease / 2 < hold.until
+        {
+            broken.push(format!(
+                "was handed out to process {process} while process {} held it for another {:?}",
+                hold.process,
+                hold.until - at
+            ));
+        }
+        let before = life.hold.replace(Hold {
+            process,
+            fence: held.fence,
+            until,
+            extending: None,
+            ending: None,
+            unsure: false,
+        });
+        (life.deliveries, life.fence) = (deliveries, held.fence);
+        let orphaned = life.orphaned.take();
+        broken
+            .into_iter()
+            .for_each(|what| self.violation(format!("{id} {what}")));
+        if let Some(before) = before {
+            self.processes.entry(before.process).or_default().holds.remove(id);
+        }
+        if let Some(since) = orphaned {
+            self.orphans.remove(id);
+            self.verdict.recoveries += 1;
+            self.verdict.worst_recovery = self.verdict.worst_recovery.max(at.saturating_sub(since));
+        }
+        let process = self.processes.entry(process).or_default();
+        process.holds.insert(id.into());
+        if let Some(spawned) = process.spawned.take() {
+            self.verdict.worst_restart = self.verdict.worst_restart.max(at.saturating_sub(spawned));
+        }
+    }
+
+    fn extended(&mut self, at: Duration, process: u32, held: &Held, answer: Answer) {
+        let lease = self.lease;
+        let is_last = self.life(&held.id).fence == held.fence;
+        match answer {
+            Answer::Done => {
+                if let Some(hold) = self.hold(held)
+                    && let Some(asked) = hold.extending
+                {
+                    hold.until = asked + lease;
+                }
+            }
+            Answer::Lost => self.lost_lease(at, process, held, is_last),
+            Answer::Unknown => {}
+        }
+    }
+
+    fn ending(&mut self, at: Duration, held: &Held, way: Way, then: Vec<String>) {
+        let life = self.life(&held.id);
+        if life.fence != held.fence && !life.stale.contains(&held.fence) {
+            life.stale.push(held.fence);
+        }
+        if way == Way::Ack {
+            life.acking += 1;
+            life.then = then.first().map(|id| id.as_str().into());
+        }
+        if let Some(hold) = self.hold(held) {
+            hold.ending = hold.ending.or(Some(at));
+        }
+        for id in then {
+            let follow = self.life(&id);
+            follow.publishings = follow.publishings.max(1);
+        }
+    }
+
+    fn ended(&mut self, at: Duration, process: u32, held: &Held, way: Way, answer: Answer) {
+        let life = self.life(&held.id);
+        let is_last = life.fence == held.fence;
+        match answer {
+            Answer::Done => {
+                let mut broken = Vec::new();
+                if life.stale.contains(&held.fence) {
+                    broken.push(format!(
+                        "was ended ({}) with a token that was no longer good",
+                        way.text()
+                    ));
+                }
+                let mut then = None;
+                if way == Way::Ack {
+                    life.acked += 1;
+                    then = life.then.take();
+                    if life.acked > life.publishings {
+                        broken.push("was acked twice".to_owned());
+                    }
+                }
+                broken
+                    .into_iter()
+                    .for_each(|what| self.violation(format!("{} {what}", held.id)));
+                if let Some(then) = then {
+                    self.life(&then).published = true;
+                }
+                self.let_go(process, held, is_last);
+            }
+            Answer::Lost => self.lost_lease(at, process, held, is_last),
+            Answer::Unknown => {
+                if let Some(hold) = self.hold(held) {
+                    hold.unsure = true;
+                }
+            }
+        }
+    }
+
+    /// A holder was told that its lease is lost: it must have run out, or been ended before.
+    fn lost_lease(&mut self, at: Duration, process: u32, held: &Held, is_last: bool) {
+        let lease = self.lease;
+        if let Some(hold) = self.hold(held) {
+            let asked = hold.ending.or(hold.extending).unwrap_or(at);
+            if !hold.unsure && asked + lease / 2 < hold.until {
+                let left = hold.until - asked;
+                self.violation(format!(
+                    "{} was taken from its holder {left:?} before its lease ran out",
+                    held.id
+                ));
+            }
+        }
+        self.let_go(process, held, is_last);
+    }
+
+    fn let_go(&mut self, process: u32, held: &Held, is_last: bool) {
+        if is_last {
+            self.life(&held.id).hold = None;
+            self.processes
+                .entry(process)
+                .or_default()
+                .holds
+                .remove(held.id.as_str());
+        }
+    }
+
+    fn killing(&mut self, at: Duration, killed: u32) {
+        self.verdict.killings += 1;
+        let Some(process) = self.processes.get_mut(&killed) else {
+            return;
+        };
+        process.spawned = None;
+        for id in std::mem::take(&mut process.holds) {
+            let Some(life) = self.lives.get_mut(&id) else { continue };
+            life.hold = None;
+            life.orphaned = Some(at);
+            self.orphans.insert(id);
+        }
+    }
+
+    /// While a server is away nothing recovers and nobody starts: those clocks begin when it is back.
+    fn server(&mut self, at: Duration, what: &str) {
+        self.processes.values_mut().for_each(|process| process.spawned = None);
+        if what == "up" {
+            for id in &self.orphans {
+                if let Some(life) = self.lives.get_mut(id) {
+                    life.orphaned = Some(at);
+                }
+            }
+        }
+    }
+
+    /// What it all amounts to, once the queue has been drained.
+    pub fn verdict(mut self) -> Verdict {
+        let mut faults = Vec::new();
+        for (id, life) in &self.lives {
+            let verdict = &mut self.verdict;
+            verdict.tasks += 1;
+            verdict.acked += u64::from(life.acked > 0);
+            verdict.dead += u64::from(life.dead.is_some());
+            verdict.repeated += u64::from(life.begun.saturating_sub(1));
+            verdict.duplicates += u64::from(life.handled.saturating_sub(1));
+            if life.published && life.acking == 0 && life.dead.is_none() {
+                verdict.lost.push(id.to_string());
+            }
+            faults.extend(life.fault(Kind::of(id)).map(|fault| format!("{id} {fault}")));
+        }
+        faults.into_iter().for_each(|fault| self.violation(fault));
+        self.verdict
+    }
+}
+
+impl Life {
+    /// What is wrong with an ended life.
+    fn fault(&self, kind: Option<Kind>) -> Option<String> {
+        let arrived = self.published || self.deliveries > 0;
+        let Some((attempts, crashes)) = self.dead else {
+            let must_die = matches!(kind, Some(Kind::Poison | Kind::Reject | Kind::Deadly));
+            return (arrived && must_die).then(|| "is no dead letter though it had to become one".to_owned());
+        };
+        if self.acked >= self.publishings {
+            return Some("is a dead letter although it was acked".to_owned());
+        }
+        let told = format!("is a dead letter after {attempts} attempts and {crashes} crashes");
+        match kind {
+            _ if crashes > CRASHES => Some(told),
+            _ if crashes == CRASHES => None,
+            Some(Kind::Poison) => (attempts != ATTEMPTS as usize).then_some(told),
+            Some(Kind::Reject) => (attempts > ATTEMPTS as usize).then_some(told),
+            Some(Kind::Deadly) => Some(told),
+            // Its own failure, if it has one, and those that failpoints make.
+            _ => (attempts < ATTEMPTS as usize).then_some(told),
+        }
+    }
+}
+
+impl Verdict {
+    /// Everything that must not be, in sentences; empty when all is well.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.drained {
+            faults.push("the queue could not be drained".to_owned());
+        }
+        if self.unreadable > 0 {
+            faults.push(format!("{} lines of the ledger can't be read", self.unreadable));
+        }
+        if !self.lost.is_empty() {
+            let some: Vec<_> = self.lost.iter().take(TOLD).map(String::as_str).collect();
+            faults.push(format!("{} tasks are lost: {}", self.lost.len(), some.join(", ")));
+        }
+        if self.violation_count > 0 {
+            faults.push(format!(
+                "{} promises are broken: {}",
+                self.violation_count,
+                self.violations.join("; ")
+            ));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(1);
+
+    /// Judges lines given as `MILLISECONDS PROCESS EVENT`, one after the other, separated by `;`.
+    fn judge(lines: &str) -> Verdict {
+        let mut judge = Judge::new(LEASE);
+        for line in lines.split(';').map(str::trim) {
+            let (milliseconds, rest) = line.split_once(' ').unwrap();
+            judge.read(&format!("{milliseconds}000 {rest}"));
+        }
+        judge.verdict()
+    }
+
+    #[track_caller]
+    fn check(lines: &str, fault: &str) {
+        let verdict = judge(&format!("{lines}; 90000 9 drained"));
+        let told = verdict.faults().join("\n");
+        assert!(
+            told.contains(fault) && (told.is_empty() == fault.is_empty()),
+            "{told}\n{verdict:?}"
+        );
+    }
+
+    const PUBLISHED: &str = "0 1 publishing 1.0.good; 1 1 published 1.0.good";
+
+    #[test]
+    fn a_task_that_is_acked_is_well() {
+        let lines = "2 2 took 1.0.good 7 1; 3 2 ending 1.0.good 7 ack ; 4 2 ended 1.0.good 7 ack done";
+        check(&format!("{PUBLISHED}; {lines}"), "");
+    }
+
+    #[test]
+    fn a_task_that_vanished_is_lost() {
+        check(PUBLISHED, "1 tasks are lost: 1.0.good");
+        check(&format!("{PUBLISHED}; 2 2 took 1.0.good 7 1"), "1 tasks are lost");
+        // Nobody was promised anything.
+        check("0 1 publishing 1.0.good", "");
+    }
+
+    #[test]
+    fn a_follow_up_of_a_confirmed_ack_that_vanished_is_lost() {
+        let ending = "2 2 took 1.0.chain 7 1; 3 2 ending 1.0.chain 7 ack 1.0.chain.then";
+        let published = "0 1 publishing 1.0.chain; 1 1 published 1.0.chain";
+        check(
+            &format!("{published}; {ending}; 4 2 ended 1.0.chain 7 ack done"),
+            "1 tasks are lost: 1.0.chain.then",
+        );
+        check(&format!("{published}; {ending}; 4 2 ended 1.0.chain 7 ack unknown"), "");
+    }
+
+    #[test]
+    fn nobody_gets_a_task_after_its_ack_unless_it_was_published_again() {
+        let acked = "2 2 took 1.0.good 7 1; 3 2 ending 1.0.good 7 ack ; 4 2 ended 1.0.good 7 ack done";
+        let again = "6 2 took 1.0.good 8 2";
+        check(&format!("{PUBLISHED}; {acked}; {again}"), "after its ack was confirmed");
+        check(&format!("{PUBLISHED}; 1 1 publishing 1.0.good; {acked}; {again}"), "");
+    }
+
+    #[test]
+    fn two_never_hold_a_task_at_once() {
+        let first = format!("{PUBLISHED}; 10 2 took 1.0.good 7 1");
+        let end = "ending 1.0.good 8 ack ; 5001 3 ended 1.0.good 8 ack done";
+        check(
+            &format!("{first}; 300 3 took 1.0.good 8 2; 5000 3 {end}"),
+            "while process 2 held it",
+        );
+        check(&format!("{first}; 1010 3 took 1.0.good 8 2; 5000 3 {end}"), "");
+        let extended = "900 2 extending 1.0.good 7; 901 2 extended 1.0.good 7 done";
+        check(
+            &format!("{first}; {extended}; 1100 3 took 1.0.good 8 2; 5000 3 {end}"),
+            "while process 2 held it",
+        );
+        check(
+            &format!("0 9 spawned 2; {first}; 20 9 killing 2; 300 3 took 1.0.good 8 2; 5000 3 {end}"),
+            "",
+        );
+    }
+
+    #[test]
+    fn a_stale_token_ends_nothing() {
+        let lines = "10 2 took 1.0.good 7 1; 2000 3 took 1.0.good 8 2; 2001 2 ending 1.0.good 7 ack ";
+        check(
+            &format!("{PUBLISHED}; {lines}; 2002 2 ended 1.0.good 7 ack done"),
+            "with a token that was no longer good",
+        );
+        check(&format!("{PUBLISHED}; {lines}; 2002 2 ended 1.0.good 7 ack lost"), "");
+    }
+
+    #[test]
+    fn a_lease_is_not_taken_away_before_its_time() {
+        let lines = "10 2 took 1.0.good 7 1; 20 2 ending 1.0.good 7 ack ";
+        check(
+            &format!("{PUBLISHED}; {lines}; 21 2 ended 1.0.good 7 ack lost"),
+            "before its lease ran out",
+        );
+        let unsure = "21 2 ended 1.0.good 7 ack unknown; 22 2 ending 1.0.good 7 ack ; 23 2 ended 1.0.good 7 ack lost";
+        check(&format!("{PUBLISHED}; {lines}; {unsure}"), "");
+    }
+
+    #[test]
+    fn deliveries_are_counted_upwards() {
+        let lines = "10 2 took 1.0.good 7 2; 2000 3 took 1.0.good 8 2; 2001 3 ending 1.0.good 8 ack ";
+        check(&format!("{PUBLISHED}; {lines}"), "as delivery 2 after delivery 2");
+    }
+
+    #[test]
+    fn what_always_fails_dies_after_its_attempts_and_what_kills_after_its_crashes() {
+        let arrived = |kind: &str| format!("0 1 publishing 1.0.{kind}; 1 1 published 1.0.{kind}");
+        check(&format!("{}; 9 9 dead 1.0.poison 3 1", arrived("poison")), "");
+        check(
+            &format!("{}; 9 9 dead 1.0.poison 2 1", arrived("poison")),
+            "after 2 attempts and 1 crashes",
+        );
+        check(&format!("{}; 9 9 dead 1.0.deadly 0 5", arrived("deadly")), "");
+        check(&format!("{}; 9 9 dead 1.0.deadly 0 6", arrived("deadly")), "6 crashes");
+        let acked = "2 2 took 1.0.deadly 7 1; 3 2 ending 1.0.deadly 7 ack ; 4 2 ended 1.0.deadly 7 ack done";
+        check(&format!("{}; {acked}", arrived("deadly")), "no dead letter though");
+        check(
+            &format!("{}; 9 9 dead 1.0.good 0 1", arrived("good")),
+            "after 0 attempts and 1 crashes",
+        );
+    }
+
+    #[test]
+    fn recovery_and_restart_are_the_longest_ones() {
+        let verdict = judge(&format!(
+            "0 9 spawned 2; {PUBLISHED}; 250 2 took 1.0.good 7 1; 300 9 killing 2; 1700 3 took 1.0.good 8 2; \
+             1701 3 ending 1.0.good 8 ack ; 2000 9 drained"
+        ));
+        assert_eq!(verdict.worst_recovery, Duration::from_millis(1_400));
+        assert_eq!(verdict.worst_restart, Duration::from_millis(250));
+        assert_eq!((verdict.recoveries, verdict.killings), (1, 1));
+        assert!(verdict.faults().is_empty(), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_ledger_that_ends_too_early_or_says_nonsense_is_a_fault() {
+        assert!(judge("0 1 ready").faults()[0].contains("drained"));
+        check("0 1 nonsense", "1 lines of the ledger");
+    }
+}

@@ -1,0 +1,185 @@
+//! A queue that writes down what is asked of it and what it answers, each before the next step can be taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use plba_tasks::queue::{
+    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
+    Exchange, How, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+};
+use plba_tasks::task::{NewTask, QueueName, TaskId};
+
+use super::record::{Answer, Event, Held, Recorder, Way};
+
+pub(super) struct WatchedQueue {
+    pub(super) inner: Arc<dyn TaskQueue>,
+    pub(super) recorder: Arc<Recorder>,
+}
+
+type Ended = Result<Vec<Result<(), EndError>>, QueueError>;
+
+impl WatchedQueue {
+    fn took(&self, deliveries: &[Delivery]) {
+        let took = |delivery: &Delivery| Event::Took(held(&delivery.token), delivery.deliveries);
+        self.recorder
+            .write_all(&deliveries.iter().map(took).collect::<Vec<_>>());
+    }
+
+    fn ending(&self, endings: &[Ending]) -> Vec<(Held, Way)> {
+        let event = |ending: &Ending| {
+            let then = match &ending.how {
+                How::Ack { then, .. } => then.as_slice(),
+                _ => &[],
+            };
+            let ids = then.iter().filter_map(|task| task.id.as_ref()).map(TaskId::to_string);
+            Event::Ending(held(&ending.token), way(&ending.how), ids.collect())
+        };
+        self.recorder.write_all(&endings.iter().map(event).collect::<Vec<_>>());
+        let pair = |ending: &Ending| (held(&ending.token), way(&ending.how));
+        endings.iter().map(pair).collect()
+    }
+
+    fn ended(&self, asked: Vec<(Held, Way)>, answers: &Ended) {
+        let event = |(index, (held, way)): (usize, (Held, Way))| {
+            let answer = match answers {
+                Err(_) => Answer::Unknown,
+                Ok(answers) => answers.get(index).map_or(Answer::Unknown, answer),
+            };
+            Event::Ended(held, way, answer)
+        };
+        let events: Vec<Event> = asked.into_iter().enumerate().map(event).collect();
+        self.recorder.write_all(&events);
+    }
+}
+
+fn held(token: &DeliveryToken) -> Held {
+    Held {
+        id: token.task.to_string(),
+        fence: token.fence,
+    }
+}
+
+fn way(how: &How) -> Way {
+    match how {
+        How::Ack { .. } => Way::Ack,
+        How::Nack { .. } => Way::Nack,
+        How::Bury { .. } => Way::Bury,
+        How::Release { .. } => Way::Release,
+    }
+}
+
+fn answer(answer: &Result<(), EndError>) -> Answer {
+    match answer {
+        Ok(()) => Answer::Done,
+        // The last two changed nothing either; the delivery is ended again.
+        Err(EndError::LeaseLost) => Answer::Lost,
+        Err(_) => Answer::Unknown,
+    }
+}
+
+#[async_trait]
+impl TaskQueue for WatchedQueue {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    fn lease(&self) -> Duration {
+        self.inner.lease()
+    }
+
+    async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
+        let ids = || tasks.iter().filter_map(|task| task.id.as_ref()).map(TaskId::to_string);
+        let publishing: Vec<Event> = ids().map(Event::Publishing).collect();
+        let published: Vec<Event> = ids().map(Event::Published).collect();
+        self.recorder.write_all(&publishing);
+        let answer = self.inner.publish(tasks).await;
+        if answer.is_ok() {
+            self.recorder.write_all(&published);
+        }
+        answer
+    }
+
+    async fn consume(&self, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        let taken = self.inner.consume(queue, consumer, max).await?;
+        self.took(&taken);
+        Ok(taken)
+    }
+
+    async fn end(&self, endings: Vec<Ending>) -> Ended {
+        let asked = self.ending(&endings);
+        let answers = self.inner.end(endings).await;
+        self.ended(asked, &answers);
+        answers
+    }
+
+    async fn exchange(&self, endings: Vec<Ending>, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Exchange {
+        let asked = self.ending(&endings);
+        let exchange = self.inner.exchange(endings, queue, consumer, max).await;
+        self.ended(asked, &exchange.ended);
+        if let Ok(taken) = &exchange.taken {
+            self.took(taken);
+        }
+        exchange
+    }
+
+    async fn extend(&self, tokens: &[DeliveryToken]) -> Ended {
+        let asked: Vec<Held> = tokens.iter().map(held).collect();
+        let extending: Vec<Event> = asked.iter().cloned().map(Event::Extending).collect();
+        self.recorder.write_all(&extending);
+        let answers = self.inner.extend(tokens).await;
+        let event = |(index, held): (usize, Held)| {
+            let answer = answers.as_ref().ok().and_then(|answers| answers.get(index));
+            Event::Extended(held, answer.map_or(Answer::Unknown, self::answer))
+        };
+        let extended: Vec<Event> = asked.into_iter().enumerate().map(event).collect();
+        self.recorder.write_all(&extended);
+        answers
+    }
+
+    async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
+        self.inner.recover(cursor, limit).await
+    }
+
+    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
+        self.inner.stats().await
+    }
+
+    fn govern(&self, queue: &QueueName, rules: QueueRules) {
+        self.inner.govern(queue, rules);
+    }
+
+    async fn pause(&self, queue: &QueueName, until: Option<Timestamp>) -> Result<(), QueueError> {
+        self.inner.pause(queue, until).await
+    }
+
+    async fn resume(&self, queue: &QueueName) -> Result<(), QueueError> {
+        self.inner.resume(queue).await
+    }
+
+    async fn tasks(&self, filter: &TaskFilter, cursor: Option<Cursor>, limit: usize) -> Result<TaskPage, QueueError> {
+        self.inner.tasks(filter, cursor, limit).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadFilter,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<DeadPage, QueueError> {
+        self.inner.dead_letters(filter, cursor, limit).await
+    }
+
+    async fn dead_task(&self, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError> {
+        self.inner.dead_task(queue, id).await
+    }
+
+    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
+        self.inner.retry_dead(ids).await
+    }
+
+    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
+        self.inner.drop_dead(ids).await
+    }
+}
