@@ -159,3 +159,38 @@ fn what_was_answered_200_is_carried_out_over_kills_and_never_taken_in_again() {
     );
     assert_eq!(app.stop(), Some(0), "{}", app.log());
 }
+
+/// The tasks that the log says were carried out.
+fn carried_out(log: &str) -> Vec<String> {
+    let lists = log.lines().filter_map(|line| Some(line.split_once("carried out ")?.1));
+    lists.flat_map(|list| list.split(", ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn two_processes_on_one_queue_make_one_task_of_each_tick() {
+    const TICKS: usize = 6;
+    let every_second =
+        "clockwork.schedules=[{ name = \"second\", cron = \"* * * * * *\", queue = \"work\", kind = \"tick\" }]";
+    let shared = Home::new("clockwork", "shared", &[]);
+    let queue = format!("clockwork.queue=sqlite:{}", shared.join("queue.db").display());
+    let homes = ["first", "second"].map(|name| Home::new("clockwork", name, &[WEBHOOKS, every_second, &queue]));
+    let mut apps = homes.each_ref().map(|home| home.start(&[]));
+    let [first, second] = &mut apps;
+    first.wait("ticks", |first| {
+        let both = carried_out(&first.log()).len() + carried_out(&second.log()).len();
+        (both >= TICKS).then_some(())
+    });
+    for app in &mut apps {
+        assert_eq!(app.stop(), Some(0), "{}", app.log());
+    }
+    let mut ticks: Vec<String> = apps.iter().flat_map(|app| carried_out(&app.log())).collect();
+    ticks.sort();
+    let all = ticks.clone();
+    ticks.dedup();
+    assert_eq!(ticks, all, "each once");
+    assert!(ticks.iter().all(|id| id.starts_with("schedule/second/")), "{ticks:?}");
+    let known = homes
+        .each_ref()
+        .map(|home| home.ask(&["schedules"])["schedules"][0]["last"].clone());
+    assert!(known.iter().all(Value::is_string), "both came to it: {known:?}");
+}
