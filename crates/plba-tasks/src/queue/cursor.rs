@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Cursor(pub String);
 
-/// What a pass of [`TaskQueue::recover`] did.
+/// What a pass of [`TaskQueue::recover`](super::TaskQueue::recover) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Tasks whose lease had run out.
