@@ -5,6 +5,7 @@
 mod bench;
 mod cargo;
 mod servers;
+mod shuttle;
 mod sim;
 mod test;
 mod tidy;
@@ -25,6 +26,8 @@ usage: cargo xtask <command>
                           end processes at random moments, N of them, and check how they end
   sim --seeds N | --seed S
                           run random schedules against supervision: this many, or one told step by step
+  shuttle --schedules N [--seed S] | --replay SCENARIO SCHEDULE
+                          run supervision under schedules that interleave everything: this many, or one again
   up [--redis] [--postgres] [DIRECTORY]
                           start a mail server, with the files of DIRECTORY as mail, and these, until Ctrl-C
 ";
@@ -68,6 +71,7 @@ fn run(arguments: &[String]) -> Outcome {
         },
         "bench" => bench::run(rest),
         "torture" => torture::run(rest),
+        "shuttle" => shuttle::run(rest),
         "sim" => sim::run(rest),
         "up" => up(rest),
         "help" | "--help" | "-h" => {

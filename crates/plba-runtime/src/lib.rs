@@ -36,6 +36,7 @@ pub mod shutdown;
 pub mod singleton;
 pub mod state;
 pub mod supervisor;
+mod sync;
 pub mod timeline;
 pub mod token;
 pub mod trace;

@@ -2,12 +2,13 @@
 
 use super::Fault;
 use super::tree::{Package, Tree};
-use Layer::{Adapter, App, Contracts, Net, Plba, Runtime, Tasks, Testkit, Testservers, Xtask};
+use Layer::{Adapter, App, Contracts, Net, Plba, Runtime, Schedules, Tasks, Testkit, Testservers, Xtask};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layer {
     Contracts,
     Runtime,
+    Schedules,
     Tasks,
     Net,
     Testkit,
@@ -24,6 +25,7 @@ impl Layer {
             "crates/plba" => Plba,
             "crates/plba-contracts" => Contracts,
             "crates/plba-runtime" => Runtime,
+            "crates/plba-schedules" => Schedules,
             "crates/plba-tasks" => Tasks,
             "crates/plba-net" => Net,
             "crates/plba-testkit" => Testkit,
@@ -39,7 +41,7 @@ impl Layer {
     fn normal(self) -> &'static [Layer] {
         match self {
             Contracts => &[],
-            Runtime | Tasks | Net => &[Contracts],
+            Runtime | Schedules | Tasks | Net => &[Contracts],
             Testkit => &[Contracts, Tasks, Runtime],
             Adapter => &[Contracts, Tasks, Net],
             Testservers => &[Contracts, Net, Testkit],

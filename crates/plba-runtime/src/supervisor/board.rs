@@ -1,8 +1,7 @@
 //! What the supervisor remembers of each worker, to be read at any time from any thread: states, exits, and totals that
 //! outlive instances. It is written by the driver, the watchdog and ending attempts; decisions are not made from it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,10 +14,11 @@ use super::instance::Instance;
 use super::machine::protocol::{SlotKey, WorkerId};
 use super::roster::Roster;
 use super::view::{AttemptEnd, BusyView, ExitView, SlotState, SlotView, WorkerView};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::trace::innermost;
 
 /// All workers.
-#[derive(Default)]
 pub(super) struct Board {
     roster: Mutex<Roster<Arc<Record>>>,
     /// Whether definitions came or changed since the watchdog asked.
@@ -93,6 +93,15 @@ pub(super) struct Moved {
     pub(super) cause: Option<AttemptEnd>,
     /// The exit code with which the process is to end, because the worker was given up.
     pub(super) exit_code: Option<u8>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            roster: Mutex::new(Roster::default()),
+            changed: AtomicBool::new(true),
+        }
+    }
 }
 
 impl Board {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
 
 use super::view::{AttemptEnd, SlotState};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 
 /// How many events the history holds.
 const HISTORY: usize = 1024;
@@ -252,8 +253,8 @@ impl EventStream {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            history: Arc::default(),
-            consumers: Arc::default(),
+            history: Arc::new(Mutex::new(VecDeque::new())),
+            consumers: Arc::new(RwLock::new(Vec::new())),
         }
     }
 
@@ -301,7 +302,7 @@ impl EventStream {
         drop(oldest);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Timestamp, Note)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Timestamp, Note)>> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

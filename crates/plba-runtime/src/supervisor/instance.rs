@@ -4,22 +4,22 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::Poll;
 
 use futures_util::FutureExt;
-use futures_util::task::AtomicWaker;
 use plba_contracts::health::Health;
 use plba_contracts::services::{Build, Services};
 use plba_contracts::stop::StopPhase;
 use plba_contracts::worker::{Activity, Exit, Running, Worker, WorkerContext, WorkerStatus};
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
 
 use super::board::Record;
 use super::machine::protocol::{Attempt, Event};
+use super::race::Race;
 use super::view::AttemptEnd;
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::channel::UnboundedSender;
+use crate::sync::{AbortHandle, AtomicWaker, Mutex, MutexGuard, planted};
 
 /// What is shared between the attempt's task, the driver, the watchdog and status.
 pub(super) struct Instance {
@@ -53,7 +53,7 @@ impl Instance {
             reports,
             stop: AtomicU8::new(StopPhase::Running as u8),
             beginning: AtomicWaker::new(),
-            worker: Mutex::default(),
+            worker: Mutex::new(None),
             task: OnceLock::new(),
         }
     }
@@ -97,6 +97,9 @@ impl Instance {
     fn install(&self, worker: &Arc<dyn Worker>) {
         *self.lock() = Some(Arc::clone(worker));
         // A stop that came before the line above found nobody; one that comes now finds the worker itself.
+        if planted(Race::StopUnseenAtInstall) {
+            return;
+        }
         for (phase, force) in [(StopPhase::Force, true), (StopPhase::Graceful, false)] {
             if self.is_stopping(phase) {
                 return stop(worker, force);
@@ -111,8 +114,9 @@ impl Instance {
     /// Resolves once a stop has gone this far. Only the attempt's own task may wait.
     async fn stopping(&self, phase: StopPhase) {
         poll_fn(|context| {
+            let seen_before = planted(Race::WakerLeftTooLate).then(|| self.is_stopping(phase));
             self.beginning.register(context.waker());
-            match self.is_stopping(phase) {
+            match seen_before.unwrap_or_else(|| self.is_stopping(phase)) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -124,7 +128,7 @@ impl Instance {
         self.lock().clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<dyn Worker>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Worker>>> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,12 +152,17 @@ impl Obituary {
         let Some(instance) = self.0.take() else { return };
         let slot = instance.attempt.key.slot;
         instance.record.absorb(slot, instance.attempt.number, instance.status());
+        let (attempt, reports) = (instance.attempt, &instance.reports);
+        if planted(Race::EndToldTooEarly) {
+            let _ = reports.send(Event::Ended(attempt, end));
+            return;
+        }
         let worker = instance.lock().take();
         if let Err(message) = guarded(|| drop(worker)) {
             tracing::warn!("a worker panicked while it was dropped: {message}");
         }
         // Nobody listens any more when the supervisor itself is gone.
-        let _ = instance.reports.send(Event::Ended(instance.attempt, end));
+        let _ = reports.send(Event::Ended(attempt, end));
     }
 }
 

@@ -8,6 +8,7 @@ mod event;
 mod fatal;
 pub(crate) mod instance;
 mod machine;
+mod race;
 mod roster;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,19 +23,20 @@ use plba_contracts::clock::Clock;
 use plba_contracts::services::Services;
 use plba_contracts::stop::StopSignal;
 use plba_contracts::worker::{Busy, HangPolicy, WorkerDefinition};
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
 
 use self::board::{Board, Watched};
 use self::driver::{Carrier, Command, Driver, Outlets, Reply, Request};
 use self::fatal::FatalCell;
 use self::machine::protocol::{Event, SlotKey};
 use self::watchdog::Watchdog;
+use crate::sync::channel::oneshot;
+use crate::sync::{self, Handle, channel};
 
 pub use self::error::SupervisionError;
 pub use self::event::{EventStream, RecordedEvent, SupervisorEvent};
 pub use self::fatal::Fatal;
 pub use self::machine::graph::GraphError;
+pub(crate) use self::race::Race;
 pub use self::view::{AttemptEnd, BusyView, ExitView, SlotState, SlotView, StopOutcome, WorkerStop, WorkerView};
 pub use self::watchdog::WatchdogOptions;
 
@@ -63,7 +65,7 @@ pub struct WorkerSupervisor {
 }
 
 struct Shared {
-    requests: mpsc::Sender<Request>,
+    requests: channel::Sender<Request>,
     board: Arc<Board>,
     events: EventStream,
     watchdog: Watchdog,
@@ -88,7 +90,7 @@ impl WorkerSupervisor {
         let board = Arc::new(Board::default());
         let events = EventStream::new(Arc::clone(&clock));
         // Unbounded in form only: an attempt reports at most twice, and hangs at most once.
-        let (reports, inbox) = mpsc::unbounded_channel();
+        let (reports, inbox) = channel::unbounded();
         let fatal = FatalCell::default();
         let watchdog = Watchdog::start(
             options,
@@ -109,8 +111,8 @@ impl WorkerSupervisor {
             seed,
             Carrier::new(Arc::clone(&clock), workers.clone(), outlets, reports),
         );
-        let (requests, receiver) = mpsc::channel(COMMANDS);
-        tokio::spawn(driver.run(receiver, inbox));
+        let (requests, receiver) = channel::bounded(COMMANDS);
+        sync::spawn(driver.run(receiver, inbox));
         Self {
             shared: Arc::new(Shared {
                 requests,
@@ -154,6 +156,7 @@ impl WorkerSupervisor {
             std::future::pending::<()>().await;
         };
         let reply = tokio::select! {
+            biased;
             reply = answer => reply.ok(),
             () = forced => None,
         };
@@ -287,7 +290,7 @@ impl WorkerSupervisor {
 }
 
 /// What the watchdog does about an instance that it has just found hung.
-fn on_hang(reports: mpsc::UnboundedSender<Event>, fatal: FatalCell) -> impl Fn(&Watched, &Busy) + Send + 'static {
+fn on_hang(reports: channel::UnboundedSender<Event>, fatal: FatalCell) -> impl Fn(&Watched, &Busy) + Send + 'static {
     move |one, busy| match one.on_hang {
         HangPolicy::Report => {}
         HangPolicy::Replace => {

@@ -13,10 +13,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::worker::Busy;
-use tokio::runtime::Handle;
 
 use super::board::{Board, Watched};
 use super::event::{EventStream, SupervisorEvent};
+use crate::sync::{self, Handle};
 use crate::trace::innermost;
 
 /// How often the watchdog looks.
@@ -83,7 +83,7 @@ impl Watchdog {
         });
         let beating = Arc::downgrade(&shared);
         let heartbeat = options.heartbeat;
-        workers.spawn(async move {
+        let life = async move {
             while let Some(shared) = beating.upgrade() {
                 shared.beats.fetch_add(1, Ordering::Relaxed);
                 if *shared.lock() {
@@ -92,10 +92,10 @@ impl Watchdog {
                 drop(shared);
                 tokio::time::sleep(heartbeat).await;
             }
-        });
+        };
         let thread = Arc::clone(&shared);
         let watch = move || thread.watch(&options, &*clock, &board, &events, on_hang);
-        if let Err(error) = std::thread::Builder::new().name("plba-watchdog".into()).spawn(watch) {
+        if let Err(error) = sync::watch(workers, "plba-watchdog", watch, life) {
             tracing::error!("no stall watchdog, because its thread could not be started: {error}");
         }
         Self(shared)

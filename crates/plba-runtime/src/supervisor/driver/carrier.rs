@@ -8,9 +8,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::worker::{Activity, WorkerContext};
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::super::board::{Board, Recipe, Record};
@@ -20,6 +17,9 @@ use super::super::instance::{Instance, Obituary, Seed, run};
 use super::super::machine::protocol::{Answer, Attempt, Effect, Event, Sink, SlotKey, Ticket};
 use super::super::view::{AttemptEnd, SlotState};
 use super::command::Reply;
+use crate::sync::Handle;
+use crate::sync::channel::{UnboundedSender, oneshot};
+use crate::sync::time::Instant;
 
 /// Carries out what the machine wants done.
 pub(in super::super) struct Carrier {
@@ -28,7 +28,7 @@ pub(in super::super) struct Carrier {
     pub(super) board: Arc<Board>,
     pub(super) events: EventStream,
     fatal: FatalCell,
-    reports: mpsc::UnboundedSender<Event>,
+    reports: UnboundedSender<Event>,
     /// Called once nothing runs any more.
     pub(super) on_stopped: Box<dyn Fn() + Send>,
     /// The time of the step, on the machine's clock and by the calendar.
@@ -59,7 +59,7 @@ impl Carrier {
         clock: Arc<dyn Clock>,
         workers: Handle,
         outlets: Outlets,
-        reports: mpsc::UnboundedSender<Event>,
+        reports: UnboundedSender<Event>,
     ) -> Self {
         Self {
             wall: clock.now(),

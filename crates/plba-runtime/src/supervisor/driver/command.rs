@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use plba_contracts::services::Services;
 use plba_contracts::worker::{Restart, WorkerDefinition};
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::super::DefinitionChange;
 use super::super::board::Recipe;
 use super::super::machine::protocol::{Answer, Change, Event, Spec};
 use super::super::view::WorkerStop;
 use super::Driver;
+use crate::sync::channel::oneshot;
+use crate::sync::time::Instant;
 
 /// What the handle asks for.
 pub(in super::super) enum Command {

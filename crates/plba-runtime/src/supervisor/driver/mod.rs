@@ -7,11 +7,10 @@ mod stop_report;
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-
 use super::machine::Machine;
 use super::machine::protocol::{Event, Ticket};
+use crate::sync::channel::{Receiver, UnboundedReceiver};
+use crate::sync::time::{Instant, sleep_until};
 
 pub(super) use self::carrier::{Carrier, Outlets};
 pub(super) use self::command::{Command, Reply, Request};
@@ -35,16 +34,18 @@ impl Driver {
     }
 
     /// Runs until the last handle is gone; what still runs then is dropped.
-    pub(super) async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<Request>,
-        mut inbox: mpsc::UnboundedReceiver<Event>,
-    ) {
+    pub(super) async fn run(mut self, mut requests: Receiver<Request>, mut inbox: UnboundedReceiver<Event>) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let wake = self.next_wake();
             let roll_call = self.machine.sink.roll_call;
+            // In this order what happens depends on nothing but what came. Commands are few, and each step sees to timers.
             tokio::select! {
+                biased;
+                request = requests.recv() => match request {
+                    Some((command, reply)) => self.command(command, reply),
+                    None => break,
+                },
                 count = inbox.recv_many(&mut batch, BATCH) => {
                     debug_assert!(count > 0, "the driver holds a sender itself");
                     let now = self.look_at_clocks();
@@ -52,12 +53,8 @@ impl Driver {
                         self.machine.handle(event, now);
                     }
                 }
-                request = requests.recv() => match request {
-                    Some((command, reply)) => self.command(command, reply),
-                    None => break,
-                },
-                () = tokio::time::sleep_until(wake) => self.step(Event::Tick),
-                () = tokio::time::sleep_until(roll_call.unwrap_or(wake)), if roll_call.is_some() => {
+                () = sleep_until(wake) => self.step(Event::Tick),
+                () = sleep_until(roll_call.unwrap_or(wake)), if roll_call.is_some() => {
                     self.machine.sink.name_stragglers();
                 }
             }

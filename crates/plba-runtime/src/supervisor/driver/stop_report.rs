@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::super::event::SupervisorEvent;
 use super::super::instance::Instance;
 use super::super::machine::protocol::{SlotKey, SlotStop};
 use super::super::view::{StopOutcome, WorkerStop};
 use super::Carrier;
+use crate::sync::time::Instant;
 
 /// How often a stop names those that are not at rest, and how many of them at most.
 const ROLL_CALL: Duration = Duration::from_secs(5);
