@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const STATEMENTS: usize = 128;
 
 /// Pages in memory, in KiB.
-const CACHE: i32 = 16 * 1024;
+const CACHE: i32 = 32 * 1024;
 
 /// An open database of tasks. Dropped, it carries out what was asked for, and closes the file.
 pub(super) struct Database {
@@ -54,7 +54,8 @@ impl Database {
             path: path.clone(),
             source,
         };
-        let mut connection = connect(&settings).map_err(failed)?;
+        let hurry = Arc::new(AtomicBool::new(false));
+        let mut connection = connect(&settings, Arc::clone(&hurry)).map_err(failed)?;
         enter_log_mode(&connection, &settings)?;
         migrate(&mut connection, &path, schema::TASKS)?;
         let ledger = schema::has(&connection, schema::LEDGER).map_err(failed)?;
@@ -62,7 +63,7 @@ impl Database {
         let shared = Arc::new(Shared::new(settings, clock));
         shared.ledger.store(ledger, Ordering::Release);
         let place = Place::new(&path);
-        let writer = Writer::new(Arc::clone(&shared), connection, place);
+        let writer = Writer::new(Arc::clone(&shared), connection, place, hurry);
         let thread = std::thread::Builder::new()
             .name("plba-sqlite".to_owned())
             .spawn(move || writer.run())
@@ -81,7 +82,7 @@ impl Database {
             path: path.clone(),
             source,
         };
-        let mut connection = connect(&self.shared.settings).map_err(failed)?;
+        let mut connection = connect(&self.shared.settings, Arc::default()).map_err(failed)?;
         migrate(&mut connection, path, schema::LEDGER)?;
         self.shared.ledger.store(true, Ordering::Release);
         Ok(())
@@ -123,10 +124,10 @@ impl Drop for Database {
     }
 }
 
-fn connect(settings: &SqliteSettings) -> rusqlite::Result<Connection> {
+fn connect(settings: &SqliteSettings, hurry: Arc<AtomicBool>) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&settings.path, flags)?;
-    be_patient(&mut connection, settings.busy)?;
+    be_patient(&mut connection, settings.busy, hurry)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // An application's effects run here too, and may rely on its foreign keys.
     connection.execute_batch(&format!(
@@ -138,10 +139,14 @@ fn connect(settings: &SqliteSettings) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Waits for another process's transaction in steps of a millisecond: SQLite's own steps grow to 100.
-fn be_patient(connection: &mut Connection, patience: Duration) -> rusqlite::Result<()> {
+/// Waits for another process's transaction in steps of a millisecond: SQLite's own steps grow to 100. Not at all while
+/// there is a hurry.
+fn be_patient(connection: &mut Connection, patience: Duration, hurry: Arc<AtomicBool>) -> rusqlite::Result<()> {
     let mut began = Instant::now();
     connection.busy_handler(Some(move |count| {
+        if hurry.load(Ordering::Relaxed) {
+            return false;
+        }
         if count == 0 {
             began = Instant::now();
         }
@@ -179,7 +184,7 @@ fn enter_log_mode(connection: &Connection, settings: &SqliteSettings) -> Result<
 fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    be_patient(&mut connection, Duration::from_secs(1))?;
+    be_patient(&mut connection, Duration::from_secs(1), Arc::default())?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

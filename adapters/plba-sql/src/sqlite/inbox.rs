@@ -26,23 +26,33 @@ pub(super) trait Job: Send {
 }
 
 /// A job as a function, with somebody who waits for its result.
-struct Call<T, F> {
+struct Call<T, U, F, G> {
     work: F,
     alone: bool,
     value: Option<T>,
-    answer: oneshot::Sender<Result<T, Failure>>,
+    /// What is done with the value after the commit, and only then: of a value that was rolled back nothing may remain.
+    finish: G,
+    answer: oneshot::Sender<Result<U, Failure>>,
 }
 
-impl<T: Send, F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send> Job for Call<T, F> {
+impl<T, U, F, G> Job for Call<T, U, F, G>
+where
+    T: Send,
+    U: Send,
+    F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send,
+    G: FnOnce(T) -> U + Send,
+{
     fn run(&mut self, session: &mut Session<'_>) -> rusqlite::Result<()> {
         self.value = Some((self.work)(session)?);
         Ok(())
     }
 
     fn answer(self: Box<Self>, failed: Option<&Failure>) {
-        let Self { value, answer, .. } = *self;
+        let Self {
+            value, finish, answer, ..
+        } = *self;
         let answered = match (failed, value) {
-            (None, Some(value)) => Ok(value),
+            (None, Some(value)) => Ok(finish(value)),
             (Some(failure), _) => Err(failure.clone()),
             (None, None) => Err(Failure::closed()),
         };
@@ -89,7 +99,18 @@ impl Inbox {
         T: Send + 'static,
         F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.put(work, false)
+        self.put(work, |value| value, false)
+    }
+
+    /// As [`ask`](Self::ask); once it is committed, `finish` makes the answer.
+    pub(super) fn ask_then<T, U, F, G>(&self, work: F, finish: G) -> oneshot::Receiver<Result<U, Failure>>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send + 'static,
+        G: FnOnce(T) -> U + Send + 'static,
+    {
+        self.put(work, finish, false)
     }
 
     /// As [`ask`](Self::ask), in a transaction of its own and at most once.
@@ -98,13 +119,15 @@ impl Inbox {
         T: Send + 'static,
         F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.put(work, true)
+        self.put(work, |value| value, true)
     }
 
-    fn put<T, F>(&self, work: F, alone: bool) -> oneshot::Receiver<Result<T, Failure>>
+    fn put<T, U, F, G>(&self, work: F, finish: G, alone: bool) -> oneshot::Receiver<Result<U, Failure>>
     where
         T: Send + 'static,
+        U: Send + 'static,
         F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send + 'static,
+        G: FnOnce(T) -> U + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let mut state = self.lock();
@@ -117,6 +140,7 @@ impl Inbox {
             work,
             alone,
             value,
+            finish,
             answer,
         }));
         drop(state);

@@ -37,17 +37,20 @@ pub(super) struct Session<'a> {
 pub(super) enum Hot {
     Insert,
     Grant,
+    Held,
     Remove,
 }
 
-const HOT: [&str; 3] = [
+const HOT: [&str; 4] = [
     "INSERT INTO plba_tasks (seq, queue, state, rank, place, since, grants, holder, priority, deliveries, attempts,
          crashes, bytes, ordered, expires, key, unique_key, entry, id, envelope, payload)
      VALUES (?1, ?2, ?3, ?4, ?1, ?5, 0, 0, ?6, 0, 0, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
      ON CONFLICT (queue, id) DO NOTHING",
     "UPDATE plba_tasks SET state = ?2, rank = ?3, since = ?4, grants = ?5, holder = ?6, deliveries = ?7 WHERE seq = ?1",
-    "DELETE FROM plba_tasks WHERE seq = ?1 AND state IN (4, 5) AND grants = ?2 AND rank > ?3 AND queue = ?4 AND id = ?5
-     RETURNING state, bytes, entry, key, unique_key, payload IS NULL",
+    // A `DELETE … RETURNING` would make and drop a table for its one row, which takes longer than all the rest.
+    "SELECT state, bytes, entry, key, unique_key, payload IS NULL FROM plba_tasks
+     WHERE seq = ?1 AND state IN (4, 5) AND grants = ?2 AND rank > ?3 AND queue = ?4 AND id = ?5",
+    "DELETE FROM plba_tasks WHERE seq = ?1",
 ];
 
 /// A named queue within a transaction.

@@ -1,6 +1,8 @@
 //! The write-ahead log and free pages: kept small when there is time, and told of when somebody holds the log back.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -21,6 +23,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What the writer knows of its log.
 pub(super) struct Upkeep {
+    /// Set while the connection is to wait for nobody.
+    hurry: Arc<AtomicBool>,
     limit: u64,
     /// Bytes of the log when it was last looked at.
     log: u64,
@@ -31,8 +35,9 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn new(limit: u64) -> Self {
+    pub(super) fn new(limit: u64, hurry: Arc<AtomicBool>) -> Self {
         Self {
+            hurry,
             limit,
             log: 0,
             written: true,
@@ -72,12 +77,17 @@ impl Upkeep {
 
     /// Copies the log into the file and empties it. Waits for nobody: a reader may be long.
     fn empty(&mut self, connection: &Connection, path: &Path) {
+        self.hurry.store(true, Ordering::Relaxed);
+        self.try_to_empty(connection, path);
+        self.hurry.store(false, Ordering::Relaxed);
+    }
+
+    fn try_to_empty(&mut self, connection: &Connection, path: &Path) {
         let busy = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok(row.get::<_, i64>(1)? > row.get::<_, i64>(2)?)
         });
         match busy {
             Ok(false) => {
-                // Nobody reads what lies in it, so this waits for nobody either.
                 let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
                 if let Ok(0) = emptied {
                     self.log = 0;

@@ -86,9 +86,9 @@ struct Broken {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, connection: Connection, place: Place) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, connection: Connection, place: Place, hurry: Arc<AtomicBool>) -> Self {
         let memory = Memory::new(&shared.settings);
-        let upkeep = Upkeep::new(shared.settings.log_bytes);
+        let upkeep = Upkeep::new(shared.settings.log_bytes, hurry);
         Self {
             shared,
             connection,

@@ -10,6 +10,7 @@ use super::crowded;
 use super::end::{Finish, end, put_back};
 use super::take::{Taken, Wish, take};
 use crate::sqlite::failure::Failure;
+use crate::sqlite::session::Session;
 use crate::sqlite::writer::{Shared, answered};
 
 /// A consumer that waits looks at least this often, whatever it was told: a lease that somebody else was given meanwhile
@@ -65,7 +66,7 @@ pub(super) async fn exchange(
     wish: Option<Wish>,
 ) -> Result<Exchanged, Failure> {
     let (back, asked) = (Arc::clone(shared), wish.clone());
-    let answer = shared.inbox.ask(move |session| {
+    let exchange = move |session: &mut Session<'_>| {
         let mut ended = Vec::with_capacity(finishes.len());
         for (place, finish) in &finishes {
             ended.push((*place, end(session, finish)?));
@@ -74,8 +75,10 @@ pub(super) async fn exchange(
             Some(wish) => take(session, wish)?,
             None => Taken::default(),
         };
-        Ok((ended, Handed::new(taken, &back)))
-    });
+        Ok((ended, taken))
+    };
+    let hand_over = move |(ended, taken)| (ended, Handed::new(taken, back));
+    let answer = shared.inbox.ask_then(exchange, hand_over);
     let (ended, mut handed) = answered(answer).await?;
     let taken = handed.take();
     let Some(wish) = wish else {
@@ -92,9 +95,8 @@ pub(super) async fn exchange(
 
 fn ask(shared: &Arc<Shared>, wish: Wish) -> tokio::sync::oneshot::Receiver<Result<Handed, Failure>> {
     let back = Arc::clone(shared);
-    shared
-        .inbox
-        .ask(move |session| Ok(Handed::new(take(session, &wish)?, &back)))
+    let taking = move |session: &mut Session<'_>| take(session, &wish);
+    shared.inbox.ask_then(taking, move |taken| Handed::new(taken, back))
 }
 
 /// What was taken, on its way to whoever asked. Dropped on the way, it is put back.
@@ -104,11 +106,8 @@ struct Handed {
 }
 
 impl Handed {
-    fn new(taken: Taken, shared: &Arc<Shared>) -> Self {
-        Self {
-            taken,
-            shared: Arc::clone(shared),
-        }
+    fn new(taken: Taken, shared: Arc<Shared>) -> Self {
+        Self { taken, shared }
     }
 
     fn take(&mut self) -> Taken {
@@ -123,7 +122,7 @@ impl Drop for Handed {
         }
         let deliveries = std::mem::take(&mut self.taken.deliveries);
         let tokens: Vec<_> = deliveries.into_iter().map(|delivery| delivery.token).collect();
-        // Nobody waits for it. Should the transaction that took them have failed, their leases are not there to end.
+        // Nobody waits for it.
         drop(self.shared.inbox.ask(move |session| put_back(session, &tokens)));
     }
 }

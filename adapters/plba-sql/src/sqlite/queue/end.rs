@@ -167,8 +167,8 @@ struct Gone {
 fn remove(session: &mut Session<'_>, room: usize, token: &DeliveryToken) -> rusqlite::Result<Option<Gone>> {
     let (seq, grants) = unfence(token.fence);
     let (now, queue) = (session.now, session.rooms[room].number);
-    let remove = session.hot(Hot::Remove)?;
-    remove
+    let held = session.hot(Hot::Held)?;
+    let gone = held
         .query_row(params![seq, grants, now, queue, token.task.as_str()], |row| {
             Ok(Gone {
                 state: State::of(row.get(0)?),
@@ -179,7 +179,11 @@ fn remove(session: &mut Session<'_>, room: usize, token: &DeliveryToken) -> rusq
                 large: row.get(5)?,
             })
         })
-        .optional()
+        .optional()?;
+    if gone.is_some() {
+        session.hot(Hot::Remove)?.execute([seq])?;
+    }
+    Ok(gone)
 }
 
 /// Renews one lease; says whether it was held.

@@ -216,9 +216,12 @@ impl Row {
 pub(super) fn delete(session: &Session<'_>, seq: i64) -> rusqlite::Result<()> {
     let connection = session.connection;
     let large: Option<bool> = connection
-        .prepare_cached("DELETE FROM plba_tasks WHERE seq = ?1 RETURNING payload IS NULL")?
+        .prepare_cached("SELECT payload IS NULL FROM plba_tasks WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0))
         .optional()?;
+    connection
+        .prepare_cached("DELETE FROM plba_tasks WHERE seq = ?1")?
+        .execute([seq])?;
     if large == Some(true) {
         delete_payload(session, seq)?;
     }

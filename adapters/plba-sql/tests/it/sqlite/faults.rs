@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_sql::rusqlite::{Connection, TransactionBehavior};
-use plba_sql::sqlite::{OpenDatabaseError, SqliteSettings, SqliteTaskQueue, done_with};
+use plba_sql::sqlite::{OpenDatabaseError, SqliteSettings, SqliteTaskQueue, SqliteTransaction, done_with};
 use plba_tasks::handler::Outcome;
-use plba_tasks::queue::{DeadFilter, How, TaskFilter, TaskQueue, UNDECODABLE};
+use plba_tasks::queue::{DeadFilter, Effect, How, TaskFilter, TaskQueue, UNDECODABLE};
 use plba_tasks::task::{NewTask, QueueName, TaskId};
 use plba_testkit::runtime;
 
@@ -80,6 +80,55 @@ fn failure_37_a_full_disk_is_an_error_and_goes_on_when_there_is_space() {
         limit_pages(&queue, 1_000_000).await;
         queue.publish(vec![task("large", 4_000_000)]).await.unwrap();
         assert_eq!(drain(&queue).await, published - 5 + 2);
+    });
+    sound(&ground.path);
+}
+
+#[test]
+fn a_job_that_fails_costs_the_others_of_its_transaction_nothing() {
+    let ground = Ground::new();
+    runtime::real(async {
+        let queue = ground.open().await;
+        queue
+            .publish((0..5).map(|number| task(&number.to_string(), 10)).collect())
+            .await
+            .unwrap();
+        limit_pages(&queue, 200).await;
+        let first = queue.consume(&orders(), &consumer(), 1).await.unwrap().remove(0);
+        // While this keeps the writer busy, the others gather for one transaction, in this order.
+        let slow = Effect::new(|transaction| {
+            Box::pin(async move {
+                let transaction = transaction.downcast_mut::<SqliteTransaction>().ok_or("not SQLite")?;
+                transaction.run(|_| Ok(())).await?;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok(Vec::new())
+            })
+        });
+        let slow = How::Ack {
+            effect: Some(slow),
+            then: Vec::new(),
+        };
+        let (name, who) = (orders(), consumer());
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::join!(
+                queue.consume(&name, &who, 2),
+                queue.publish(vec![task("too large", 4_000_000)]),
+                queue.publish(vec![task("small", 10)]),
+            )
+        };
+        let (ended, (taken, refused, published)) = tokio::join!(queue.end_one(first.token, slow), later);
+        ended.unwrap();
+        assert!(refused.is_err());
+        published.unwrap();
+        let taken = taken.unwrap();
+        assert_eq!(taken.len(), 2);
+        // What was taken in the transaction that failed is not put back over what was taken in the next one.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for delivery in taken {
+            queue.end_one(delivery.token, How::ack(Vec::new())).await.unwrap();
+        }
+        assert_eq!(drain(&queue).await, 3);
     });
     sound(&ground.path);
 }

@@ -4,3 +4,4 @@ mod completion;
 mod conformance;
 mod faults;
 mod ground;
+mod killed;
