@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use super::TaskWorker;
 use super::attempt::{Attempt, Bounds, Ended, within};
-use super::ending::{Meaning, complete, copy, fail, judge};
+use super::ending::{Meaning, complete, copy, judge};
+use super::sent::{Finished, Sent};
 use crate::handler::TaskContext;
 use crate::queue::{ConsumerId, Delivery, DeliveryToken, Durability, EndError, Ending, How, QueueError};
-use crate::retry::{BackOff, RetryPolicy};
-use crate::task::{QueueName, TRACEPARENT, Task};
+use crate::retry::BackOff;
+use crate::task::{QueueName, TRACEPARENT};
 
 /// A batch that took less than this may be followed by a larger one.
 const QUICK: Duration = Duration::from_millis(5);
@@ -341,65 +342,5 @@ impl<'a> Hand<'a> {
         } else if took < QUICK && count >= self.size {
             self.size = (self.size * 2).min(self.worker.settings.batch);
         }
-    }
-}
-
-/// A delivery that is to be ended.
-pub(super) struct Finished {
-    ending: Ending,
-    task: Arc<Task>,
-    attempt: u32,
-}
-
-impl Finished {
-    fn new(delivery: Delivery, how: How) -> Self {
-        let Delivery {
-            task, token, attempt, ..
-        } = delivery;
-        let ending = Ending { token, how };
-        Self { ending, task, attempt }
-    }
-}
-
-/// A delivery whose ending is under way. Its token, which went along, can be made again: copying one for every ending
-/// would cost more than a quick handler.
-struct Sent {
-    task: Arc<Task>,
-    fence: u64,
-    place: Option<Arc<str>>,
-    attempt: u32,
-    ack: bool,
-    copy: Option<Box<Ending>>,
-}
-
-impl Sent {
-    fn again(self) -> Option<Finished> {
-        let Self {
-            task, attempt, copy, ..
-        } = self;
-        copy.map(|ending| Finished {
-            ending: *ending,
-            task,
-            attempt,
-        })
-    }
-
-    fn instead(self, how: How) -> Finished {
-        let token = DeliveryToken {
-            queue: self.task.queue.clone(),
-            task: self.task.id.clone(),
-            fence: self.fence,
-            place: self.place,
-        };
-        Finished {
-            ending: Ending { token, how },
-            task: self.task,
-            attempt: self.attempt,
-        }
-    }
-
-    fn fail(self, policy: &RetryPolicy, reason: String, random: &mut fastrand::Rng) -> Finished {
-        let how = fail(policy, self.attempt, reason, None, random);
-        self.instead(how)
     }
 }

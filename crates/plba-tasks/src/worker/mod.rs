@@ -4,6 +4,7 @@
 pub(crate) mod attempt;
 pub(crate) mod ending;
 mod hand;
+mod sent;
 mod turn;
 pub(crate) mod vitals;
 

@@ -8,6 +8,7 @@ mod cost;
 mod cuts;
 mod endpoints;
 mod exchanges;
+mod faulty;
 mod proxy;
 mod schedules;
 mod singleton;

@@ -329,8 +329,8 @@ impl Sequence {
         let exchange = queue
             .exchange(vec![Ending { token, how }], &self.name, &self.consumer, max)
             .await;
-        let ended = exchange.ended.unwrap().remove(0);
-        assert!(ended.is_ok(), "seed {}: {id}: {ended:?}", self.seed);
+        let ended = exchange.ended.unwrap().pop();
+        assert!(matches!(ended, Some(Ok(()))), "seed {}: {id}: {ended:?}", self.seed);
         let now = self.now();
         let died = self.learn_of_expiry().await;
         self.take_over(exchange.taken.unwrap(), max, now, died);
