@@ -152,6 +152,15 @@ impl Services {
         }
     }
 
+    /// The same services behind a source that may answer before them, for runtimes that give each instance its own.
+    #[must_use]
+    pub fn behind(&self, layer: impl FnOnce(Arc<dyn ServiceSource>) -> Arc<dyn ServiceSource>) -> Self {
+        Self {
+            source: layer(Arc::clone(&self.source)),
+            path: Arc::clone(&self.path),
+        }
+    }
+
     async fn resolve<T: ?Sized + Send + Sync + 'static>(&self, key: ServiceKey) -> Result<Arc<T>, ServiceError> {
         let erased = self.source.resolve(&key, &self.path).await?;
         match erased.downcast_ref::<Arc<T>>() {

@@ -172,6 +172,19 @@ struct Current {
     what: Arc<str>,
     /// Nothing while it is idle.
     since: Option<Duration>,
+    fate: Option<Fate>,
+}
+
+/// What became of something that an instance had in hand when it was forced to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It was given back, and is carried out by whoever comes next; no attempt was spent.
+    Released,
+    /// It could not be given back; it comes again when its lease has run out.
+    AfterLease,
+    /// Nobody has said: the instance was dropped or left behind, or has nothing to give back to.
+    Unknown,
 }
 
 /// What an instance has in hand.
@@ -197,7 +210,8 @@ impl Activity {
     /// Busy with `what` from now on; what was named before is replaced.
     pub fn begin(&self, what: Arc<str>) -> BusyGuard<'_> {
         let since = Some(self.0.clock.monotonic());
-        let former = std::mem::replace(&mut *self.lock(), Current { what, since });
+        let fate = None;
+        let former = std::mem::replace(&mut *self.lock(), Current { what, since, fate });
         drop(former);
         BusyGuard(self)
     }
@@ -209,7 +223,7 @@ impl Activity {
         if !Arc::ptr_eq(&current.what, what) {
             current.what = Arc::clone(what);
         }
-        current.since = Some(since);
+        (current.since, current.fate) = (Some(since), None);
         drop(current);
         BusyGuard(self)
     }
@@ -220,6 +234,17 @@ impl Activity {
         if let Some(since) = self.lock().since.as_mut() {
             *since = now;
         }
+    }
+
+    /// Says what became of what the instance had in hand last, for the stop report. Counts until it begins with
+    /// something else.
+    pub fn became(&self, fate: Fate) {
+        self.lock().fate = Some(fate);
+    }
+
+    /// What was said to have become of it.
+    pub fn fate(&self) -> Fate {
+        self.lock().fate.unwrap_or(Fate::Unknown)
     }
 
     /// What the instance has in hand, if anything.
@@ -240,8 +265,8 @@ impl BusyGuard<'_> {
     /// Busy with something else from `since` on, by the activity's own monotonic clock: for work so small that ending and
     /// beginning would cost as much.
     pub fn turn_to(&self, what: Arc<str>, since: Duration) {
-        let since = Some(since);
-        let former = std::mem::replace(&mut *self.0.lock(), Current { what, since });
+        let (since, fate) = (Some(since), None);
+        let former = std::mem::replace(&mut *self.0.lock(), Current { what, since, fate });
         drop(former);
     }
 }

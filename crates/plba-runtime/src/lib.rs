@@ -5,6 +5,7 @@
 //! |---|---|
 //! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`run_journal`], [`previous_run`], [`notify`], [`timeline`], [`shutdown`] |
 //! | workers | [`worker`] (builders), [`supervisor`] |
+//! | child processes | [`children`] |
 //! | one instance of many | [`singleton`], [`lease`] (within one process) |
 //! | configuration | [`config`], [`platform`] |
 //! | logging | [`logging`] |
@@ -15,6 +16,7 @@
 pub mod actions;
 pub mod audit;
 pub mod blueprint;
+pub mod children;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -12,6 +12,7 @@ use plba_contracts::worker::WorkerDefinition;
 use tokio::runtime::Handle;
 
 use crate::blueprint::AssembledModule;
+use crate::children::ChildProcesses;
 use crate::control::ControlPlane;
 use crate::health::HealthRegistry;
 use crate::services::{Provided, ServiceContainer};
@@ -277,10 +278,16 @@ impl Drop for Aborted {
 }
 
 impl Foundation {
+    /// For what services start themselves: it is ended with the process.
+    fn children(&self) -> ChildProcesses {
+        ChildProcesses::new(Arc::clone(self.supervisor.children()), "services".into(), 0, 1)
+    }
+
     fn provided(&self) -> Provided {
         Provided::default()
             .with::<dyn Clock>(Arc::clone(&self.clock))
             .with::<dyn TraceFactory>(Arc::new(self.traces.clone()))
+            .with::<ChildProcesses>(Arc::new(self.children()))
     }
 }
 

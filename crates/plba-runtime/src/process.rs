@@ -15,6 +15,7 @@ use crate::TARGET;
 use crate::actions;
 use crate::audit::AuditLog;
 use crate::blueprint::AssembledModule;
+use crate::children::ChildStop;
 use crate::config::ConfigurationManager;
 use crate::control::{ControlParts, ControlPlane, ControlPlaneService, Lifecycle, Stage, transport_failed};
 use crate::health::HealthRegistry;
@@ -287,6 +288,7 @@ impl Process {
         self.lifecycle.enter(Stage::Stopping);
         let StopCause { text: cause, exit_code } = cause;
         self.service_manager.stopping(&cause);
+        self.supervisor.children().stopping();
         let (asked, since) = (self.clock.now(), self.clock.monotonic());
         let budget = Duration::from(self.platform.stop_budget);
         info!(target: TARGET,
@@ -326,6 +328,7 @@ impl Process {
             .and_then(Result::ok)
             .unwrap_or_else(|| self.traces.counts().1);
         let stopped = StopReport::outcome_of(&workers);
+        let children = self.end_children().await;
         StopReport {
             application: self.application.clone(),
             cause,
@@ -335,8 +338,16 @@ impl Process {
             outcome: exit_code.map_or(stopped, |_| ExitReason::WorkerFailed),
             exit_code: exit_code.unwrap_or(stopped.code()),
             workers,
+            children,
             spans_lost,
         }
+    }
+
+    /// Nobody whom a worker has started outlives the process.
+    async fn end_children(&self) -> Vec<ChildStop> {
+        let children = Arc::clone(self.supervisor.children());
+        let ended = tokio::task::spawn_blocking(move || children.close()).await;
+        ended.unwrap_or_default()
     }
 
     pub(crate) async fn close_control_plane(&mut self) {

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use plba_contracts::worker::Fate;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::TARGET;
+use crate::children::{ChildEnd, ChildStop};
 use crate::state;
 use crate::supervisor::{Fatal, StopOutcome, WorkerStop};
 
@@ -64,6 +66,8 @@ pub struct StopReport {
     pub exit_code: u8,
     /// Each worker's instances, in the order in which they stopped.
     pub workers: Vec<WorkerStop>,
+    /// Child processes that workers had left, or would not end by themselves.
+    pub children: Vec<ChildStop>,
     /// Finished spans that were not exported in time.
     pub spans_lost: u64,
 }
@@ -122,10 +126,10 @@ impl StopReport {
                 .iter()
                 .filter(|stop| stop.how != StopOutcome::Drained)
                 .map(|stop| {
-                    let held = stop
-                        .held
-                        .as_deref()
-                        .map_or_else(|| "held nothing".to_owned(), |held| format!("held {held}"));
+                    let held = stop.held.as_deref().map_or_else(
+                        || "held nothing".to_owned(),
+                        |held| format!("held {held}{}", became(stop.became)),
+                    );
                     format!(
                         "  {}[{}] was {} after {}; {held}",
                         stop.worker,
@@ -139,7 +143,31 @@ impl StopReport {
                     )
                 }),
         );
+        lines.extend(self.children.iter().map(|child| {
+            let ChildStop {
+                worker,
+                slot,
+                pid,
+                program,
+                how,
+            } = child;
+            let how = match how {
+                ChildEnd::Terminated => "ended when it was told to",
+                ChildEnd::Killed => "was killed",
+                ChildEnd::Survived => "was killed and is still there",
+            };
+            format!("  {worker}[{slot}] had left its child process {pid} ({program}), which {how}")
+        }));
         lines
+    }
+}
+
+fn became(fate: Option<Fate>) -> &'static str {
+    match fate {
+        Some(Fate::Released) => ", which was given back",
+        Some(Fate::AfterLease) => ", which comes again when its lease has run out",
+        Some(Fate::Unknown) => ", of which nothing more is known",
+        None => "",
     }
 }
 

@@ -54,6 +54,11 @@ pub mod worker {
     pub use plba_runtime::worker::*;
 }
 
+/// Child processes, which end with the worker that started them.
+pub mod process {
+    pub use plba_runtime::children::*;
+}
+
 /// Leases, and workers that run on one instance of many.
 pub mod lease {
     pub use plba_contracts::lease::*;

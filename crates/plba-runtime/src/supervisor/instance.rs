@@ -17,6 +17,7 @@ use super::board::Record;
 use super::machine::protocol::{Attempt, Event};
 use super::race::Race;
 use super::view::AttemptEnd;
+use crate::children::Registry;
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::channel::UnboundedSender;
 use crate::sync::{AbortHandle, AtomicWaker, Mutex, MutexGuard, planted};
@@ -29,6 +30,7 @@ pub(super) struct Instance {
     pub(super) span: Option<tracing::Id>,
     record: Arc<Record>,
     reports: UnboundedSender<Event>,
+    children: Arc<Registry>,
     /// How far its stop has gone, for as long as there is no worker to tell.
     stop: AtomicU8,
     /// The attempt's task, while it waits for the worker to be built or started.
@@ -44,6 +46,7 @@ impl Instance {
         span: Option<tracing::Id>,
         record: Arc<Record>,
         reports: UnboundedSender<Event>,
+        children: Arc<Registry>,
     ) -> Self {
         Self {
             attempt,
@@ -51,6 +54,7 @@ impl Instance {
             span,
             record,
             reports,
+            children,
             stop: AtomicU8::new(StopPhase::Running as u8),
             beginning: AtomicWaker::new(),
             worker: Mutex::new(None),
@@ -79,6 +83,15 @@ impl Instance {
         if let Some(worker) = self.worker() {
             stop(&worker, force);
         }
+        if force {
+            self.end_children();
+        }
+    }
+
+    /// Whatever became of the handles on them: nothing that it started outlives an instance.
+    fn end_children(&self) {
+        let Attempt { key, number } = self.attempt;
+        self.children.end_of(&self.record.name, key.slot, number);
     }
 
     /// How the instance says it is; `None` while it is being built.
@@ -161,6 +174,7 @@ impl Obituary {
         if let Err(message) = guarded(|| drop(worker)) {
             tracing::warn!("a worker panicked while it was dropped: {message}");
         }
+        instance.end_children();
         // Nobody listens any more when the supervisor itself is gone.
         let _ = reports.send(Event::Ended(attempt, end));
     }

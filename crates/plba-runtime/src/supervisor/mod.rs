@@ -32,6 +32,8 @@ use self::watchdog::Watchdog;
 use crate::sync::channel::oneshot;
 use crate::sync::{self, Handle, channel};
 
+use crate::children::Registry;
+
 pub use self::error::SupervisionError;
 pub use self::event::{EventStream, RecordedEvent, SupervisorEvent};
 pub use self::fatal::Fatal;
@@ -70,7 +72,15 @@ struct Shared {
     events: EventStream,
     watchdog: Watchdog,
     fatal: FatalCell,
+    children: Arc<Registry>,
     clock: Arc<dyn Clock>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // However the process ends, as long as it is not killed.
+        self.children.close();
+    }
 }
 
 impl WorkerSupervisor {
@@ -92,6 +102,7 @@ impl WorkerSupervisor {
         // Unbounded in form only: an attempt reports at most twice, and hangs at most once.
         let (reports, inbox) = channel::unbounded();
         let fatal = FatalCell::default();
+        let children = Arc::new(Registry::default());
         let watchdog = Watchdog::start(
             options,
             Arc::clone(&clock),
@@ -106,6 +117,7 @@ impl WorkerSupervisor {
             events: events.clone(),
             fatal: fatal.clone(),
             on_stopped: Box::new(move || quit.quit()),
+            children: Arc::clone(&children),
         };
         let driver = Driver::new(
             seed,
@@ -120,6 +132,7 @@ impl WorkerSupervisor {
                 events,
                 watchdog,
                 fatal,
+                children,
                 clock,
             }),
         }
@@ -267,6 +280,11 @@ impl WorkerSupervisor {
     /// asleep. That time counts towards no verdict.
     pub fn watchdog_starved_for(&self) -> Duration {
         self.shared.watchdog.starved_for()
+    }
+
+    /// The child processes of all instances.
+    pub(crate) fn children(&self) -> &Arc<Registry> {
+        &self.shared.children
     }
 
     async fn ask(&self, command: Command) -> Result<(), SupervisionError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plba_contracts::health::{Criticality, Health};
-use plba_contracts::worker::WorkerStatus;
+use plba_contracts::worker::{Fate, WorkerStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +176,9 @@ pub struct WorkerStop {
     pub how: StopOutcome,
     /// What it had in hand when it was forced.
     pub held: Option<String>,
+    /// What became of that.
+    #[serde(default)]
+    pub became: Option<Fate>,
     /// From being asked to being at rest, in seconds.
     #[serde(with = "crate::seconds")]
     #[schemars(with = "f64")]

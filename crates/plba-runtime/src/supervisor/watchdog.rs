@@ -347,7 +347,7 @@ mod tests {
         let activity = Activity::new(Arc::new(SystemClock::new()));
         let key = SlotKey { worker: 0, slot: 0 };
         let (attempt, reports) = (Attempt { key, number: 1 }, mpsc::unbounded_channel().0);
-        let instance = Instance::new(attempt, activity, None, Arc::clone(&record), reports);
+        let instance = Instance::new(attempt, activity, None, Arc::clone(&record), reports, Arc::default());
         record.begun(0, 1, Arc::new(instance), Timestamp::UNIX_EPOCH);
         [Watched {
             worker: WorkerId::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::stop::StopPhase;
-use plba_contracts::worker::{BusyGuard, WorkerContext};
+use plba_contracts::worker::{BusyGuard, Fate, WorkerContext};
 use tokio::time::Instant;
 
 use super::TaskWorker;
@@ -239,6 +239,14 @@ impl<'a> Hand<'a> {
             }
             finished = left_over;
         }
+        self.tell_fate();
+    }
+
+    /// What was in hand has been ended or given back: a stop report that names it can say so.
+    fn tell_fate(&self) {
+        if self.for_handlers.stop.phase() == StopPhase::Force {
+            self.context.activity.became(Fate::Released);
+        }
     }
 
     /// Ends deliveries that could not be ended at once, for as long as the leases hold.
@@ -253,6 +261,7 @@ impl<'a> Hand<'a> {
             );
             self.worker.vitals.hindered(self.context.clock.now(), reason.clone());
             if self.for_handlers.stop.phase() == StopPhase::Force {
+                self.context.activity.became(Fate::AfterLease);
                 return;
             }
             tokio::select! {
@@ -268,6 +277,7 @@ impl<'a> Hand<'a> {
             finished = left_over;
             reason = failed.unwrap_or(reason);
         }
+        self.tell_fate();
     }
 
     /// Parts what is finished into what goes to the queue and what is remembered of it until that has answered.

@@ -13,6 +13,7 @@ use plba_contracts::trace::TraceFactory;
 use plba_runtime::actions;
 use plba_runtime::audit::AuditLog;
 use plba_runtime::blueprint::{Blueprint, Launch};
+use plba_runtime::children::ChildProcesses;
 use plba_runtime::clock::SystemClock;
 use plba_runtime::config::ConfigurationSources;
 use plba_runtime::platform::PlatformConfig;
@@ -328,7 +329,8 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
     let (traces, _export) = TraceService::new(&TraceConfig::default(), clock.clone(), 0, Vec::new());
     let provided = Provided::default()
         .with::<dyn Clock>(clock)
-        .with::<dyn TraceFactory>(Arc::new(traces));
+        .with::<dyn TraceFactory>(Arc::new(traces))
+        .with::<ChildProcesses>(Arc::new(ChildProcesses::detached("command-line")));
     let definitions: Vec<ServiceDefinition> = blueprint
         .modules
         .into_iter()

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
 mod application;
+mod children;
 mod clockwork;
 mod dead_letters;
 mod deploy;

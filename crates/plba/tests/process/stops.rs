@@ -66,8 +66,8 @@ fn a_handler_that_does_not_finish_is_interrupted_and_its_task_comes_again_at_no_
     let report = home.stop_report();
     let hangs = line_of(&report, "hangs");
     assert_eq!(
-        (&hangs["how"], &hangs["held"]),
-        (&"forced".into(), &"spool/hangs.1".into()),
+        (&hangs["how"], &hangs["held"], &hangs["became"]),
+        (&"forced".into(), &"spool/hangs.1".into(), &"released".into()),
         "{report}"
     );
     assert_eq!(line_of(&report, "good")["how"], "drained", "{report}");
@@ -106,8 +106,8 @@ fn a_worker_that_ignores_even_the_force_is_left_behind_and_named_with_what_it_he
     let report = home.stop_report();
     let blocks = line_of(&report, "blocks");
     assert_eq!(
-        (&blocks["how"], &blocks["held"]),
-        (&"abandoned".into(), &"spool/blocks.1".into()),
+        (&blocks["how"], &blocks["held"], &blocks["became"]),
+        (&"abandoned".into(), &"spool/blocks.1".into(), &"unknown".into()),
         "{report}"
     );
     assert_eq!(report["outcome"], "abandoned");

@@ -17,6 +17,8 @@ use super::super::instance::{Instance, Obituary, Seed, run};
 use super::super::machine::protocol::{Answer, Attempt, Effect, Event, Sink, SlotKey, Ticket};
 use super::super::view::{AttemptEnd, SlotState};
 use super::command::Reply;
+use super::stop_report::Held;
+use crate::children::{InstanceServices, Registry};
 use crate::sync::Handle;
 use crate::sync::channel::{UnboundedSender, oneshot};
 use crate::sync::time::Instant;
@@ -28,6 +30,7 @@ pub(in super::super) struct Carrier {
     pub(super) board: Arc<Board>,
     pub(super) events: EventStream,
     fatal: FatalCell,
+    children: Arc<Registry>,
     reports: UnboundedSender<Event>,
     /// Called once nothing runs any more.
     pub(super) on_stopped: Box<dyn Fn() + Send>,
@@ -40,7 +43,7 @@ pub(in super::super) struct Carrier {
     /// When the stop that goes on names those that are not at rest.
     pub(super) roll_call: Option<Instant>,
     /// What forced instances had in hand, for the stop report.
-    pub(super) held: HashMap<SlotKey, String>,
+    pub(super) held: HashMap<SlotKey, Held>,
     /// What the definitions that come with the command in hand are built by.
     pub(super) staged: Vec<Option<Recipe>>,
 }
@@ -50,6 +53,7 @@ pub(in super::super) struct Outlets {
     pub(in super::super) board: Arc<Board>,
     pub(in super::super) events: EventStream,
     pub(in super::super) fatal: FatalCell,
+    pub(in super::super) children: Arc<Registry>,
     /// Called once nothing runs any more.
     pub(in super::super) on_stopped: Box<dyn Fn() + Send>,
 }
@@ -68,6 +72,7 @@ impl Carrier {
             board: outlets.board,
             events: outlets.events,
             fatal: outlets.fatal,
+            children: outlets.children,
             on_stopped: outlets.on_stopped,
             reports,
             now: Duration::ZERO,
@@ -107,9 +112,25 @@ impl Carrier {
             clock: Arc::clone(&self.clock),
         };
         let span = tracing::info_span!(parent: None, "worker", name = %record.name, slot = key.slot);
-        let instance = Instance::new(attempt, activity, span.id(), Arc::clone(&record), self.reports.clone());
+        let instance = Instance::new(
+            attempt,
+            activity,
+            span.id(),
+            Arc::clone(&record),
+            self.reports.clone(),
+            Arc::clone(&self.children),
+        );
         let instance = Arc::new(instance);
         let (build, services) = record.begun(key.slot, incarnation, Arc::clone(&instance), self.wall);
+        let services = Arc::new(services.behind(|others| {
+            Arc::new(InstanceServices {
+                others,
+                registry: Arc::clone(&self.children),
+                worker: Arc::clone(&record.name),
+                slot: key.slot,
+                attempt: attempt.number,
+            })
+        }));
         let seed = Box::new(Seed {
             build,
             services,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use plba_contracts::worker::Activity;
+
 use super::super::event::SupervisorEvent;
 use super::super::instance::Instance;
 use super::super::machine::protocol::{SlotKey, SlotStop};
@@ -12,6 +14,13 @@ use crate::sync::time::Instant;
 /// How often a stop names those that are not at rest, and how many of them at most.
 const ROLL_CALL: Duration = Duration::from_secs(5);
 const NAMED: usize = 16;
+
+/// What a forced instance had in hand.
+pub(super) struct Held {
+    what: String,
+    /// Where the instance says what became of it.
+    activity: Activity,
+}
 
 impl Carrier {
     pub(super) fn stop_begins(&mut self, budget: Duration) {
@@ -30,7 +39,8 @@ impl Carrier {
 
     pub(super) fn note_held(&mut self, key: SlotKey, instance: &Instance) {
         if let Some(busy) = instance.activity.current() {
-            self.held.insert(key, busy.what.as_ref().to_owned());
+            let (what, activity) = (busy.what.as_ref().to_owned(), instance.activity.clone());
+            self.held.insert(key, Held { what, activity });
         }
     }
 
@@ -70,7 +80,8 @@ impl Carrier {
             worker: stop.name.to_string(),
             slot: stop.key.slot,
             how: stop.how,
-            held: held.cloned(),
+            held: held.map(|held| held.what.clone()),
+            became: held.map(|held| held.activity.fate()),
             took: stop.took,
         }
     }
