@@ -8,6 +8,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /livez`, `GET /readyz` | one word, 200 or 503; open to anybody |
+//! | `GET /metrics` | every metric, as text for Prometheus |
 //! | `GET /api/v1/status`, `workers`, `health` | the views of those names |
 //! | `GET /api/v1/views`, `GET /api/v1/actions` | what there is, with parameters and schemas |
 //! | `GET /api/v1/views/{name}?parameter=value` | the view's answer |
@@ -21,6 +22,7 @@
 mod body;
 mod client;
 mod connection;
+mod exposition;
 mod failure;
 mod gate;
 mod host;

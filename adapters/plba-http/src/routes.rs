@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::body;
+use crate::exposition;
 use crate::failure::Refusal;
 use crate::gate;
 use crate::host::AllowedHosts;
@@ -41,6 +42,7 @@ pub struct Route {
 enum Answer {
     Live,
     Ready,
+    Metrics,
     View(&'static str),
     AnyView,
     AnyAction,
@@ -51,6 +53,7 @@ enum Answer {
 pub const ROUTES: &[Route] = &[
     Route::open("/livez", Answer::Live),
     Route::open("/readyz", Answer::Ready),
+    Route::get("/metrics", Answer::Metrics),
     Route::get("/api/v1/status", Answer::View("status")),
     Route::get("/api/v1/workers", Answer::View("workers")),
     Route::get("/api/v1/health", Answer::View("health")),
@@ -144,6 +147,10 @@ impl Answer {
         match self {
             Self::Live => get(|State(api): State<Arc<Api>>| async move { probe(&api.surface.live()) }),
             Self::Ready => get(|State(api): State<Arc<Api>>| async move { probe(&api.surface.ready()) }),
+            Self::Metrics => get(|State(api): State<Arc<Api>>| async move {
+                let text = exposition::text(&api.surface.metrics());
+                ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
+            }),
             Self::View(name) => get(
                 move |State(api): State<Arc<Api>>, Extension(caller): Extension<Caller>, uri: Uri| async move {
                     api.view(&caller, name, &uri).await

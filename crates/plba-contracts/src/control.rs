@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::BoxError;
+use crate::metrics::MetricFamily;
 use crate::secret::Secret;
 use crate::services::{BoxFuture, Services};
 use crate::stop::StopSignal;
@@ -257,6 +258,11 @@ pub trait ControlSurface: Send + Sync + 'static {
 
     /// Every view and action.
     fn catalogue(&self) -> Vec<CatalogueEntry>;
+
+    /// Every metric, for transports that have a form of their own for them.
+    fn metrics(&self) -> Vec<MetricFamily> {
+        Vec::new()
+    }
 
     /// Calls a view (`changes` false) or an action (`changes` true) for a caller; audits actions, refused ones too.
     ///

@@ -9,6 +9,7 @@
 //! | configuration | [`config`], [`secret`] |
 //! | health | [`health`] |
 //! | the right to act alone | [`lease`] |
+//! | metrics | [`metrics`] |
 //! | traces | [`trace`] |
 //! | views, actions and transports of the control plane | [`control`] |
 //! | typed services | [`services`] |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod health;
 pub mod lease;
+pub mod metrics;
 pub mod secret;
 pub mod section;
 pub mod services;

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use plba_contracts::config::TimeSpan;
 use plba_contracts::control::{ControlError, Endpoint, Parameters};
 use plba_contracts::services::BoxFuture;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -56,9 +58,20 @@ pub fn endpoints(supervisor: Option<&WorkerSupervisor>) -> Vec<Endpoint> {
         ),
         action(
             "worker.pause",
-            "Lets a worker finish what it has in hand and rest until it is resumed.",
-            |supervisor, worker, _| Box::pin(async move { supervisor.pause(&worker).await.map_err(refused) }),
-        ),
+            "Lets a worker finish what it has in hand and rest, until it is resumed or the time is over.",
+            |supervisor, worker, parameters| {
+                Box::pin(async move {
+                    match rest(&parameters)? {
+                        Rest::UntilResumed => supervisor.pause(&worker).await,
+                        Rest::Until(moment) => supervisor.pause_until(&worker, moment).await,
+                        Rest::For(span) => supervisor.pause_for(&worker, span).await,
+                    }
+                    .map_err(refused)
+                })
+            },
+        )
+        .parameter("until", "until when, such as `2026-12-01T08:00:00Z`; until it is resumed when left out")
+        .parameter("for", "for how long instead, such as `1h 30m`"),
         action(
             "worker.resume",
             "Ends the rest of a worker.",
@@ -145,6 +158,32 @@ fn worker(parameters: &Parameters) -> Result<String, ControlError> {
         .ok_or_else(|| ControlError::Invalid(message.into()))
 }
 
+/// How long a worker is to rest.
+#[derive(Debug, PartialEq)]
+enum Rest {
+    UntilResumed,
+    Until(Timestamp),
+    For(Duration),
+}
+
+/// The parameters `until` and `for`: at most one of them.
+fn rest(parameters: &Parameters) -> Result<Rest, ControlError> {
+    let given = |name: &str| parameters.get(name).filter(|given| !given.is_null());
+    let wrong = |sentence: &str, given: &Value| Err(ControlError::Invalid(format!("{sentence}, not {given}")));
+    match (given("until"), given("for")) {
+        (None, None) => Ok(Rest::UntilResumed),
+        (Some(_), Some(_)) => Err(ControlError::Invalid("either `until` or `for` is given, not both".into())),
+        (Some(until), None) => match until.as_str().map(str::parse) {
+            Some(Ok(moment)) => Ok(Rest::Until(moment)),
+            _ => wrong("until takes a moment with its zone, such as `2026-12-01T08:00:00Z` (RFC 3339)", until),
+        },
+        (None, Some(span)) => match TimeSpan::deserialize(span) {
+            Ok(span) if !span.0.is_zero() => Ok(Rest::For(span.into())),
+            _ => wrong("for takes a span of time longer than 0, such as `1h 30m`", span),
+        },
+    }
+}
+
 /// The parameter `instances`: a number or its text.
 fn instances(parameters: &Parameters) -> Result<u32, ControlError> {
     let given = parameters.get("instances");
@@ -162,7 +201,7 @@ fn refused(error: SupervisionError) -> ControlError {
         SupervisionError::Unknown(name) => {
             ControlError::Unknown(format!("worker \"{name}\"; the workers view lists those there are"))
         }
-        SupervisionError::Instances => ControlError::Invalid(error.to_string()),
+        SupervisionError::Instances | SupervisionError::PastPause(_) => ControlError::Invalid(error.to_string()),
         error => ControlError::Failed(error.into()),
     }
 }
@@ -182,6 +221,25 @@ mod tests {
             assert!(matches!(named(wrong.clone()), Err(ControlError::Invalid(_))), "{wrong}");
         }
         assert!(worker(&Parameters::new()).is_err());
+    }
+
+    #[test]
+    fn a_rest_has_a_moment_or_a_span_or_no_end() {
+        let rest = |value: Value| rest(value.as_object().unwrap());
+        assert_eq!(rest(json!({})).unwrap(), Rest::UntilResumed);
+        let moment = "2026-12-01T08:00:00Z".parse().unwrap();
+        assert_eq!(rest(json!({ "until": "2026-12-01T09:00:00+01:00" })).unwrap(), Rest::Until(moment));
+        assert_eq!(rest(json!({ "for": "1h 30m" })).unwrap(), Rest::For(Duration::from_secs(5_400)));
+        for wrong in [
+            json!({ "until": "tomorrow" }),
+            json!({ "until": "2026-12-01T08:00:00" }),
+            json!({ "for": "90" }),
+            json!({ "for": "0s" }),
+            json!({ "for": "-1h" }),
+            json!({ "until": "2026-12-01T08:00:00Z", "for": "1h" }),
+        ] {
+            assert!(matches!(rest(wrong.clone()), Err(ControlError::Invalid(_))), "{wrong}");
+        }
     }
 
     #[test]

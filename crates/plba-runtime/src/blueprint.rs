@@ -12,6 +12,7 @@ use plba_contracts::describe;
 use crate::config::{ConfigReport, Configuration, ConfigurationManager, ConfigurationSources};
 use crate::panic::panic_message;
 use crate::platform::PlatformConfig;
+use crate::tuning;
 
 /// What a program brings to the platform.
 #[derive(Clone)]
@@ -61,6 +62,9 @@ pub enum BlueprintError {
     /// A module's name can't be used.
     #[error("{0}")]
     Name(String),
+    /// The configuration names a worker that is not there.
+    #[error("{0}")]
+    Worker(String),
 }
 
 impl Blueprint {
@@ -78,7 +82,8 @@ impl Blueprint {
             .modules
             .iter()
             .map(|module| assemble(module, &current, &platform));
-        let modules = assembled.collect::<Result<_, _>>()?;
+        let modules = assembled.collect::<Result<Vec<_>, _>>()?;
+        check_workers(&platform, &modules)?;
         Ok(Self {
             configuration,
             platform,
@@ -142,6 +147,15 @@ pub fn assemble(
         table,
         parts: assembly.into_parts(),
     })
+}
+
+/// Checks that the configuration of single workers names such as there are.
+///
+/// # Errors
+/// One is not there.
+pub fn check_workers(platform: &PlatformConfig, modules: &[AssembledModule]) -> Result<(), BlueprintError> {
+    let workers = modules.iter().flat_map(|module| &module.parts.workers);
+    tuning::check(&platform.workers, workers.map(|worker| worker.name.as_str())).map_err(BlueprintError::Worker)
 }
 
 /// The platform's own section of a configuration.

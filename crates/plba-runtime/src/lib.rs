@@ -4,12 +4,12 @@
 //! | concern | module |
 //! |---|---|
 //! | one process from start to exit | [`manager`] (the order of steps), `process`, [`blueprint`], [`modules`], [`reload`], [`state`], [`run_journal`], [`previous_run`], [`notify`], [`timeline`], [`shutdown`] |
-//! | workers | [`worker`] (builders), [`supervisor`] |
+//! | workers | [`worker`] (builders), [`supervisor`], [`tuning`] (what operators set) |
 //! | child processes | [`children`] |
 //! | one instance of many | [`singleton`], [`lease`] (within one process) |
 //! | configuration | [`config`], [`platform`] |
 //! | logging | [`logging`] |
-//! | health, traces, services | [`health`], [`trace`], [`services`] |
+//! | health, metrics, traces, services | [`health`], [`metrics`], [`trace`], [`services`] |
 //! | control plane | [`control`], [`views`], [`actions`], [`audit`], [`token`] |
 //! | time | [`clock`] |
 
@@ -24,6 +24,7 @@ pub mod health;
 pub mod lease;
 pub mod logging;
 pub mod manager;
+pub mod metrics;
 pub mod modules;
 pub mod notify;
 pub mod panic;
@@ -42,6 +43,7 @@ mod sync;
 pub mod timeline;
 pub mod token;
 pub mod trace;
+pub mod tuning;
 pub mod views;
 pub mod worker;
 

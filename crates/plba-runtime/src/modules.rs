@@ -6,6 +6,7 @@ use std::sync::Arc;
 use plba_contracts::clock::Clock;
 use plba_contracts::control::Endpoint;
 use plba_contracts::describe;
+use plba_contracts::metrics::Metrics;
 use plba_contracts::services::ServiceKey;
 use plba_contracts::trace::TraceFactory;
 use plba_contracts::worker::WorkerDefinition;
@@ -19,6 +20,7 @@ use crate::services::{Provided, ServiceContainer};
 use crate::supervisor::{DefinitionChange, WorkerSupervisor};
 use crate::timeline::Timeline;
 use crate::trace::TraceService;
+use crate::tuning::{Settings, Tuning, retune};
 
 /// What modules stand on.
 #[derive(Clone)]
@@ -35,6 +37,10 @@ pub struct Foundation {
     pub plane: ControlPlane,
     /// Gives trace contexts.
     pub traces: TraceService,
+    /// What there is to measure.
+    pub metrics: Metrics,
+    /// What operators have set of single workers.
+    pub tuning: Tuning,
     /// Keeps how long each step of the start takes.
     pub timeline: Timeline,
 }
@@ -97,7 +103,9 @@ impl RunningModules {
             .modules
             .iter()
             .flat_map(|module| module.parts.workers.iter().cloned())
+            .map(|worker| self.foundation.tuning.settled(worker))
             .collect();
+        let tuning = self.foundation.tuning.clone();
         let container = Arc::clone(&self.container);
         let supervisor = self.foundation.supervisor.clone();
         let watch = self.watch(self.modules.iter().collect());
@@ -111,7 +119,8 @@ impl RunningModules {
             supervisor
                 .start(workers, container.services())
                 .await
-                .map_err(|error| describe(&error))
+                .map_err(|error| describe(&error))?;
+            tuning.rest(&supervisor).await.map_err(|error| describe(&error))
         })
         .await
     }
@@ -150,6 +159,17 @@ impl RunningModules {
         Err(ReplaceError { message, restored })
     }
 
+    /// Other settings of single workers count for what starts from now on; gives those that counted before.
+    pub fn tune(&self, settings: Settings) -> Settings {
+        self.foundation.tuning.set(settings)
+    }
+
+    /// Makes running workers as they are set now, in what is set otherwise than before.
+    pub async fn retune(&self, before: &Settings, now: &Settings) {
+        let workers = self.modules.iter().flat_map(|module| module.parts.workers.iter().cloned());
+        retune(&self.foundation.supervisor, workers.collect(), before, now).await;
+    }
+
     /// On error gives what stood there before.
     async fn swap(&mut self, changed: Vec<AssembledModule>) -> Result<(), (String, Vec<AssembledModule>)> {
         let tables: Vec<String> = changed.iter().map(|module| module.table.clone()).collect();
@@ -167,7 +187,9 @@ impl RunningModules {
         let workers: Vec<WorkerDefinition> = changed
             .iter()
             .flat_map(|module| module.parts.workers.iter().cloned())
+            .map(|worker| self.foundation.tuning.settled(worker))
             .collect();
+        let tuning = self.foundation.tuning.clone();
         let container = match ServiceContainer::new(definitions, provided) {
             Ok(container) => Arc::new(container),
             Err(error) => return Err((error.to_string(), old)),
@@ -188,7 +210,8 @@ impl RunningModules {
             supervisor
                 .apply(change, container.services())
                 .await
-                .map_err(|error| describe(&error))
+                .map_err(|error| describe(&error))?;
+            tuning.rest(&supervisor).await.map_err(|error| describe(&error))
         });
         match started.await.and_then(|()| self.contribute()) {
             Ok(()) => Ok(()),
@@ -287,6 +310,7 @@ impl Foundation {
         Provided::default()
             .with::<dyn Clock>(Arc::clone(&self.clock))
             .with::<dyn TraceFactory>(Arc::new(self.traces.clone()))
+            .with::<Metrics>(Arc::new(self.metrics.clone()))
             .with::<ChildProcesses>(Arc::new(self.children()))
     }
 }

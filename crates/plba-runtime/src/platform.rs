@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::logging::LoggingConfig;
 use crate::supervisor::WatchdogOptions;
 use crate::trace::TraceConfig;
+use crate::tuning::Settings;
 
 /// The platform's own settings.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +22,8 @@ pub struct PlatformConfig {
     pub stop_budget: TimeSpan,
     /// The executor that workers run on.
     pub executor: ExecutorConfig,
+    /// Single workers, by name: what stands in place of what their modules say. Applied to running workers by a reload.
+    pub workers: Settings,
     /// The control plane: probes, views and actions for operators.
     pub control: ControlConfig,
     /// The log.
@@ -74,6 +77,7 @@ impl Default for PlatformConfig {
             state_dir: FilePath::from("var"),
             stop_budget: TimeSpan::seconds(25),
             executor: ExecutorConfig::default(),
+            workers: Settings::new(),
             control: ControlConfig::default(),
             logging: LoggingConfig::default(),
             trace: TraceConfig::default(),
@@ -134,6 +138,7 @@ impl ConfigSection for PlatformConfig {
             "trace.keep",
             "at most 100,000 spans can be kept in memory",
         );
+        self.workers.iter().for_each(|(name, worker)| worker.validate(name, faults));
         self.control.validate(faults);
         self.logging.validate(faults);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use plba_contracts::clock::Clock;
 use plba_contracts::control::{ControlSurface, ControlTransport, Endpoint, TransportSettings};
 use plba_contracts::health::Health;
+use plba_contracts::metrics::{MetricSource, Metrics};
 use plba_contracts::stop::{StopHandle, StopPhase};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -32,6 +33,7 @@ use crate::supervisor::WorkerSupervisor;
 use crate::timeline::Timeline;
 use crate::token;
 use crate::trace::{TraceExport, TraceService};
+use crate::tuning::Tuning;
 use crate::views;
 
 /// How long services and traces may take to close, each, once the workers have stopped: what is left of the budget, but
@@ -72,6 +74,9 @@ pub(crate) struct Process {
     platform: Arc<PlatformConfig>,
     pub(crate) configuration: Arc<ConfigurationManager>,
     traces: TraceService,
+    metrics: Metrics,
+    /// Held, so that the platform's own figures are told.
+    _observed: Arc<dyn MetricSource>,
     supervisor: WorkerSupervisor,
     health: HealthRegistry,
     plane: ControlPlane,
@@ -107,6 +112,9 @@ impl Process {
                 directory.display()
             ))
         })?;
+        let metrics = Metrics::default();
+        let observed = crate::metrics::observe(&metrics, &supervisor, &health, &traces);
+        let observed = observed.map_err(StartupError::failed)?;
         let stall_limit = Duration::from(platform.health.stall_limit);
         let lifecycle = Lifecycle::default();
         let plane = ControlPlane::new(ControlParts {
@@ -116,6 +124,7 @@ impl Process {
             audit,
             live: views::live(supervisor.clone(), stall_limit),
             usable: views::usable(health.clone()),
+            metrics: metrics.clone(),
             own: own(views::Facts {
                 application: application.to_owned(),
                 started: clock.now(),
@@ -126,6 +135,7 @@ impl Process {
                 supervisor: supervisor.clone(),
                 health: health.clone(),
                 traces: traces.clone(),
+                metrics: metrics.clone(),
                 previous,
                 timeline: timeline.clone(),
             }),
@@ -140,6 +150,8 @@ impl Process {
             platform,
             configuration,
             traces,
+            metrics,
+            _observed: observed,
             supervisor,
             health,
             plane,
@@ -208,6 +220,8 @@ impl Process {
             health: self.health.clone(),
             plane: self.plane.clone(),
             traces: self.traces.clone(),
+            metrics: self.metrics.clone(),
+            tuning: Tuning::new(self.platform.workers.clone()),
             timeline: self.timeline.clone(),
         };
         let modules = match RunningModules::new(modules, foundation) {

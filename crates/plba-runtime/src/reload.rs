@@ -10,7 +10,7 @@ use serde_json::Value;
 use tracing::{error, info, warn};
 
 use crate::TARGET;
-use crate::blueprint::{AssembledModule, BlueprintError, Launch, assemble, platform_of};
+use crate::blueprint::{AssembledModule, BlueprintError, Launch, assemble, check_workers, platform_of};
 use crate::config::{Configuration, ConfigurationManager};
 use crate::logging::LoggingHandle;
 use crate::modules::{ReplaceError, RunningModules};
@@ -40,6 +40,7 @@ impl Reloader {
         configuration.on_reload("modules", move |old, new| {
             let down = lock(&keep).down.clone();
             let modules = assemble_changed(&launch, old, new, &down)?;
+            check_workers_of(&launch, new)?;
             lock(&keep).modules = modules;
             Ok(())
         });
@@ -73,7 +74,11 @@ impl Reloader {
         }
         let names: Vec<String> = changed.iter().map(|module| module.module.name().to_owned()).collect();
         let (names, after) = (names.join(", "), self.configuration.current());
+        let workers = |configuration| platform_of(configuration).map(|platform| platform.workers.clone());
+        let (set_before, set_now) = (workers(&before).unwrap_or_default(), workers(&after).unwrap_or_default());
+        modules.tune(set_now.clone());
         if let Err(error) = self.replace(modules, changed).await {
+            modules.tune(set_before);
             // So that what is shown is what runs, and the next reload sees the difference again.
             let stays = before.generation();
             self.configuration.restore(before);
@@ -88,6 +93,7 @@ impl Reloader {
             outcome.changed.join(", ")
         );
         apply_platform(&before, &after, &self.logging);
+        modules.retune(&set_before, &set_now).await;
         if !names.is_empty() {
             info!(target: TARGET, "{names} runs by the new configuration");
         }
@@ -126,6 +132,17 @@ fn assemble_changed(
         new.differs_in(old, &table) || down.contains(&table)
     });
     changed.map(|module| assemble(module, new, &platform)).collect()
+}
+
+/// Checks the settings of single workers against all that there will be. Assembling does no input or output, so that doing
+/// it once more only costs a moment.
+fn check_workers_of(launch: &Launch, new: &Configuration) -> Result<(), BlueprintError> {
+    let platform = platform_of(new)?;
+    if platform.workers.is_empty() {
+        return Ok(());
+    }
+    let modules = launch.modules.iter().map(|module| assemble(module, new, &platform));
+    check_workers(&platform, &modules.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// What of `[platform]` can change while running does; the rest is named.

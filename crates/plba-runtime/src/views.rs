@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::control::{ControlError, Endpoint, Parameters};
 use plba_contracts::health::{Criticality, Health};
+use plba_contracts::metrics::Metrics;
 use plba_contracts::trace::FinishedSpan;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::config::ConfigurationManager;
 use crate::control::{Lifecycle, Verdict};
 use crate::health::{HealthRegistry, HealthReport, WorkerHealth};
+use crate::metrics::lines;
 use crate::previous_run::PreviousRun;
 use crate::supervisor::{RecordedEvent, WorkerSupervisor, WorkerView};
 use crate::timeline::Timeline;
@@ -44,6 +46,8 @@ pub struct Facts {
     pub health: HealthRegistry,
     /// Traces.
     pub traces: TraceService,
+    /// What there is to measure.
+    pub metrics: Metrics,
     /// The run before this one.
     pub previous: Option<PreviousRun>,
     /// The start.
@@ -126,6 +130,12 @@ pub fn own(facts: Facts) -> Vec<Endpoint> {
         )
         .parameter("trace", "only spans of this journey (32 hexadecimal digits)")
         .parameter("limit", "how many at most, up to 1000; 100 when left out"),
+        view(
+            &facts,
+            "metrics",
+            "Lists every figure that is measured; `/metrics` tells the same to Prometheus.",
+            |facts, _| Ok(lines(&facts.metrics)),
+        ),
         view(
             &facts,
             "config",

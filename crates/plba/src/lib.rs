@@ -35,7 +35,9 @@ pub mod prelude;
 mod wiring;
 
 pub use app::{App, app};
-pub use plba_contracts::{BoxError, application, clock, config, control, describe, health, services, stop, trace};
+pub use plba_contracts::{
+    BoxError, application, clock, config, control, describe, health, metrics, services, stop, trace,
+};
 
 #[cfg(feature = "http")]
 pub use plba_http as http;

@@ -31,6 +31,8 @@ mod yaml_file;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::suggestion;
+
 pub use assignments::ENVIRONMENT_PREFIX;
 pub use explain::{ExplainError, Explanation, LayerValue};
 pub use files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};

@@ -13,6 +13,7 @@ use plba_contracts::clock::Clock;
 use plba_contracts::control::{
     Caller, CatalogueEntry, ControlError, ControlSurface, Endpoint, Parameters, Probe, Role,
 };
+use plba_contracts::metrics::{MetricFamily, Metrics};
 use plba_contracts::secret::Secret;
 use plba_contracts::services::Services;
 use serde_json::Value;
@@ -44,6 +45,7 @@ struct Shared {
     live: Box<Verdict>,
     /// Whether every critical part is usable.
     usable: Box<Verdict>,
+    metrics: Metrics,
     own: BTreeMap<&'static str, Endpoint>,
     /// What modules contribute; replaced when a reload assembles them anew.
     contributed: RwLock<Arc<Contributed>>,
@@ -75,6 +77,8 @@ pub struct ControlParts {
     pub live: Box<Verdict>,
     /// Whether every critical part is usable.
     pub usable: Box<Verdict>,
+    /// What there is to measure.
+    pub metrics: Metrics,
     /// The platform's own views and actions, answered on the control plane's thread: views from memory, actions with a
     /// deadline of their own.
     pub own: Vec<Endpoint>,
@@ -91,6 +95,7 @@ impl ControlPlane {
                 audit: parts.audit,
                 live: parts.live,
                 usable: parts.usable,
+                metrics: parts.metrics,
                 own: parts
                     .own
                     .into_iter()
@@ -265,6 +270,10 @@ impl ControlSurface for ControlPlane {
             .collect()
     }
 
+    fn metrics(&self) -> Vec<MetricFamily> {
+        self.shared.metrics.families()
+    }
+
     async fn call(&self, caller: &Caller, name: &str, changes: bool, parameters: Parameters) -> Answer {
         if !changes {
             return self.answer(name, changes, caller, parameters).await;
@@ -305,6 +314,7 @@ mod tests {
             audit,
             live,
             usable,
+            metrics: Metrics::default(),
             own,
         })
     }

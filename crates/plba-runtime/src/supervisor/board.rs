@@ -185,6 +185,16 @@ impl Board {
         (watched, shortest)
     }
 
+    pub(super) fn set_stall_after(&self, name: &str, stall_after: Duration) -> bool {
+        let records = self.records();
+        let found = records.iter().find(|(_, record)| *record.name == *name);
+        if let Some((_, record)) = found {
+            record.lock().recipe.stall_after = stall_after;
+            self.note_change();
+        }
+        found.is_some()
+    }
+
     fn records(&self) -> Vec<(WorkerId, Arc<Record>)> {
         let roster = self.lock();
         roster

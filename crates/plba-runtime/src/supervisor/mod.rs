@@ -251,6 +251,12 @@ impl WorkerSupervisor {
         self.ask(Command::Resume(name.to_owned())).await
     }
 
+    /// Instances of this worker may be busy with one thing for so long from now on, before they count as hung. False if there
+    /// is no such worker.
+    pub fn set_stall_after(&self, name: &str, stall_after: Duration) -> bool {
+        self.shared.board.set_stall_after(name, stall_after)
+    }
+
     /// All workers by name, from memory; instances are asked how they are, which they answer from memory as well.
     pub fn snapshot(&self) -> Vec<WorkerView> {
         self.shared.board.views(&*self.shared.clock)

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Startup,
     /// Tells how every part of the running process is.
     Health,
+    /// Lists every figure that the running process measures.
+    Metrics,
     /// Lists the latest finished spans of the running process.
     Traces {
         /// Only spans of this journey.

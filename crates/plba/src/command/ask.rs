@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use plba_contracts::clock::Clock;
 use plba_contracts::control::{Caller, Endpoint, ParameterKind, Parameters, Role};
+use plba_contracts::metrics::Metrics;
 use plba_contracts::services::ServiceDefinition;
 use plba_contracts::trace::TraceFactory;
 use plba_runtime::actions;
@@ -330,6 +331,7 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
     let provided = Provided::default()
         .with::<dyn Clock>(clock)
         .with::<dyn TraceFactory>(Arc::new(traces))
+        .with::<Metrics>(Arc::default())
         .with::<ChildProcesses>(Arc::new(ChildProcesses::detached("command-line")));
     let definitions: Vec<ServiceDefinition> = blueprint
         .modules

@@ -43,7 +43,7 @@ impl Failure {
 impl From<BlueprintError> for Failure {
     fn from(error: BlueprintError) -> Self {
         match &error {
-            BlueprintError::Misconfigured(_) => Self::usage(error),
+            BlueprintError::Misconfigured(_) | BlueprintError::Worker(_) => Self::usage(error),
             BlueprintError::Assembly { .. } | BlueprintError::Name(_) => Self::new(error),
         }
     }
@@ -92,6 +92,7 @@ fn obey(app: App, arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Events { limit } => ask::events(&launch, limit, json)?,
         Command::Startup => ask::running(&launch, "startup", json)?,
         Command::Health => ask::running(&launch, "health", json)?,
+        Command::Metrics => ask::running(&launch, "metrics", json)?,
         Command::Traces { trace, limit } => ask::traces(&launch, trace, limit, json)?,
         Command::Contributed(words) => ask::contributed(&launch, &words, json)?,
     }

@@ -1,0 +1,235 @@
+//! What an operator has set of single workers, in `[platform.workers.NAME]`: put over what modules say when their workers
+//! start, and applied to those that run when it changes. Nothing is restarted for it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use plba_contracts::config::{Faults, TimeSpan};
+use plba_contracts::health::Health;
+use plba_contracts::services::Build;
+use plba_contracts::stop::StopHandle;
+use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, WorkerDefinition, WorkerStatus};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::TARGET;
+use crate::config::suggestion;
+use crate::supervisor::{SupervisionError, WorkerSupervisor};
+
+/// How long a reload waits for a worker to be as it is set; it goes on with it afterwards.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most instances that can be set.
+const MAXIMUM_INSTANCES: u32 = 4_096;
+
+/// The section `[platform.workers.NAME]`: what stands in place of what the worker's module says. What is left out is as the
+/// module says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct WorkerSettings {
+    /// How many instances run side by side. An operator's `worker scale` counts until this changes the next time.
+    pub concurrency: Option<u32>,
+    /// Whether the worker rests. An operator's `worker pause` and `worker resume` count until this changes the next time.
+    pub paused: Option<bool>,
+    /// How long an instance may be busy with one thing before it counts as hung.
+    pub stall_after: Option<TimeSpan>,
+}
+
+/// The settings by the workers' names.
+pub type Settings = BTreeMap<String, WorkerSettings>;
+
+impl WorkerSettings {
+    pub(crate) fn validate(&self, name: &str, faults: &mut Faults) {
+        let possible = self.concurrency.is_none_or(|count| (1..=MAXIMUM_INSTANCES).contains(&count));
+        let message = "1 to 4096 instances are possible; set `paused = true` to have none";
+        faults.require(possible, &format!("workers.{name}.concurrency"), message);
+        let positive = self.stall_after.is_none_or(|span| !span.0.is_zero());
+        let message = "a span longer than 0 is needed";
+        faults.require(positive, &format!("workers.{name}.stall_after"), message);
+    }
+}
+
+/// Whether each name is that of a worker; if not, a sentence on the first that is not.
+pub(crate) fn check<'a>(settings: &Settings, workers: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let known: Vec<String> = workers.map(str::to_owned).collect();
+    match settings.keys().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let remedy = suggestion(name, &known, "workers");
+            Err(format!("[platform.workers.{name:?}] names no worker: {remedy}"))
+        }
+    }
+}
+
+/// The settings that count now. Clones are handles on the same.
+#[derive(Clone, Default)]
+pub struct Tuning(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    settings: Settings,
+    /// Of workers that are to start at rest: true until they do.
+    held: BTreeMap<String, Arc<AtomicBool>>,
+}
+
+impl Tuning {
+    /// With these settings.
+    pub fn new(settings: Settings) -> Self {
+        let tuning = Self::default();
+        tuning.set(settings);
+        tuning
+    }
+
+    /// Others count from now on; gives those that counted before. Nothing that runs is changed by it.
+    pub fn set(&self, settings: Settings) -> Settings {
+        std::mem::replace(&mut self.lock().settings, settings)
+    }
+
+    /// The definition as it is to start: with what is set, and where it is to rest, as one that does nothing until
+    /// [`rest`](Self::rest).
+    pub fn settled(&self, mut definition: WorkerDefinition) -> WorkerDefinition {
+        let mut inner = self.lock();
+        let settings = inner.settings.get(&definition.name).cloned().unwrap_or_default();
+        apply(&settings, &mut definition);
+        if settings.paused == Some(true) {
+            let held = Arc::new(AtomicBool::new(true));
+            inner.held.insert(definition.name.clone(), Arc::clone(&held));
+            let build = definition.build.clone();
+            definition.build = Build::new(move |services| {
+                let (held, build) = (held.load(Ordering::Acquire), build.clone());
+                async move {
+                    match held {
+                        true => Ok(Arc::new(AtRest::default()) as Arc<dyn Worker>),
+                        false => build.call(services).await,
+                    }
+                }
+            });
+        }
+        definition
+    }
+
+    /// Pauses those that have just started only to rest.
+    ///
+    /// # Errors
+    /// One could not be paused.
+    pub async fn rest(&self, supervisor: &WorkerSupervisor) -> Result<(), SupervisionError> {
+        let held = std::mem::take(&mut self.lock().held);
+        for (name, held) in held {
+            supervisor.pause(&name).await?;
+            held.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn apply(settings: &WorkerSettings, definition: &mut WorkerDefinition) {
+    if let Some(concurrency) = settings.concurrency {
+        definition.concurrency = concurrency;
+    }
+    if let Some(stall_after) = settings.stall_after {
+        definition.stall_after = stall_after.into();
+    }
+}
+
+/// Makes running workers as they are set now, in what is set otherwise than before. What goes wrong is logged, and what
+/// takes long goes on.
+pub(crate) async fn retune(supervisor: &WorkerSupervisor, definitions: Vec<WorkerDefinition>, before: &Settings, now: &Settings) {
+    let none = WorkerSettings::default();
+    let changes = definitions.into_iter().filter_map(|definition| {
+        let (before, now) = (before.get(&definition.name), now.get(&definition.name));
+        let (before, now) = (before.unwrap_or(&none), now.unwrap_or(&none));
+        (before != now).then(|| change(supervisor, definition, before.clone(), now.clone()))
+    });
+    join_all(changes).await;
+}
+
+async fn change(supervisor: &WorkerSupervisor, mut definition: WorkerDefinition, before: WorkerSettings, now: WorkerSettings) {
+    apply(&now, &mut definition);
+    let name = definition.name.as_str();
+    if before.stall_after != now.stall_after {
+        supervisor.set_stall_after(name, definition.stall_after);
+        told(name, "stall_after", Ok(Ok(())));
+    }
+    if before.concurrency != now.concurrency {
+        let scaled = supervisor.scale(name, definition.concurrency);
+        told(name, "concurrency", tokio::time::timeout(PATIENCE, scaled).await);
+    }
+    match (before.paused.unwrap_or(false), now.paused.unwrap_or(false)) {
+        (false, true) => told(name, "paused", tokio::time::timeout(PATIENCE, supervisor.pause(name)).await),
+        (true, false) => told(name, "paused", tokio::time::timeout(PATIENCE, supervisor.resume(name)).await),
+        _ => {}
+    }
+}
+
+type Changed = Result<Result<(), SupervisionError>, tokio::time::error::Elapsed>;
+
+fn told(worker: &str, key: &str, changed: Changed) {
+    match changed {
+        Ok(Ok(())) => info!(target: TARGET, worker, "{key} is as it is configured"),
+        Ok(Err(error)) => warn!(target: TARGET, worker, "{key} can't be as it is configured: {error}"),
+        Err(_) => info!(target: TARGET, worker, "{key} will be as it is configured once what is in hand is finished"),
+    }
+}
+
+/// Stands in for a worker that is to rest from the start, so that those that start after it don't wait.
+#[derive(Default)]
+struct AtRest(StopHandle);
+
+#[async_trait]
+impl Worker for AtRest {
+    async fn start(self: Arc<Self>, _context: WorkerContext) -> Result<Running, StartError> {
+        let stop = self.0.signal();
+        Ok(Running::new(async move {
+            stop.requested().await;
+            Exit::Stopped
+        }))
+    }
+
+    fn stop(&self, force: bool) {
+        self.0.stop(force);
+    }
+
+    fn health(&self) -> Health {
+        Health::Ok
+    }
+
+    fn status(&self) -> WorkerStatus {
+        WorkerStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_workers_is_told_with_the_nearest() {
+        let settings = |name: &str| Settings::from([(name.to_owned(), WorkerSettings::default())]);
+        let workers = || ["orders", "replies"].into_iter();
+        assert_eq!(check(&settings("orders"), workers()), Ok(()));
+        let refused = check(&settings("oders"), workers()).unwrap_err();
+        assert_eq!(refused, "[platform.workers.\"oders\"] names no worker: did you mean `orders`?");
+    }
+
+    #[test]
+    fn what_is_set_stands_in_place_of_what_the_module_says() {
+        let settings = WorkerSettings {
+            concurrency: Some(7),
+            ..WorkerSettings::default()
+        };
+        let tuning = Tuning::new(Settings::from([("orders".to_owned(), settings)]));
+        let definition = |name| WorkerDefinition::new(name, |_| async { Err("is never built".into()) }).concurrency(2);
+        assert_eq!(tuning.settled(definition("orders")).concurrency, 7);
+        assert_eq!(tuning.settled(definition("replies")).concurrency, 2);
+        assert_eq!(tuning.settled(definition("orders")).stall_after, definition("orders").stall_after);
+    }
+}
