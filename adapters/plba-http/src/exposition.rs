@@ -104,7 +104,9 @@ mod tests {
         let waits = metrics
             .histogram("wait_seconds", "Waits.", &["queue"], &[0.5, 1.0])
             .unwrap();
-        [0.25, 2.0].map(|value| waits.with(&["orders"]).record(value));
+        [0.25, 2.0]
+            .iter()
+            .for_each(|value| waits.with(&["orders"]).record(*value));
         assert_eq!(
             text(&metrics.families()),
             "# HELP depth How deep.\n# TYPE depth gauge\ndepth +Inf\n\

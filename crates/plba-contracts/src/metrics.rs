@@ -406,7 +406,9 @@ mod tests {
         depth.with(&["b"]).set(2.0);
         depth.remove(&["b"]);
         let waits = metrics.histogram("wait_seconds", "Waits.", &[], &[0.1, 1.0]).unwrap();
-        [0.05, 0.1, 0.5, 7.0, f64::NAN].map(|value| waits.with(&[]).record(value));
+        [0.05, 0.1, 0.5, 7.0, f64::NAN]
+            .iter()
+            .for_each(|value| waits.with(&[]).record(*value));
         let families = metrics.families();
         let of = |name: &str| {
             families

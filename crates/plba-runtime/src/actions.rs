@@ -70,7 +70,10 @@ pub fn endpoints(supervisor: Option<&WorkerSupervisor>) -> Vec<Endpoint> {
                 })
             },
         )
-        .parameter("until", "until when, such as `2026-12-01T08:00:00Z`; until it is resumed when left out")
+        .parameter(
+            "until",
+            "until when, such as `2026-12-01T08:00:00Z`; until it is resumed when left out",
+        )
         .parameter("for", "for how long instead, such as `1h 30m`"),
         action(
             "worker.resume",
@@ -172,10 +175,15 @@ fn rest(parameters: &Parameters) -> Result<Rest, ControlError> {
     let wrong = |sentence: &str, given: &Value| Err(ControlError::Invalid(format!("{sentence}, not {given}")));
     match (given("until"), given("for")) {
         (None, None) => Ok(Rest::UntilResumed),
-        (Some(_), Some(_)) => Err(ControlError::Invalid("either `until` or `for` is given, not both".into())),
+        (Some(_), Some(_)) => Err(ControlError::Invalid(
+            "either `until` or `for` is given, not both".into(),
+        )),
         (Some(until), None) => match until.as_str().map(str::parse) {
             Some(Ok(moment)) => Ok(Rest::Until(moment)),
-            _ => wrong("until takes a moment with its zone, such as `2026-12-01T08:00:00Z` (RFC 3339)", until),
+            _ => wrong(
+                "until takes a moment with its zone, such as `2026-12-01T08:00:00Z` (RFC 3339)",
+                until,
+            ),
         },
         (None, Some(span)) => match TimeSpan::deserialize(span) {
             Ok(span) if !span.0.is_zero() => Ok(Rest::For(span.into())),
@@ -228,8 +236,14 @@ mod tests {
         let rest = |value: Value| rest(value.as_object().unwrap());
         assert_eq!(rest(json!({})).unwrap(), Rest::UntilResumed);
         let moment = "2026-12-01T08:00:00Z".parse().unwrap();
-        assert_eq!(rest(json!({ "until": "2026-12-01T09:00:00+01:00" })).unwrap(), Rest::Until(moment));
-        assert_eq!(rest(json!({ "for": "1h 30m" })).unwrap(), Rest::For(Duration::from_secs(5_400)));
+        assert_eq!(
+            rest(json!({ "until": "2026-12-01T09:00:00+01:00" })).unwrap(),
+            Rest::Until(moment)
+        );
+        assert_eq!(
+            rest(json!({ "for": "1h 30m" })).unwrap(),
+            Rest::For(Duration::from_secs(5_400))
+        );
         for wrong in [
             json!({ "until": "tomorrow" }),
             json!({ "until": "2026-12-01T08:00:00" }),

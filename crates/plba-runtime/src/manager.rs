@@ -8,6 +8,7 @@ use std::time::Duration;
 use plba_contracts::clock::Clock;
 use plba_contracts::control::ControlTransport;
 use plba_contracts::trace::TraceTransport;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::{error, info, warn};
 
@@ -107,6 +108,9 @@ impl RuntimeManager {
         let timeline = Timeline::new(Arc::clone(&clock));
         timeline.step("configuration");
         let blueprint = own.block_on(Blueprint::draw(&self.launch))?;
+        if !blueprint.platform.core_dumps {
+            forbid_core_dumps();
+        }
         let workers = workers_executor(&blueprint.platform.executor).map_err(StartupError::failed)?;
         let start = Start {
             signals,
@@ -215,6 +219,16 @@ impl RuntimeManager {
 fn journal_failed(directory: &Path, error: &std::io::Error) -> StartupError {
     let directory = directory.display();
     StartupError::failed(format!("the journal of this run can't be kept in {directory}: {error}"))
+}
+
+/// Memory holds secrets: the control plane's token at least. The limit is for files; a handler to which the system pipes core
+/// dumps heeds only the other.
+fn forbid_core_dumps() {
+    let maximum = getrlimit(Resource::Core).maximum;
+    let current = Some(0);
+    // Who may not even lower a limit is confined by others, who know what they do.
+    let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// The executor that workers run on: a thread for each core, and at least two, so that one that blocks leaves another;

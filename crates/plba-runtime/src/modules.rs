@@ -166,7 +166,10 @@ impl RunningModules {
 
     /// Makes running workers as they are set now, in what is set otherwise than before.
     pub async fn retune(&self, before: &Settings, now: &Settings) {
-        let workers = self.modules.iter().flat_map(|module| module.parts.workers.iter().cloned());
+        let workers = self
+            .modules
+            .iter()
+            .flat_map(|module| module.parts.workers.iter().cloned());
         retune(&self.foundation.supervisor, workers.collect(), before, now).await;
     }
 

@@ -20,6 +20,9 @@ pub struct PlatformConfig {
     pub state_dir: FilePath,
     /// How long a stop may take in all: finish, then interrupt, then leave behind.
     pub stop_budget: TimeSpan,
+    /// Whether the system may write core dumps of the process, and debuggers of the same user may look into it: both show
+    /// secrets in plain text.
+    pub core_dumps: bool,
     /// The executor that workers run on.
     pub executor: ExecutorConfig,
     /// Single workers, by name: what stands in place of what their modules say. Applied to running workers by a reload.
@@ -76,6 +79,7 @@ impl Default for PlatformConfig {
         Self {
             state_dir: FilePath::from("var"),
             stop_budget: TimeSpan::seconds(25),
+            core_dumps: false,
             executor: ExecutorConfig::default(),
             workers: Settings::new(),
             control: ControlConfig::default(),
@@ -138,7 +142,9 @@ impl ConfigSection for PlatformConfig {
             "trace.keep",
             "at most 100,000 spans can be kept in memory",
         );
-        self.workers.iter().for_each(|(name, worker)| worker.validate(name, faults));
+        self.workers
+            .iter()
+            .for_each(|(name, worker)| worker.validate(name, faults));
         self.control.validate(faults);
         self.logging.validate(faults);
     }

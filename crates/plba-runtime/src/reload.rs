@@ -75,7 +75,10 @@ impl Reloader {
         let names: Vec<String> = changed.iter().map(|module| module.module.name().to_owned()).collect();
         let (names, after) = (names.join(", "), self.configuration.current());
         let workers = |configuration| platform_of(configuration).map(|platform| platform.workers.clone());
-        let (set_before, set_now) = (workers(&before).unwrap_or_default(), workers(&after).unwrap_or_default());
+        let (set_before, set_now) = (
+            workers(&before).unwrap_or_default(),
+            workers(&after).unwrap_or_default(),
+        );
         modules.tune(set_now.clone());
         if let Err(error) = self.replace(modules, changed).await {
             modules.tune(set_before);
@@ -182,6 +185,7 @@ fn parts(platform: &PlatformConfig) -> Vec<(&'static str, Value)> {
     vec![
         ("state_dir", value(serde_json::to_value(&platform.state_dir))),
         ("stop_budget", value(serde_json::to_value(platform.stop_budget))),
+        ("core_dumps", Value::Bool(platform.core_dumps)),
         ("executor", value(serde_json::to_value(&platform.executor))),
         ("control", value(serde_json::to_value(&platform.control))),
         ("trace", value(serde_json::to_value(&platform.trace))),

@@ -45,7 +45,9 @@ pub type Settings = BTreeMap<String, WorkerSettings>;
 
 impl WorkerSettings {
     pub(crate) fn validate(&self, name: &str, faults: &mut Faults) {
-        let possible = self.concurrency.is_none_or(|count| (1..=MAXIMUM_INSTANCES).contains(&count));
+        let possible = self
+            .concurrency
+            .is_none_or(|count| (1..=MAXIMUM_INSTANCES).contains(&count));
         let message = "1 to 4096 instances are possible; set `paused = true` to have none";
         faults.require(possible, &format!("workers.{name}.concurrency"), message);
         let positive = self.stall_after.is_none_or(|span| !span.0.is_zero());
@@ -142,7 +144,12 @@ fn apply(settings: &WorkerSettings, definition: &mut WorkerDefinition) {
 
 /// Makes running workers as they are set now, in what is set otherwise than before. What goes wrong is logged, and what
 /// takes long goes on.
-pub(crate) async fn retune(supervisor: &WorkerSupervisor, definitions: Vec<WorkerDefinition>, before: &Settings, now: &Settings) {
+pub(crate) async fn retune(
+    supervisor: &WorkerSupervisor,
+    definitions: Vec<WorkerDefinition>,
+    before: &Settings,
+    now: &Settings,
+) {
     let none = WorkerSettings::default();
     let changes = definitions.into_iter().filter_map(|definition| {
         let (before, now) = (before.get(&definition.name), now.get(&definition.name));
@@ -152,7 +159,12 @@ pub(crate) async fn retune(supervisor: &WorkerSupervisor, definitions: Vec<Worke
     join_all(changes).await;
 }
 
-async fn change(supervisor: &WorkerSupervisor, mut definition: WorkerDefinition, before: WorkerSettings, now: WorkerSettings) {
+async fn change(
+    supervisor: &WorkerSupervisor,
+    mut definition: WorkerDefinition,
+    before: WorkerSettings,
+    now: WorkerSettings,
+) {
     apply(&now, &mut definition);
     let name = definition.name.as_str();
     if before.stall_after != now.stall_after {
@@ -164,8 +176,16 @@ async fn change(supervisor: &WorkerSupervisor, mut definition: WorkerDefinition,
         told(name, "concurrency", tokio::time::timeout(PATIENCE, scaled).await);
     }
     match (before.paused.unwrap_or(false), now.paused.unwrap_or(false)) {
-        (false, true) => told(name, "paused", tokio::time::timeout(PATIENCE, supervisor.pause(name)).await),
-        (true, false) => told(name, "paused", tokio::time::timeout(PATIENCE, supervisor.resume(name)).await),
+        (false, true) => told(
+            name,
+            "paused",
+            tokio::time::timeout(PATIENCE, supervisor.pause(name)).await,
+        ),
+        (true, false) => told(
+            name,
+            "paused",
+            tokio::time::timeout(PATIENCE, supervisor.resume(name)).await,
+        ),
         _ => {}
     }
 }
@@ -217,7 +237,10 @@ mod tests {
         let workers = || ["orders", "replies"].into_iter();
         assert_eq!(check(&settings("orders"), workers()), Ok(()));
         let refused = check(&settings("oders"), workers()).unwrap_err();
-        assert_eq!(refused, "[platform.workers.\"oders\"] names no worker: did you mean `orders`?");
+        assert_eq!(
+            refused,
+            "[platform.workers.\"oders\"] names no worker: did you mean `orders`?"
+        );
     }
 
     #[test]
@@ -230,6 +253,9 @@ mod tests {
         let definition = |name| WorkerDefinition::new(name, |_| async { Err("is never built".into()) }).concurrency(2);
         assert_eq!(tuning.settled(definition("orders")).concurrency, 7);
         assert_eq!(tuning.settled(definition("replies")).concurrency, 2);
-        assert_eq!(tuning.settled(definition("orders")).stall_after, definition("orders").stall_after);
+        assert_eq!(
+            tuning.settled(definition("orders")).stall_after,
+            definition("orders").stall_after
+        );
     }
 }

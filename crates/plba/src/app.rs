@@ -14,6 +14,7 @@ use crate::command;
 #[must_use = "an application does nothing until it runs"]
 pub struct App {
     pub(crate) name: String,
+    pub(crate) version: Option<String>,
     pub(crate) modules: Vec<Arc<dyn ApplicationModule>>,
     pub(crate) providers: Vec<Arc<dyn ConfigProvider>>,
     pub(crate) trace_transports: Vec<Arc<dyn TraceTransport>>,
@@ -38,10 +39,17 @@ impl App {
         let name = name.to_owned();
         Self {
             name,
+            version: None,
             modules: Vec::new(),
             providers: Vec::new(),
             trace_transports: Vec::new(),
         }
+    }
+
+    /// What `--version` tells, beside the version of plba; usually `env!("CARGO_PKG_VERSION")`.
+    pub fn version(mut self, version: &str) -> Self {
+        self.version = Some(version.to_owned());
+        self
     }
 
     /// Adds a module; modules assemble in the order in which they are added.

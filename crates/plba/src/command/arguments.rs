@@ -87,7 +87,12 @@ pub(crate) enum ConfigCommand {
 ///
 /// # Errors
 /// It can't be understood, or asks for help; the error prints itself.
-pub(crate) fn read(name: &str, words: Vec<OsString>) -> Result<Arguments, clap::Error> {
-    let command = Arguments::command().name(name.to_owned()).bin_name(name.to_owned());
+pub(crate) fn read(name: &str, version: Option<&str>, words: Vec<OsString>) -> Result<Arguments, clap::Error> {
+    let own = concat!("(plba ", env!("CARGO_PKG_VERSION"), ")");
+    let version = version.map_or_else(|| own.to_owned(), |version| format!("{version} {own}"));
+    let command = Arguments::command()
+        .name(name.to_owned())
+        .bin_name(name.to_owned())
+        .version(version);
     Arguments::from_arg_matches(&command.try_get_matches_from(words)?)
 }

@@ -310,6 +310,17 @@ async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, 
 fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters: Parameters) -> Result<Value, Failure> {
     let clock = Arc::new(SystemClock::new());
     let directory: &Path = blueprint.platform.state_dir.as_path();
+    if !endpoint.changes && !directory.exists() {
+        // Whoever only looks, perhaps from a wrong directory, must leave nothing behind.
+        return Err(Failure::new(format!(
+            "{} has not run here: there is no state directory {}; ask from the directory that it runs in, or name its state \
+             with `--set platform.state_dir=DIRECTORY`",
+            launch.application,
+            std::path::absolute(directory)
+                .unwrap_or_else(|_| directory.to_owned())
+                .display()
+        )));
+    }
     let owned = block_on(StateDirectory::lock_passing(
         directory,
         &launch.application,

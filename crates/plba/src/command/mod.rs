@@ -51,7 +51,7 @@ impl From<BlueprintError> for Failure {
 
 /// Does what the command line says.
 pub(crate) fn run(app: App) -> ExitCode {
-    let arguments = match arguments::read(&app.name, std::env::args_os().collect()) {
+    let arguments = match arguments::read(&app.name, app.version.as_deref(), std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         // Help and version come this way too; clap knows which stream and exit code each takes.
         Err(told) => {

@@ -162,3 +162,39 @@ fn a_reload_takes_a_sound_file_and_refuses_a_broken_one() {
     );
     assert_eq!(pulse.stop(), Some(0), "{}", pulse.log());
 }
+
+#[test]
+fn its_version_is_told_and_its_memory_is_not_dumped() {
+    let (home, mut pulse) = beating("version", "# nothing is set\n");
+    assert_eq!(
+        home.text(&["--version"]),
+        format!("pulse (plba {})\n", env!("CARGO_PKG_VERSION"))
+    );
+    let limits = fs::read_to_string(format!("/proc/{}/limits", pulse.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    assert_eq!(pulse.stop(), Some(0));
+}
+
+#[test]
+fn who_only_looks_from_a_wrong_directory_leaves_nothing_behind() {
+    let home = Home::new("faults", "wrong-directory", &[]);
+    for words in [
+        &["status"][..],
+        &["workers"],
+        &["config", "show"],
+        &["check"],
+        &["dead", "list"],
+    ] {
+        let told = String::from_utf8_lossy(&home.run(words).stderr).into_owned();
+        assert!(!home.join("var").exists(), "{words:?}: {told}");
+    }
+    let told = String::from_utf8_lossy(&home.run(&["dead", "list"]).stderr).into_owned();
+    assert!(
+        told.contains("faults has not run here: there is no state directory /"),
+        "{told}"
+    );
+}
