@@ -5,10 +5,12 @@
 // The tests among these sources are the runtime's. Those of this crate live in `tests`, which see it without them.
 #![cfg(not(test))]
 
+mod children;
 mod probe;
 pub mod scenario;
 #[path = "../../plba-runtime/src/seconds.rs"]
 mod seconds;
+#[allow(dead_code, reason = "some of it only the runtime asks for")]
 #[path = "../../plba-runtime/src/supervisor/mod.rs"]
 pub mod supervisor;
 pub mod sync;

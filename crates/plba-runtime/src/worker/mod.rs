@@ -201,6 +201,7 @@ pub struct Routine {
     exit_when_given_up: Option<u8>,
     on_hang: HangPolicy,
     after: Vec<String>,
+    start_timeout: Option<Duration>,
     stall_after: Option<Duration>,
 }
 
@@ -218,6 +219,7 @@ impl Routine {
             exit_when_given_up: None,
             on_hang: HangPolicy::default(),
             after: Vec::new(),
+            start_timeout: None,
             stall_after: None,
         }
     }
@@ -238,6 +240,13 @@ impl Routine {
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options().timeout = Some(limit);
+        self
+    }
+
+    /// How long building and starting an instance may take. Default: 30 s.
+    #[must_use]
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.start_timeout = Some(limit);
         self
     }
 
@@ -357,6 +366,9 @@ impl From<Routine> for WorkerDefinition {
         definition.exit_when_given_up = routine.exit_when_given_up;
         definition.on_hang = routine.on_hang;
         definition.after = routine.after;
+        if let Some(limit) = routine.start_timeout {
+            definition.start_timeout = limit;
+        }
         if let Some(limit) = routine.stall_after {
             definition.stall_after = limit;
         }

@@ -1,0 +1,31 @@
+//! What supervision asks of the runtime's child processes: here there are none.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use plba_contracts::services::{ErasedService, ServiceError, ServiceKey, ServiceSource};
+
+#[derive(Default)]
+pub(crate) struct Registry;
+
+impl Registry {
+    pub(crate) fn end_of(&self, _worker: &str, _slot: u32, _attempt: u64) {}
+
+    pub(crate) fn close(&self) {}
+}
+
+#[allow(dead_code, reason = "whose the children would be")]
+pub(crate) struct InstanceServices {
+    pub(crate) others: Arc<dyn ServiceSource>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) worker: Arc<str>,
+    pub(crate) slot: u32,
+    pub(crate) attempt: u64,
+}
+
+#[async_trait]
+impl ServiceSource for InstanceServices {
+    async fn resolve(&self, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
+        self.others.resolve(key, path).await
+    }
+}
