@@ -266,13 +266,17 @@ impl Process {
         let supervisor = self.supervisor.clone();
         let fatal = supervisor.fatal();
         tokio::pin!(fatal);
+        // A reload that was asked for while another one was under way, which may have read the files before their last change.
+        let mut again = false;
         loop {
-            let asked = tokio::select! {
-                asked = signals.next() => asked,
-                fatal = &mut fatal => return fatal.into(),
-            };
-            if let Asked::Stop(cause) = asked {
-                return cause.into();
+            if !std::mem::take(&mut again) {
+                let asked = tokio::select! {
+                    asked = signals.next() => asked,
+                    fatal = &mut fatal => return fatal.into(),
+                };
+                if let Asked::Stop(cause) = asked {
+                    return cause.into();
+                }
             }
             let Some(modules) = &mut self.modules else { continue };
             self.service_manager.reloading();
@@ -284,7 +288,10 @@ impl Process {
                     fatal = &mut fatal => return fatal.into(),
                     asked = signals.next() => match asked {
                         Asked::Stop(cause) => return cause.into(),
-                        Asked::Reload => info!(target: TARGET, "SIGHUP is left alone: a reload is under way"),
+                        Asked::Reload => {
+                            info!(target: TARGET, "SIGHUP: once more when the reload that is under way is over");
+                            again = true;
+                        }
                     },
                 }
             }
