@@ -178,7 +178,11 @@ fn each_task_of_a_batch_has_an_outcome_of_its_own() {
         assert_eq!(replies.ready, 1);
         let consumer = ConsumerId::new(Incarnation::of_this_process(7), "test");
         let reply = queue.consume(&"replies".into(), &consumer, 1).await.unwrap().remove(0);
-        assert!(reply.task.headers["producer"].starts_with("rows#0 ("), "{:?}", reply.task.headers);
+        assert!(
+            reply.task.headers["producer"].starts_with("rows#0 ("),
+            "{:?}",
+            reply.task.headers
+        );
         let page = queue.tasks(&Default::default(), None, 10).await.unwrap();
         let snoozed = page.tasks.iter().find(|task| task.id.as_str() == "002").unwrap();
         assert_eq!(snoozed.attempts, 0, "a snooze is no attempt");
