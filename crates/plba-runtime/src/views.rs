@@ -133,7 +133,7 @@ pub fn own(facts: Facts) -> Vec<Endpoint> {
         view(
             &facts,
             "metrics",
-            "Lists every figure that is measured; `/metrics` tells the same to Prometheus.",
+            "Lists every figure that is measured; `/metrics` tells the same as text, to be scraped.",
             |facts, _| Ok(lines(&facts.metrics)),
         ),
         view(
