@@ -28,5 +28,7 @@ pub fn queue_backends() -> Vec<Arc<dyn plba_tasks::backend::QueueBackend>> {
         Arc::new(plba_tasks::backend::MemoryBackend),
         #[cfg(feature = "sql")]
         Arc::new(plba_sql::sqlite::SqliteBackend::default()),
+        #[cfg(feature = "sql")]
+        Arc::new(plba_sql::postgres::PostgresBackend),
     ]
 }

@@ -106,10 +106,13 @@ pub(crate) async fn migrate(target: &Target) -> Result<(), Fault> {
 
 /// Which version the schema has, if any; refuses one that is newer than this program.
 async fn version(client: &tokio_postgres::Client, schema: &str) -> Result<Option<i32>, Fault> {
+    // Read from the catalogue's tables: `to_regclass` would answer from a cache, which a transaction that has waited for
+    // another's migration has not refreshed yet.
     let exists = client
         .query_typed_one(
-            "SELECT to_regclass($1) IS NOT NULL",
-            &[(&format!("\"{schema}\".plba_schema"), tokio_postgres::types::Type::TEXT)],
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = 'plba_schema')",
+            &[(&schema, tokio_postgres::types::Type::TEXT)],
         )
         .await?;
     if !exists.try_get::<_, bool>(0)? {

@@ -25,8 +25,8 @@ pub struct BotConfig {
     pub source: Location,
     /// The mailbox's password; better given by the environment, or as `password_file` in `source`, than in a file.
     pub password: Option<Secret>,
-    /// Where tasks wait: `memory:`, or `sqlite:PATH` to keep them on disk, each with options after a `?`, such as
-    /// `capacity=10000`. With the file of `store`, orders and tasks change in one transaction.
+    /// Where tasks wait: `memory:`, `sqlite:PATH` to keep them on disk, or `postgres://USER:PASSWORD@HOST/DATABASE` to share
+    /// them with other machines, each with options after a `?`, such as `capacity=10000`. With the file of `store`, orders and tasks change in one transaction.
     pub queue: Location,
     /// Rules of the queues `orders` and `replies`, each in a table of its name: `concurrency`, `rate = "100/1m"`,
     /// `key_concurrency`, `key_rate`, `dead_age`, `dead_limit`.
@@ -81,6 +81,11 @@ impl ConfigSection for BotConfig {
         }
         if self.queue.scheme() == "sqlite"
             && let Err(fault) = plba::sql::sqlite::SqliteSettings::read(&self.queue)
+        {
+            faults.report("queue", fault);
+        }
+        if matches!(self.queue.scheme(), "postgres" | "postgresql")
+            && let Err(fault) = plba::sql::postgres::PostgresSettings::from_location(&self.queue)
         {
             faults.report("queue", fault);
         }
@@ -183,6 +188,7 @@ mod tests {
             ("redis://host", "embedded:", "queue"),
             ("memory:?capacity=many", "embedded:", "queue"),
             ("sqlite:var/queue.db?synchronous=off", "embedded:", "queue"),
+            ("postgres://bot@db/shop?lease=soon", "embedded:", "queue"),
             ("memory:", "ftp://host/catalogue.csv", "catalogue"),
         ] {
             let config = BotConfig {

@@ -213,14 +213,14 @@ async fn submit(inner: &Arc<Inner>, plain: Vec<Plain>) -> Result<Vec<Outcome>, F
 }
 
 async fn fly(inner: &Arc<Inner>, batch: Vec<Request>) {
-    let all: Vec<&Plain> = batch.iter().flat_map(|request| &request.plain).collect();
+    let all = each_once(batch.iter().flat_map(|request| &request.plain));
     let sent = send(inner, &all, false).await;
     let mut ended = match sent {
         Ok(ended) => ended,
         // What one caller's follow-ups are refused for is none of the others' fault.
         Err(fault) if fault.kind == Kind::Statement && batch.len() > 1 => {
             for request in batch {
-                let alone: Vec<&Plain> = request.plain.iter().collect();
+                let alone = each_once(&request.plain);
                 let outcome = send(inner, &alone, false).await;
                 let outcome = outcome.map(|mut ended| outcomes(inner, &request.plain, &mut ended));
                 let _dropped = request.answer.send(outcome);
@@ -238,6 +238,12 @@ async fn fly(inner: &Arc<Inner>, batch: Vec<Request>) {
         let outcome = outcomes(inner, &request.plain, &mut ended);
         let _dropped = request.answer.send(Ok(outcome));
     }
+}
+
+/// Of several endings of one delivery the first one holds; the others find the lease lost.
+fn each_once<'a>(endings: impl IntoIterator<Item = &'a Plain>) -> Vec<&'a Plain> {
+    let mut seen = HashSet::new();
+    endings.into_iter().filter(|plain| seen.insert(plain.place)).collect()
 }
 
 /// The values of a statement that ends.
@@ -329,8 +335,8 @@ impl Ends {
 }
 
 /// The follow-ups of endings.
-pub(super) fn records<'a>(endings: &[&'a Plain]) -> impl Iterator<Item = &'a Record> + Clone + use<'a> {
-    endings.to_vec().into_iter().flat_map(|plain| plain.then.iter())
+pub(super) fn records<'a>(endings: &[&'a Plain]) -> impl Iterator<Item = &'a Record> {
+    endings.iter().copied().flat_map(|plain| plain.then.iter())
 }
 
 /// One statement for endings; gives the places that had ended with it.
@@ -506,7 +512,7 @@ async fn swap_now(
     holder: i32,
     max: usize,
 ) -> Result<(Vec<Outcome>, Vec<Delivery>), Fault> {
-    let endings: Vec<&Plain> = plain.iter().collect();
+    let endings = each_once(plain);
     let taking = Taking::new(inner, room, holder, max, false);
     let ends = Ends::new(inner, &endings, false);
     let columns = Columns::new(records(&endings));

@@ -1,11 +1,13 @@
 //! Publishing: checks, waiting while a queue is full, and one statement for what several callers publish at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use plba_tasks::queue::PublishError;
 use plba_tasks::task::{NewTask, TaskId};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::Type;
 
 use super::super::fault::{Fault, Kind};
@@ -82,30 +84,72 @@ pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<V
         records.push(record);
     }
     let mut ids: Vec<TaskId> = records.iter().map(|record| record.id.clone()).collect();
+    goes.sort_by_key(|goes| goes.room.number);
+    let polite = goes.iter().all(|goes| goes.room.waiting.load(Ordering::Relaxed) == 0);
+    let mut changed = None;
+    if polite {
+        let (back, answer) = attempt(inner, records, to_count(inner, &goes)).await;
+        match answer? {
+            Answer::Published(others) => changed = Some(others),
+            Answer::Full(_) => {}
+        }
+        records = back;
+    }
+    let changed = match changed {
+        Some(changed) => changed,
+        None => in_line(inner, records, &goes).await?,
+    };
+    for (place, id) in changed {
+        ids[place] = id;
+    }
+    Ok(ids)
+}
+
+/// One of the queues is full, or others wait already: publishes as soon as there is space, first come, first served among
+/// the publishers of this process.
+async fn in_line(inner: &Arc<Inner>, mut records: Vec<Record>, goes: &[Goes]) -> Result<Vec<(usize, TaskId)>, Fault> {
+    let _waiting = Waiting::new(goes);
+    let mut gates = Vec::with_capacity(goes.len());
+    for goes in goes {
+        // Always in the order of their numbers, so that two publishers never wait for each other.
+        gates.push(Arc::clone(&goes.room.gate).lock_owned().await);
+    }
     let mut pause = Duration::from_millis(10);
     loop {
-        let counted = to_count(inner, &goes);
-        let (back, answer) = attempt(inner, records, counted).await;
-        match answer? {
-            Answer::Published(changed) => {
-                for (place, id) in changed {
-                    ids[place] = id;
-                }
-                return Ok(ids);
-            }
-            Answer::Full(number) => {
-                records = back;
-                let room = goes
-                    .iter()
-                    .find(|goes| goes.room.number == number)
-                    .map(|goes| &goes.room);
-                let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-                tokio::select! {
-                    () = tokio::time::sleep(jittered) => {}
-                    () = async { match room { Some(room) => room.space.notified().await, None => std::future::pending().await } } => {}
-                }
-                pause = (pause * 2).min(Duration::from_millis(250));
-            }
+        let (back, answer) = attempt(inner, records, to_count(inner, goes)).await;
+        let full = match answer? {
+            Answer::Published(changed) => return Ok(changed),
+            Answer::Full(number) => number,
+        };
+        records = back;
+        // Other processes make space too, and don't tell.
+        let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        pause = (pause * 2).min(Duration::from_millis(250));
+        match goes.iter().find(|goes| goes.room.number == full) {
+            Some(goes) => _ = timeout(jittered, goes.room.space.notified()).await,
+            None => sleep(jittered).await,
+        }
+    }
+}
+
+/// Counts a waiting publisher in its queues.
+struct Waiting<'a>(&'a [Goes]);
+
+impl<'a> Waiting<'a> {
+    fn new(goes: &'a [Goes]) -> Self {
+        for goes in goes {
+            goes.room.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(goes)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for goes in self.0 {
+            goes.room.waiting.fetch_sub(1, Ordering::Relaxed);
+            // Space that this publisher was told of, and did not use, is the next one's.
+            goes.room.space.notify_one();
         }
     }
 }
@@ -113,9 +157,7 @@ pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<V
 fn to_count(inner: &Inner, goes: &[Goes]) -> Vec<Goes> {
     let bounds = (inner.settings.capacity as u64, inner.settings.bytes as u64);
     let must = |goes: &&Goes| goes.room.must_count((goes.count, goes.bytes), bounds);
-    let mut counted: Vec<Goes> = goes.iter().filter(must).cloned().collect();
-    counted.sort_by_key(|goes| goes.room.number);
-    counted
+    goes.iter().filter(must).cloned().collect()
 }
 
 /// Publishes all of the records or, when a queue is full, none. Dropped, it has done the one or the other.

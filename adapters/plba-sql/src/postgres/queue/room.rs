@@ -1,8 +1,8 @@
 //! What this process knows of one named queue: who waits for it, how full it was, and from where on tasks are ready. All
 //! of it may be forgotten: the truth is in the tables.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plba_tasks::task::QueueName;
@@ -24,6 +24,10 @@ pub(super) struct Room {
     pub(super) ready: Notify,
     /// There may be space.
     pub(super) space: Notify,
+    /// Publishers that wait for space; newcomers queue up behind them.
+    pub(super) waiting: AtomicUsize,
+    /// Held by the one publisher that waits for space; the others wait for it in order.
+    pub(super) gate: Arc<tokio::sync::Mutex<()>>,
     /// Held by the one consumer that looks for all that wait; the next one follows when it has found something.
     pub(super) lookout: tokio::sync::Mutex<()>,
     pub(super) counts: Counts,
@@ -94,6 +98,8 @@ impl Room {
             number,
             ready: Notify::new(),
             space: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            gate: Arc::default(),
             lookout: tokio::sync::Mutex::default(),
             counts: Counts::default(),
             state: Mutex::default(),

@@ -112,7 +112,7 @@ impl Texts {
             ),
             pause: fill("UPDATE {schema}.queues SET paused_until = $2 WHERE number = $1"),
             recover: fill(
-                "SELECT q.number, r.lost, r.died FROM (SELECT number FROM {schema}.queues WHERE number >= $2 \
+                "SELECT q.number, r.lost FROM (SELECT number FROM {schema}.queues WHERE number >= $2 \
                  ORDER BY number LIMIT 1) q, LATERAL {schema}.recover_1(q.number, {schema}.now_1($1), $3, $4) r",
             ),
             stats: fill(include_str!("../sql/stats.sql")),

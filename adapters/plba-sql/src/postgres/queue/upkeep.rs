@@ -94,13 +94,14 @@ pub(super) async fn recover(inner: &Arc<Inner>, cursor: Option<Cursor>, limit: u
         let Some(row) = rows.first() else { return Ok(recovery) };
         let number: i32 = row.try_get(0).map_err(Fault::from)?;
         let lost: i32 = row.try_get(1).map_err(Fault::from)?;
-        let died: i32 = row.try_get(2).map_err(Fault::from)?;
         let lost = usize::try_from(lost).unwrap_or(0);
         recovery.recovered += lost;
-        if let Some(room) = inner.known(number).filter(|_| lost > 0) {
-            add(&room.counts.lost, lost as u64);
-            super::consume::trim_if_due(inner, &room, u64::try_from(died).unwrap_or(0));
-            room.ready.notify_one();
+        if let Some(room) = inner.known(number) {
+            if lost > 0 {
+                add(&room.counts.lost, lost as u64);
+                room.ready.notify_one();
+            }
+            trim(inner, &room, &inner.rules(&room.name)).await;
         }
         // A queue that gave less than it was asked for has no more.
         from = if lost < usize::try_from(left).unwrap_or(1) {

@@ -140,6 +140,7 @@ DECLARE
     v_keyed boolean := p_key_concurrency IS NOT NULL OR p_key_count IS NOT NULL;
     v_leased integer;
     v_arrival double precision;
+    v_key_arrival double precision;
     v_tokens integer;
     v_alone boolean := false;
     v_region integer;
@@ -200,6 +201,11 @@ BEGIN
             v_left := least(v_left, p_concurrency - v_leased);
         END IF;
         IF p_rate_count IS NOT NULL THEN
+            -- A bucket that is fuller than full is a slower rate's that was left behind.
+            IF v_arrival > v_now + p_rate_per THEN
+                UPDATE {schema}.queues k SET arrival = v_now + p_rate_per WHERE k.number = p_queue;
+            END IF;
+            v_arrival := greatest(least(v_arrival, v_now + p_rate_per), v_now);
             v_tokens := {schema}.tokens_1(v_arrival, v_now, p_rate_count, p_rate_per);
             IF v_tokens < 1 THEN
                 v_again := ceil(v_arrival - p_rate_per + p_rate_per::double precision / p_rate_count - v_now);
@@ -238,16 +244,20 @@ BEGIN
             LOOP
                 EXIT WHEN v_left <= 0;
                 IF r.key IS NOT NULL THEN
-                    SELECT k.leased, k.arrival INTO v_leased, v_arrival FROM {schema}.key_states k
+                    SELECT k.leased, k.arrival INTO v_leased, v_key_arrival FROM {schema}.key_states k
                         WHERE k.queue = p_queue AND k.key = r.key;
                     v_leased := coalesce(v_leased, 0);
-                    v_arrival := coalesce(v_arrival, 0);
+                    v_key_arrival := greatest(coalesce(v_key_arrival, 0), v_now);
+                    IF v_key_arrival > v_now + p_key_per THEN
+                        v_key_arrival := v_now + p_key_per;
+                        UPDATE {schema}.key_states k SET arrival = v_key_arrival WHERE k.queue = p_queue AND k.key = r.key;
+                    END IF;
                     IF v_leased >= p_key_concurrency THEN
                         UPDATE {schema}.tasks t SET place = {limited} + {middle} + t.number WHERE t.ctid = r.found;
                         CONTINUE;
                     END IF;
-                    IF p_key_count IS NOT NULL AND {schema}.tokens_1(v_arrival, v_now, p_key_count, p_key_per) < 1 THEN
-                        v_tokens := ceil(v_arrival - p_key_per + p_key_per::double precision / p_key_count - v_now);
+                    IF p_key_count IS NOT NULL AND {schema}.tokens_1(v_key_arrival, v_now, p_key_count, p_key_per) < 1 THEN
+                        v_tokens := ceil(v_key_arrival - p_key_per + p_key_per::double precision / p_key_count - v_now);
                         UPDATE {schema}.tasks t SET due = v_now + v_tokens, place = {schema}.place_1(t.priority, 0,
                                 v_now + v_tokens, v_now, nextval('{schema}.task_numbers'))
                             WHERE t.ctid = r.found;
@@ -255,7 +265,7 @@ BEGIN
                     END IF;
                     INSERT INTO {schema}.key_states AS k (queue, key, leased, arrival) VALUES (p_queue, r.key, 1,
                             CASE WHEN p_key_count IS NULL THEN 0
-                                ELSE greatest(v_arrival, v_now) + p_key_per::double precision / p_key_count END)
+                                ELSE v_key_arrival + p_key_per::double precision / p_key_count END)
                         ON CONFLICT (queue, key) DO UPDATE SET leased = k.leased + 1,
                             arrival = CASE WHEN p_key_count IS NULL THEN k.arrival ELSE excluded.arrival END;
                 END IF;
@@ -271,7 +281,7 @@ BEGIN
     IF cardinality(v_ctids) > 0 THEN
         IF v_governed THEN
             UPDATE {schema}.queues k SET leased = k.leased + cardinality(v_ctids),
-                arrival = CASE WHEN p_rate_count IS NULL THEN k.arrival ELSE greatest(k.arrival, v_now)
+                arrival = CASE WHEN p_rate_count IS NULL THEN k.arrival ELSE v_arrival
                     + cardinality(v_ctids) * (p_rate_per::double precision / p_rate_count) END
                 WHERE k.number = p_queue;
             IF NOT v_keyed THEN

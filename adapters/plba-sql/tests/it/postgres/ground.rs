@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use plba_sql::postgres::tokio_postgres::{Client, Config, NoTls};
 use plba_sql::postgres::{PostgresSettings, PostgresTaskQueue};
+use plba_tasks::queue::Durability;
 use plba_testkit::clock::ManualClock;
 use plba_testkit::conformance::queue::{Advance, QueueUnderTest};
-use plba_testservers::{PostgresServer, require};
+use plba_testservers::{PostgresOptions, PostgresServer, StartError, require};
+use tokio::sync::OnceCell;
 
 pub(super) const CAPACITY: usize = 50;
 
@@ -20,16 +22,31 @@ pub(super) struct Ground {
     pub(super) schema: String,
 }
 
+/// The server that these tests share. It does without fsync: none of them ends it, and thousands of commits are faster.
+async fn server() -> Result<&'static PostgresServer, StartError> {
+    static SERVER: OnceCell<Result<PostgresServer, StartError>> = OnceCell::const_new();
+    let start = || {
+        PostgresServer::start_with(PostgresOptions {
+            fsync: false,
+            synchronous_commit: "off".to_owned(),
+            max_connections: 400,
+            settings: vec![("full_page_writes".to_owned(), "off".to_owned())],
+            ..PostgresOptions::default()
+        })
+    };
+    SERVER.get_or_init(start).await.as_ref().map_err(Clone::clone)
+}
+
 /// Whether there is a server to test with.
 pub(super) fn is_there() -> bool {
-    plba_testkit::runtime::real(async { require(PostgresServer::shared().await).is_some() })
+    plba_testkit::runtime::real(async { require(server().await).is_some() })
 }
 
 impl Ground {
     /// A schema that nobody else has; call [`is_there`] first.
     pub(super) async fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let server = PostgresServer::shared().await.unwrap();
+        let server = server().await.unwrap();
         Self {
             server,
             clock: Arc::new(ManualClock::new()),
@@ -41,6 +58,7 @@ impl Ground {
         PostgresSettings {
             schema: self.schema.clone(),
             capacity: CAPACITY,
+            durability: Durability::ProcessCrash,
             ..PostgresSettings::new(Config::from_str(&self.server.url()).unwrap())
         }
     }

@@ -1,4 +1,9 @@
-//! PostgreSQL: a real server that the tests share, and a schema for each of them.
+//! PostgreSQL: a real server that the tests share, a schema for each of them, and servers of their own for those that end
+//! theirs.
 
+mod completion;
 mod conformance;
+mod faults;
 mod ground;
+mod random;
+mod schema;
