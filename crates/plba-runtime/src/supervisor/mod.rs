@@ -102,7 +102,7 @@ impl WorkerSupervisor {
         // Unbounded in form only: an attempt reports at most twice, and hangs at most once.
         let (reports, inbox) = channel::unbounded();
         let fatal = FatalCell::default();
-        let children = Arc::new(Registry::default());
+        let children = Arc::<Registry>::default();
         let watchdog = Watchdog::start(
             options,
             Arc::clone(&clock),

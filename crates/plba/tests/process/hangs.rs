@@ -182,7 +182,11 @@ impl Drop for Quiet<'_> {
 fn a_machine_that_is_too_busy_is_no_hang() {
     // Four times as many busy threads as there are cores, at the same priority as the workers.
     let (cores, stop) = (available_parallelism().map_or(2, usize::from), AtomicBool::new(false));
-    let busy = || while !stop.load(Ordering::Relaxed) {};
+    let busy = || {
+        while !stop.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
     let home = Home::new(
         "faults",
         "starved",
