@@ -27,6 +27,7 @@
 //! | `http` (default) | the control plane over HTTP |
 //! | `tasks` | sources, queues and handlers of tasks ([`tasks`]) |
 //! | `mail` | Maildir and IMAP sources ([`mail`]) |
+//! | `redis` | queues, ledgers of sources and leases on Redis ([`redis`]) |
 //! | `sql` | leases in SQLite ([`sql`]) |
 
 pub mod app;
@@ -43,6 +44,8 @@ pub use plba_contracts::{
 pub use plba_http as http;
 #[cfg(feature = "mail")]
 pub use plba_mail as mail;
+#[cfg(feature = "redis")]
+pub use plba_redis as redis;
 #[cfg(feature = "sql")]
 pub use plba_sql as sql;
 #[cfg(feature = "tasks")]

@@ -26,6 +26,8 @@ pub(crate) fn client() -> Option<Arc<dyn ControlClient>> {
 pub fn queue_backends() -> Vec<Arc<dyn plba_tasks::backend::QueueBackend>> {
     vec![
         Arc::new(plba_tasks::backend::MemoryBackend),
+        #[cfg(feature = "redis")]
+        Arc::new(plba_redis::RedisBackend),
         #[cfg(feature = "sql")]
         Arc::new(plba_sql::sqlite::SqliteBackend::default()),
         #[cfg(feature = "sql")]

@@ -49,25 +49,35 @@ for j, plan in ipairs(plans) do
       end
     end
   elseif fresh > 0 then
+    local added = 0
     for first = from, from + named - 1, 4000 do
-      call('SADD', KEYS[b + 19], unpack(ARGV, first, math.min(first + 3999, from + named - 1)))
+      added = added + call('SADD', KEYS[b + 19], unpack(ARGV, first, math.min(first + 3999, from + named - 1)))
     end
+    -- Fewer are new than were sent: some were known, or come twice in this batch.
+    local seen = added < named and (known or {})
     local high, normal, low = KEYS[b + 1], KEYS[b + 2], KEYS[b + 3]
+    local since = ARGV[1] ~= '' and string.format('%.3f', now)
+    fresh = 0
     for at = tasks, tasks + count - 1 do
       local data = ARGV[at]
       local skip = false
-      if known then
+      if seen then
         local record = { d = data }
-        skip = library().named(record) and known[library().id(record)]
+        if library().named(record) then
+          local id = library().id(record)
+          skip = seen[id]
+          seen[id] = true
+        end
         if skip then bytes = bytes - #data end
       end
       if not skip then
+        fresh = fresh + 1
         local class = string.byte(data, 2)
         local key = class == 1 and normal or class == 0 and high or low
-        if ARGV[1] == '' then
-          call('XADD', key, '*', 'd', data)
+        if since then
+          call('XADD', key, '*', 'd', data, 'a', since)
         else
-          call('XADD', key, '*', 'd', data, 'a', string.format('%.3f', now))
+          call('XADD', key, '*', 'd', data)
         end
       end
     end

@@ -1,7 +1,7 @@
 //! Publishing: one script for the whole batch, which takes all of it or nothing; waiting while a queue is full or Redis has
 //! no memory left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
@@ -137,15 +137,11 @@ fn is_plain(task: &NewTask) -> bool {
     task.delay.is_zero() && task.key.is_none() && task.unique.is_none() && task.expires.is_none()
 }
 
-/// Sorts tasks by queue, in order, without those whose id comes a second time.
+/// Sorts tasks by queue, in order. Of those whose id comes a second time the script takes the first.
 fn ship(tasks: &[NewTask], ids: &[TaskId], published: Timestamp) -> Vec<Shipment> {
     let mut by_queue: Vec<(QueueName, Vec<usize>)> = Vec::with_capacity(1);
     let mut numbers: HashMap<&QueueName, usize> = HashMap::new();
-    let mut seen = HashSet::new();
     for (place, task) in tasks.iter().enumerate() {
-        if task.id.is_some() && !seen.insert((&task.queue, &ids[place])) {
-            continue;
-        }
         let number = match by_queue.last() {
             // Most batches are for one queue.
             Some((queue, _)) if *queue == task.queue => by_queue.len() - 1,

@@ -7,3 +7,4 @@ mod failures;
 mod fence;
 mod place;
 mod several;
+mod torture;
