@@ -7,3 +7,4 @@ mod faults;
 mod ground;
 mod random;
 mod schema;
+mod torture;

@@ -8,6 +8,7 @@ use plba_tasks::backend::QueueBackend;
 use plba_tasks::queue::{ConsumerId, DeadFilter, Durability, Incarnation, TaskQueue, UNDECODABLE};
 use plba_tasks::task::{NewTask, QueueName, TaskId};
 use plba_testkit::runtime;
+use plba_testservers::{PostgresOptions, PostgresServer, require};
 use tokio::time::timeout;
 
 use super::ground::{Ground, is_there};
@@ -204,5 +205,35 @@ fn without_listening_consumers_find_what_others_publish_by_looking() {
             .await
             .expect("it looks every second");
         assert_eq!(taken.unwrap().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_server_is_reached_by_tls_if_its_authority_is_trusted_and_not_otherwise() {
+    runtime::real(async {
+        let options = PostgresOptions {
+            tls: true,
+            ..PostgresOptions::default()
+        };
+        let Some(server) = require(PostgresServer::start_with(options).await) else {
+            return;
+        };
+        let open = |query: String| {
+            let location = Location::from(format!("{}?{query}", server.url()).as_str());
+            async move { PostgresTaskQueue::open(PostgresSettings::from_location(&location).unwrap()).await }
+        };
+        let ca = server.ca_path().unwrap().display();
+        let queue = open(format!("sslrootcert={ca}")).await.unwrap();
+        queue.publish(vec![NewTask::new("orders", "test", "")]).await.unwrap();
+        let client = queue.stats().await.unwrap();
+        assert_eq!(client[0].ready, 1);
+        let over_tls = server
+            .query("SELECT count(*) > 0 FROM pg_stat_ssl WHERE ssl")
+            .await
+            .unwrap();
+        assert_eq!(over_tls, "t");
+        let refused = open("sslmode=verify-full".to_owned()).await.err().unwrap();
+        let text = plba_contracts::describe(refused.as_ref());
+        assert!(text.contains("certificate"), "{text}");
     });
 }
