@@ -231,7 +231,12 @@ fn find(session: &mut Session<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec<(usiz
         }
         let queue = session.rooms[room].number;
         for id in ids {
-            let rows = Row::find(session, "queue = ?1 AND id = ?2 AND state = 6", &[&queue, &id.as_str()])?;
+            let rows = Row::find(
+                session,
+                "queue = ?1 AND id = ?2 AND state = 6",
+                &[&queue, &id.as_str()],
+                1,
+            )?;
             found.extend(rows.into_iter().map(|row| (room, row)));
         }
     }

@@ -110,6 +110,7 @@ pub(super) fn held(session: &Session<'_>, room: usize, token: &DeliveryToken) ->
         session,
         tail,
         &[&seq, &grants, &session.now, &queue, &token.task.as_str()],
+        1,
     )?;
     Ok(found.into_iter().next())
 }

@@ -18,13 +18,15 @@ pub(super) fn has_line(session: &Session<'_>, room: usize, key: &str) -> rusqlit
 /// How many leases there are on tasks with this key; counts no further than `limit`.
 pub(super) fn leases(session: &Session<'_>, room: usize, key: &str, limit: i64) -> rusqlite::Result<i64> {
     let queue = session.rooms[room].number;
-    session
-        .connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM plba_tasks
-                 WHERE queue = ?1 AND key = ?2 AND ordered IN (0, 1) AND state IN (4, 5) LIMIT ?3)",
-        )?
-        .query_row(params![queue, key, limit], |row| row.get(0))
+    let mut find = session.connection.prepare_cached(
+        "SELECT 1 FROM plba_tasks WHERE queue = ?1 AND key = ?2 AND ordered IN (0, 1) AND state IN (4, 5)",
+    )?;
+    let mut rows = find.query(params![queue, key])?;
+    let mut count = 0;
+    while count < limit && rows.next()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Something with this key has ended: the next of its line is ready, and those that waited for a lease.
@@ -41,8 +43,8 @@ pub(super) fn go_on(session: &mut Session<'_>, room: usize, key: &str) -> rusqli
         )?
         .exists(params![queue, key])?;
     if !has_head {
-        let tail = "queue = ?1 AND key = ?2 AND ordered = 1 AND state = 3 ORDER BY rank LIMIT 1";
-        for mut row in Row::find(session, tail, &[&queue, &key])? {
+        let tail = "queue = ?1 AND key = ?2 AND ordered = 1 AND state = 3 ORDER BY rank";
+        for mut row in Row::find(session, tail, &[&queue, &key], 1)? {
             let due = row.since;
             row.make_ready_at(session, room, due)?;
         }
@@ -57,8 +59,8 @@ pub(super) fn go_on(session: &mut Session<'_>, room: usize, key: &str) -> rusqli
         None => MANY,
     };
     if free > 0 {
-        let tail = "queue = ?1 AND key = ?2 AND ordered = 0 AND state = 3 ORDER BY rank LIMIT ?3";
-        for mut row in Row::find(session, tail, &[&queue, &key, &free])? {
+        let tail = "queue = ?1 AND key = ?2 AND ordered = 0 AND state = 3 ORDER BY rank";
+        for mut row in Row::find(session, tail, &[&queue, &key], free)? {
             row.resume(session, room)?;
         }
     }
@@ -73,11 +75,7 @@ pub(super) fn apply_rules(session: &mut Session<'_>, room: usize) -> rusqlite::R
         return Ok(true);
     }
     let queue = session.rooms[room].number;
-    let held = Row::find(
-        session,
-        "queue = ?1 AND state = 3 AND ordered = 0 LIMIT ?2",
-        &[&queue, &PASS],
-    )?;
+    let held = Row::find(session, "queue = ?1 AND state = 3 AND ordered = 0", &[&queue], PASS)?;
     let mut keys: Vec<_> = held.iter().filter_map(|row| row.key.as_ref()).collect();
     keys.sort_unstable();
     keys.dedup();

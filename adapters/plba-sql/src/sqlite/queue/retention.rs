@@ -16,8 +16,8 @@ pub(super) fn keep_within(session: &mut Session<'_>, room: usize) -> rusqlite::R
     if over <= 0 {
         return Ok(());
     }
-    let tail = "queue = ?1 AND state = 6 ORDER BY rank LIMIT ?2";
-    let rows = Row::find(session, tail, &[&counts.number, &over])?;
+    let tail = "queue = ?1 AND state = 6 ORDER BY rank";
+    let rows = Row::find(session, tail, &[&counts.number], over)?;
     remove(session, room, rows, "there are too many")
 }
 
@@ -25,19 +25,22 @@ pub(super) fn keep_within(session: &mut Session<'_>, room: usize) -> rusqlite::R
 pub(super) fn forget_old(session: &mut Session<'_>, room: usize) -> rusqlite::Result<()> {
     let counts = &session.rooms[room];
     let before = session.now.saturating_sub(span(counts.rules.dead_age));
-    let tail = "queue = ?1 AND state = 6 ORDER BY rank LIMIT ?2";
-    let mut rows = Row::find(session, tail, &[&counts.number, &PASS])?;
+    let tail = "queue = ?1 AND state = 6 ORDER BY rank";
+    let mut rows = match counts.dead {
+        0 => Vec::new(),
+        _ => Row::find(session, tail, &[&counts.number], PASS)?,
+    };
     rows.retain(|row| row.since < before);
     remove(session, room, rows, "it is too old")?;
     keep_within(session, room)?;
-    unique::forget_old(session, PASS)?;
+    unique::forget_old(session)?;
     session
         .connection
         .prepare_cached(
             "DELETE FROM plba_key_rates WHERE (queue, key) IN (SELECT queue, key FROM plba_key_rates
-                 WHERE next_token <= ?1 ORDER BY next_token LIMIT ?2)",
+                 WHERE next_token <= ?1 ORDER BY next_token LIMIT 500)",
         )?
-        .execute([session.now, PASS])
+        .execute([session.now])
         .map(drop)
 }
 

@@ -62,16 +62,19 @@ impl Row {
         })
     }
 
-    /// The rows that a condition finds; `tail` follows the `WHERE`.
+    /// The first rows that a condition finds; `tail` follows the `WHERE`. The limit is no part of the statement: SQLite
+    /// plans with the value of a bound one, and so would prepare the statement anew each time.
     pub(super) fn find(
         session: &Session<'_>,
         tail: &str,
         values: &[&dyn rusqlite::ToSql],
+        limit: i64,
     ) -> rusqlite::Result<Vec<Self>> {
         let mut find = session
             .connection
             .prepare_cached(&format!("SELECT {COLUMNS} FROM plba_tasks WHERE {tail}"))?;
-        find.query_map(values, Self::read)?.collect()
+        let rows = find.query_map(values, Self::read)?;
+        rows.take(usize::try_from(limit).unwrap_or(0)).collect()
     }
 
     /// Whether nobody may be given it any more.

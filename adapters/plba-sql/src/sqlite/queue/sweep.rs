@@ -13,24 +13,24 @@ pub(super) const PASS: usize = 1_000;
 pub(super) fn advance(session: &mut Session<'_>, room: usize, limit: usize) -> rusqlite::Result<usize> {
     let (queue, now, pass) = (session.rooms[room].number, session.now, PASS as i64);
     if session.rooms[room].delayed > 0 {
-        let tail = "queue = ?1 AND state = 2 AND rank <= ?2 ORDER BY rank LIMIT ?3";
-        for mut row in Row::find(session, tail, &[&queue, &now, &pass])? {
+        let tail = "queue = ?1 AND state = 2 AND rank <= ?2 ORDER BY rank";
+        for mut row in Row::find(session, tail, &[&queue, &now], pass)? {
             row.make_ready(session, room)?;
         }
     }
     let mut lost = 0;
     if session.rooms[room].leased > 0 {
         let limit = i64::try_from(limit.min(PASS)).unwrap_or(pass);
-        let tail = "queue = ?1 AND state IN (4, 5) AND rank <= ?2 ORDER BY state, rank LIMIT ?3";
-        for row in Row::find(session, tail, &[&queue, &now, &limit])? {
+        let tail = "queue = ?1 AND state IN (4, 5) AND rank <= ?2";
+        for row in Row::find(session, tail, &[&queue, &now], limit)? {
             lost += 1;
             run_out(session, room, row)?;
         }
         shorten(session, room)?;
     }
     if session.rooms[room].count() > session.rooms[room].leased {
-        let tail = "queue = ?1 AND expires IS NOT NULL AND state < 4 AND expires <= ?2 ORDER BY expires LIMIT ?3";
-        for row in Row::find(session, tail, &[&queue, &now, &pass])? {
+        let tail = "queue = ?1 AND expires IS NOT NULL AND state < 4 AND expires <= ?2 ORDER BY expires";
+        for row in Row::find(session, tail, &[&queue, &now], pass)? {
             expire(session, room, row)?;
         }
     }
@@ -95,8 +95,8 @@ fn run_out(session: &mut Session<'_>, room: usize, mut row: Row) -> rusqlite::Re
 fn shorten(session: &mut Session<'_>, room: usize) -> rusqlite::Result<()> {
     let (queue, now) = (session.rooms[room].number, session.now);
     let far = now.saturating_add(span(session.settings.lease).saturating_mul(2));
-    let tail = "queue = ?1 AND state IN (4, 5) AND rank > ?2 AND since > ?3 LIMIT 100";
-    for mut row in Row::find(session, tail, &[&queue, &far, &now])? {
+    let tail = "queue = ?1 AND state IN (4, 5) AND rank > ?2 AND since > ?3";
+    for mut row in Row::find(session, tail, &[&queue, &far, &now], 100)? {
         let (state, rest) = (row.state, row.rank - row.since);
         row.move_to(session, room, state, now.saturating_add(rest), now)?;
     }

@@ -151,10 +151,12 @@ fn suspect(session: &Session<'_>, room: usize) -> rusqlite::Result<Option<Ready>
 }
 
 fn ready(session: &Session<'_>, room: usize, state: State, count: i64) -> rusqlite::Result<Vec<Ready>> {
+    // As in `Row::find`, what is bound here must not change the plan.
     let mut find = session.connection.prepare_cached(&format!(
-        "SELECT {COLUMNS}, envelope, payload FROM plba_tasks WHERE queue = ?1 AND state = ?2 ORDER BY rank LIMIT ?3"
+        "SELECT {COLUMNS}, envelope, payload FROM plba_tasks WHERE queue = ?1 AND state = {} ORDER BY rank",
+        state.number()
     ))?;
-    let values = params![session.rooms[room].number, state.number(), count];
+    let values = [session.rooms[room].number];
     let ready = find.query_map(values, |row| {
         Ok(Ready {
             row: Row::read(row)?,
@@ -162,7 +164,7 @@ fn ready(session: &Session<'_>, room: usize, state: State, count: i64) -> rusqli
             payload: row.get(18)?,
         })
     })?;
-    ready.collect()
+    ready.take(usize::try_from(count).unwrap_or(0)).collect()
 }
 
 /// Leases a ready task, unless it may not be handed out: then it is put aside.

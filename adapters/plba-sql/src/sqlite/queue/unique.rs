@@ -41,7 +41,7 @@ pub(super) fn claim(session: &mut Session<'_>, room: usize, draft: &Draft) -> ru
     if unique.conflict == Conflict::Keep {
         return Ok(Claim::Stands(TaskId::from(id)));
     }
-    let there = Row::find(session, "seq = ?1", &[&seq])?.pop();
+    let there = Row::find(session, "seq = ?1", &[&seq], 1)?.pop();
     let Some(mut row) = there.filter(|row| row.state.waits()) else {
         return Ok(Claim::Free);
     };
@@ -98,15 +98,15 @@ pub(super) fn take_again(session: &Session<'_>, room: usize, row: &Row, key: &st
         .map(drop)
 }
 
-/// Removes keys whose period is over, at most so many.
-pub(super) fn forget_old(session: &Session<'_>, limit: i64) -> rusqlite::Result<()> {
+/// Removes some of the keys whose period is over.
+pub(super) fn forget_old(session: &Session<'_>) -> rusqlite::Result<()> {
     session
         .connection
         .prepare_cached(
             "DELETE FROM plba_uniques WHERE (queue, key) IN (SELECT queue, key FROM plba_uniques
-                 WHERE until IS NOT NULL AND until <= ?1 ORDER BY until LIMIT ?2)",
+                 WHERE until IS NOT NULL AND until <= ?1 ORDER BY until LIMIT 500)",
         )?
-        .execute([session.now, limit])
+        .execute([session.now])
         .map(drop)
 }
 
