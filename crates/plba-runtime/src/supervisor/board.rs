@@ -10,6 +10,7 @@ use plba_contracts::health::{Criticality, Health};
 use plba_contracts::services::{Build, Services};
 use plba_contracts::worker::{Busy, HangPolicy, Worker, WorkerDefinition, WorkerStatus};
 
+use super::few::OneOrMore;
 use super::instance::Instance;
 use super::machine::protocol::{SlotKey, WorkerId};
 use super::roster::Roster;
@@ -61,7 +62,7 @@ struct Inner {
     /// Nothing, for as long as no instance has gone that had done something.
     totals: Option<Box<WorkerStatus>>,
     restarts: u64,
-    slots: Vec<SlotRecord>,
+    slots: OneOrMore<SlotRecord>,
 }
 
 struct SlotRecord {
@@ -217,7 +218,7 @@ impl Record {
                 recipe,
                 totals: None,
                 restarts: 0,
-                slots: Vec::new(),
+                slots: OneOrMore::default(),
             }),
         }
     }
@@ -334,24 +335,19 @@ impl Record {
 }
 
 impl Inner {
+    /// The slot's record, made if need be with all before it.
     fn slot(&mut self, slot: u32, now: Timestamp) -> &mut SlotRecord {
         let index = slot as usize;
-        if self.slots.is_empty() {
-            // Most workers have one slot, and a vector left to itself makes space for four.
-            self.slots.reserve_exact(index + 1);
-        }
-        while self.slots.len() <= index {
-            self.slots.push(SlotRecord {
-                state: SlotState::Waiting,
-                since: now,
-                until: None,
-                incarnation: 0,
-                last_exit: None,
-                instance: None,
-                hung: false,
-            });
-        }
-        &mut self.slots[index]
+        let waits = || SlotRecord {
+            state: SlotState::Waiting,
+            hung: false,
+            since: now,
+            until: None,
+            incarnation: 0,
+            last_exit: None,
+            instance: None,
+        };
+        self.slots.get_or_push(index, waits)
     }
 
     fn view(&self, name: &str, clock: &dyn Clock) -> WorkerView {

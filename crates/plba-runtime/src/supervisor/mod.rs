@@ -6,6 +6,7 @@ mod driver;
 mod error;
 mod event;
 mod fatal;
+mod few;
 pub(crate) mod instance;
 mod machine;
 mod race;

@@ -102,7 +102,7 @@ impl<S: Sink> Machine<S> {
                 continue;
             };
             let cause: Arc<str> = format!("waits for worker \"{}\", which did not start", member.spec.name).into();
-            for dependent in member.dependents.clone() {
+            for dependent in member.dependents.clone().into_vec() {
                 if seen.insert(dependent) {
                     for key in self.slots_in(dependent, |state| state == SlotState::Waiting) {
                         self.settle(key, &Settled::Failed(Arc::clone(&cause)));
@@ -123,7 +123,7 @@ impl<S: Sink> Machine<S> {
         let mut seen = BTreeSet::new();
         let mut path = vec![key.worker];
         while let Some(member) = path.pop().and_then(|worker| self.members.get(worker)) {
-            for dependency in &member.after {
+            for dependency in member.after.iter() {
                 let Some(waited_for) = self.members.get(*dependency).filter(|member| !member.ready) else {
                     continue;
                 };

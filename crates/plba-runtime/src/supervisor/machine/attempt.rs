@@ -188,7 +188,7 @@ impl<S: Sink> Machine<S> {
         member.unready -= 1;
         if member.unready == 0 && !member.ready {
             member.ready = true;
-            for dependent in member.dependents.clone() {
+            for dependent in member.dependents.clone().into_vec() {
                 self.release(dependent, now);
             }
         }

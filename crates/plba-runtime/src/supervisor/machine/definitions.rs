@@ -74,7 +74,7 @@ impl<S: Sink> Machine<S> {
             }
         }
         if let Some(member) = self.members.get_mut(worker) {
-            member.after = after;
+            member.after = after.into();
             member.waiting_on = missing;
         }
     }
@@ -83,7 +83,7 @@ impl<S: Sink> Machine<S> {
         let Some(member) = self.members.get_mut(worker) else {
             return;
         };
-        for dependency in std::mem::take(&mut member.after) {
+        for dependency in std::mem::take(&mut member.after).into_vec() {
             if let Some(dependency) = self.members.get_mut(dependency) {
                 dependency.dependents.retain(|&dependent| dependent != worker);
             }
@@ -112,7 +112,7 @@ impl<S: Sink> Machine<S> {
             }
         }
         if was_ready {
-            for dependent in member.dependents.clone() {
+            for dependent in member.dependents.clone().into_vec() {
                 if let Some(dependent) = self.members.get_mut(dependent) {
                     dependent.waiting_on += 1;
                 }
@@ -135,7 +135,7 @@ impl<S: Sink> Machine<S> {
             return;
         }
         let name = Arc::clone(&member.spec.name);
-        let dependents = member.dependents.clone();
+        let dependents = member.dependents.to_vec();
         self.unlink(worker);
         self.members.remove(worker);
         for dependent in dependents {

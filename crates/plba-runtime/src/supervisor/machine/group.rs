@@ -50,7 +50,7 @@ impl<S: Sink> Machine<S> {
         let mut rest = BTreeSet::from([first]);
         let mut path = vec![first];
         while let Some(member) = path.pop().and_then(|worker| self.members.get(worker)) {
-            for &dependent in &member.dependents {
+            for &dependent in member.dependents.iter() {
                 let belongs = self.members.get(dependent).is_some_and(|member| member.is_in(group));
                 if belongs && rest.insert(dependent) {
                     path.push(dependent);
@@ -75,7 +75,7 @@ impl<S: Sink> Machine<S> {
         if !std::mem::take(&mut member.ready) {
             return;
         }
-        for dependent in member.dependents.clone() {
+        for dependent in member.dependents.clone().into_vec() {
             if let Some(dependent) = self.members.get_mut(dependent) {
                 dependent.waiting_on += 1;
             }

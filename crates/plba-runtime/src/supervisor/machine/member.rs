@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plba_contracts::worker::Group;
 
+use super::super::few::{Few, OneOrMore};
 use super::planted::{Bug, planted};
 use super::protocol::{Spec, WorkerId};
 use super::slot::Slot;
@@ -13,13 +14,13 @@ use super::stopping::Turn;
 /// One definition.
 pub(super) struct Member {
     pub(super) spec: Spec,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: OneOrMore<Slot>,
     /// How many slots are wanted; those above are gone or going.
     pub(super) wanted: u32,
     /// That an operator lets it rest; one that is over counts as none.
     paused: Option<Pause>,
-    pub(super) after: Vec<WorkerId>,
-    pub(super) dependents: Vec<WorkerId>,
+    pub(super) after: Few<WorkerId>,
+    pub(super) dependents: Few<WorkerId>,
     /// Every slot was ready once since the definition came or changed.
     pub(super) ready: bool,
     /// Slots that were not.
@@ -44,11 +45,11 @@ impl Member {
         let wanted = spec.slots.max(1);
         let mut member = Self {
             spec,
-            slots: Vec::with_capacity(wanted as usize),
+            slots: OneOrMore::default(),
             wanted,
             paused: None,
-            after: Vec::new(),
-            dependents: Vec::new(),
+            after: Few::default(),
+            dependents: Few::default(),
             ready: false,
             unready: 0,
             waiting_on: 0,
@@ -89,7 +90,7 @@ impl Member {
     }
 
     /// Those that have to be down before it is asked.
-    pub(super) fn stops_after(&self) -> &Vec<WorkerId> {
+    pub(super) fn stops_after(&self) -> &Few<WorkerId> {
         match planted(Bug::WrongReverseOrder) {
             true => &self.after,
             false => &self.dependents,
@@ -97,7 +98,7 @@ impl Member {
     }
 
     /// Those that are asked once it is down.
-    pub(super) fn stops_before(&self) -> &Vec<WorkerId> {
+    pub(super) fn stops_before(&self) -> &Few<WorkerId> {
         match planted(Bug::WrongReverseOrder) {
             true => &self.dependents,
             false => &self.after,

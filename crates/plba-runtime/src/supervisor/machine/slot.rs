@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plba_contracts::worker::{Restart, RestartPolicy};
 
+use super::super::few::Few;
 use super::super::view::SlotState;
 use super::planted::{Bug, planted};
 use super::protocol::Ticket;
@@ -58,18 +59,14 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     first: Option<(Ticket, Wish)>,
-    #[expect(
-        clippy::box_collection,
-        reason = "a third of the space in each slot, for what is hardly ever there"
-    )]
-    more: Option<Box<Vec<(Ticket, Wish)>>>,
+    more: Few<(Ticket, Wish)>,
 }
 
 impl Watchers {
     pub(crate) fn push(&mut self, ticket: Ticket, wish: Wish) {
         match self.first {
             None => self.first = Some((ticket, wish)),
-            Some(_) => self.more.get_or_insert_default().push((ticket, wish)),
+            Some(_) => self.more.push((ticket, wish)),
         }
     }
 
@@ -83,9 +80,7 @@ impl IntoIterator for Watchers {
     type IntoIter = std::iter::Chain<std::option::IntoIter<Self::Item>, std::vec::IntoIter<Self::Item>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.first
-            .into_iter()
-            .chain(self.more.map_or_else(Vec::new, |more| *more))
+        self.first.into_iter().chain(self.more.into_vec())
     }
 }
 

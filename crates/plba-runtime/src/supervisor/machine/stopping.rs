@@ -197,7 +197,7 @@ impl<S: Sink> Machine<S> {
             _ => return Vec::new(),
         }
         let mut free = Vec::new();
-        for dependency in member.stops_before().clone() {
+        for dependency in member.stops_before().clone().into_vec() {
             let turn = self.members.get_mut(dependency).and_then(|member| member.turn.as_mut());
             if let Some(turn) = turn.filter(|turn| turn.blockers > 0) {
                 turn.blockers -= 1;
@@ -263,7 +263,7 @@ impl<S: Sink> Machine<S> {
                 continue;
             };
             let next = member.turn.as_ref().map_or(1, |turn| turn.level) + 1;
-            for dependent in member.dependents.clone() {
+            for dependent in member.dependents.clone().into_vec() {
                 let turn = self.members.get_mut(dependent).and_then(|member| member.turn.as_mut());
                 let (Some(missing), Some(turn)) = (missing.get_mut(&dependent), turn) else {
                     continue;
