@@ -87,9 +87,9 @@ pub(super) struct RoutineWorker {
     tally: Tally,
 }
 
-/// What follows a run.
+/// When the next run follows. It is kept while nothing runs, so how the attempt ends is no part of it.
+#[derive(Clone, Copy)]
 enum Next {
-    Exit(Exit),
     /// The next one, at once.
     Now,
     /// The next one, at this moment.
@@ -127,7 +127,6 @@ impl RoutineWorker {
         };
         loop {
             match next {
-                Next::Exit(exit) => return exit,
                 Next::Now => {}
                 Next::At(moment) => tokio::select! {
                     biased;
@@ -144,8 +143,8 @@ impl RoutineWorker {
                 return Exit::Stopped;
             }
             let began = Instant::now();
-            next = match self.run_once(&stop, context).await {
-                None => Next::Exit(Exit::Stopped),
+            let following = match self.run_once(&stop, context).await {
+                None => Err(Exit::Stopped),
                 Some(Ok(outcome)) => {
                     self.tally.succeeded(context.clock.now());
                     idle_runs = if outcome == Outcome::Idle { idle_runs + 1 } else { 0 };
@@ -153,6 +152,10 @@ impl RoutineWorker {
                 }
                 Some(Err(error)) => self.after_failure(error, context),
             };
+            match following {
+                Ok(following) => next = following,
+                Err(exit) => return exit,
+            }
         }
     }
 
@@ -189,35 +192,35 @@ impl RoutineWorker {
         }
     }
 
-    fn after_success(&self, began: Instant, idle_runs: u32, stop: &StopSignal) -> Next {
+    fn after_success(&self, began: Instant, idle_runs: u32, stop: &StopSignal) -> Result<Next, Exit> {
         match &self.recipe.plan {
-            Plan::Once(_) => Next::Exit(Exit::Finished),
-            Plan::Service(_) | Plan::Blocking(_) if stop.is_requested() => Next::Exit(Exit::Stopped),
-            Plan::Service(_) | Plan::Blocking(_) => Next::Exit(Exit::Finished),
+            Plan::Once(_) => Err(Exit::Finished),
+            Plan::Service(_) | Plan::Blocking(_) if stop.is_requested() => Err(Exit::Stopped),
+            Plan::Service(_) | Plan::Blocking(_) => Err(Exit::Finished),
             Plan::Every(interval, _) => {
                 let limit = self.recipe.options().idle_limit;
                 let limit = limit.unwrap_or_else(|| default_idle_limit(*interval));
-                Next::At(after(began, stretched(*interval, idle_runs, limit)))
+                Ok(Next::At(after(began, stretched(*interval, idle_runs, limit))))
             }
-            Plan::Cron(..) => Next::Moment,
+            Plan::Cron(..) => Ok(Next::Moment),
         }
     }
 
-    fn after_failure(&self, error: RoutineError, context: &WorkerContext) -> Next {
+    fn after_failure(&self, error: RoutineError, context: &WorkerContext) -> Result<Next, Exit> {
         let options = self.recipe.options();
         let classified = options.classify.as_ref().map(|classify| classify(error.as_error()));
         let severity = error.severity().or(classified).unwrap_or(Severity::Transient);
         let text = plba_contracts::describe(error.as_error());
         let in_a_row = self.tally.failed(&text, severity == Severity::Fatal);
         if severity == Severity::Fatal {
-            return Next::Exit(Exit::Failed(error.into_boxed()));
+            return Err(Exit::Failed(error.into_boxed()));
         }
         // Processes that fail together should not try again together, so the time of day goes in.
         let seed = context.clock.now().as_nanosecond() as u64 ^ u64::from(context.slot).rotate_left(32);
         let random = fastrand::Rng::with_seed(seed).f64();
         let pause = failure_pause(options.initial_pause, options.maximum_pause, in_a_row, random);
         tracing::warn!("run failed ({in_a_row} in a row), next try in {pause:.1?}: {text}");
-        Next::At(after(Instant::now(), pause))
+        Ok(Next::At(after(Instant::now(), pause)))
     }
 
     /// Waits for the next moment of the schedule; gives how the attempt ends if it ends instead.
