@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::presence::Presence;
+
 /// Which process: recovery looks at this, never at a worker's name, which another process may bear as well.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
@@ -12,6 +14,8 @@ pub struct Incarnation {
     pub pid: u32,
     /// Random: tells two processes apart that got the same number one after the other.
     pub epoch: u64,
+    /// By what others on the machine can tell that it has ended; `None` where only its leases tell.
+    pub presence: Option<Presence>,
 }
 
 /// Who holds a lease: a worker in one incarnation of a process. Cheap to clone.
@@ -33,6 +37,16 @@ impl Incarnation {
             host: host.trim().into(),
             pid: std::process::id(),
             epoch,
+            presence: Presence::of_this_process(),
+        }
+    }
+
+    /// A process that runs beside this one: for one that acts in its name, such as a test.
+    pub fn of_process(pid: u32, epoch: u64) -> Self {
+        Self {
+            pid,
+            presence: Presence::of(pid),
+            ..Self::of_this_process(epoch)
         }
     }
 }
@@ -58,7 +72,7 @@ impl ConsumerId {
 
 impl fmt::Display for ConsumerId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Incarnation { host, pid, epoch } = &self.incarnation;
+        let Incarnation { host, pid, epoch, .. } = &self.incarnation;
         write!(out, "{} ({host}:{pid}:{epoch:016x})", self.worker)
     }
 }

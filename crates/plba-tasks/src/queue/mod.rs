@@ -10,6 +10,7 @@ mod effect;
 mod ending;
 mod error;
 mod listing;
+pub mod presence;
 mod rules;
 mod stats;
 
@@ -27,6 +28,7 @@ pub use self::effect::Effect;
 pub use self::ending::{Completion, Ending, Exchange, How};
 pub use self::error::{EndError, PublishError, QueueError};
 pub use self::listing::{TaskFilter, TaskPage, TaskState, TaskSummary};
+pub use self::presence::Presence;
 pub use self::rules::{QueueRules, Rate};
 pub use self::stats::QueueStats;
 use crate::task::{NewTask, QueueName, TaskId};
@@ -52,7 +54,8 @@ use crate::task::{NewTask, QueueName, TaskId};
 /// 2. [`end`](Self::end) and [`extend`](Self::extend) compare-and-set on the delivery's token. A token whose lease ran
 ///    out or was ended gets [`EndError::LeaseLost`], and nothing changes.
 /// 3. While a lease holds, nobody else gets the task. A lease that ran out is given to the next consumer; age alone takes
-///    nothing from a holder that keeps extending.
+///    nothing from a holder that keeps extending. A lease whose holder's process is certainly gone, which others on its
+///    machine can tell ([`presence`]), has run out: a queue that outlives processes ends it within two seconds.
 /// 4. Every move is atomic, follow-ups to other queues of the backend included. *Deliveries* are counted durably (as far
 ///    as the backend or its ledger is durable) before the task is handed out.
 /// 5. *Attempts* are deliveries that the handler itself ended. A released delivery costs none. A delivery whose holder

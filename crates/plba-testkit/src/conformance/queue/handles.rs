@@ -14,9 +14,9 @@ use super::{QueueUnderTest, Subject, ids};
 
 /// A queue, and another handle on it with a consumer in another process.
 pub(super) struct Two {
-    here: Subject,
-    there: Arc<dyn TaskQueue>,
-    consumer: ConsumerId,
+    pub(super) here: Subject,
+    pub(super) there: Arc<dyn TaskQueue>,
+    pub(super) consumer: ConsumerId,
 }
 
 impl Two {
@@ -25,6 +25,7 @@ impl Two {
             host: "elsewhere".into(),
             pid: 4_711,
             epoch: 2,
+            presence: None,
         };
         Self {
             here: Subject::new(here),

@@ -24,6 +24,7 @@ mod ending;
 mod exchanging;
 mod expiry;
 mod follow_ups;
+mod gone;
 mod handles;
 mod keys;
 mod leases;
@@ -128,7 +129,8 @@ where
 }
 
 /// Runs the suite for queues that processes share: `make` gives a fresh one, and a second handle on the same store, as
-/// another process would open it.
+/// another process would open it. Their leases last at least ten seconds, so that a lease that is ended because its holder's
+/// process is gone is told from one that ran out.
 ///
 /// # Panics
 /// With a report, when a promise is broken.
@@ -136,7 +138,8 @@ pub fn two_handles<Fut>(time: Time, make: impl Fn() -> Fut)
 where
     Fut: Future<Output = (QueueUnderTest, Arc<dyn TaskQueue>)>,
 {
-    run("the queue with two handles", time, handles::CASES, || async {
+    let cases = [handles::CASES, gone::CASES];
+    run("the queue with two handles", time, cases.into_iter().flatten(), || async {
         let (first, second) = make().await;
         handles::Two::new(first, second)
     });
