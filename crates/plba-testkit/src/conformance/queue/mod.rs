@@ -139,10 +139,15 @@ where
     Fut: Future<Output = (QueueUnderTest, Arc<dyn TaskQueue>)>,
 {
     let cases = [handles::CASES, gone::CASES];
-    run("the queue with two handles", time, cases.into_iter().flatten(), || async {
-        let (first, second) = make().await;
-        handles::Two::new(first, second)
-    });
+    run(
+        "the queue with two handles",
+        time,
+        cases.into_iter().flatten(),
+        || async {
+            let (first, second) = make().await;
+            handles::Two::new(first, second)
+        },
+    );
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<String> {
