@@ -28,7 +28,7 @@
 //! | `tasks` | sources, queues and handlers of tasks ([`tasks`]) |
 //! | `mail` | Maildir and IMAP sources ([`mail`]) |
 //! | `redis` | queues, ledgers of sources and leases on Redis ([`redis`]) |
-//! | `sql` | leases in SQLite ([`sql`]) |
+//! | `sql` | queues, ledgers of sources and leases in SQLite and PostgreSQL ([`sql`]) |
 
 pub mod app;
 mod command;
