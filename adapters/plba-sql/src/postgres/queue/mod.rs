@@ -76,6 +76,8 @@ struct Inner {
     clock: Option<Arc<dyn Clock>>,
     ids: Mutex<Ids>,
     known: Mutex<Known>,
+    /// Held while a consumer is recorded: of many that begin at once one does it.
+    recording: tokio::sync::Mutex<()>,
     background: Mutex<Vec<AbortHandle>>,
 }
 
@@ -149,6 +151,7 @@ impl PostgresTaskQueue {
             clock,
             ids: Mutex::new(Ids::new()),
             known: Mutex::default(),
+            recording: tokio::sync::Mutex::default(),
             background: Mutex::default(),
             channel: channel.clone(),
             settings,
@@ -258,6 +261,10 @@ impl Inner {
 
     /// The number of a consumer.
     async fn holder(&self, consumer: &ConsumerId) -> Result<i32, Fault> {
+        if let Some(number) = self.memory().holders.get(consumer) {
+            return Ok(*number);
+        }
+        let _recording = self.recording.lock().await;
         if let Some(number) = self.memory().holders.get(consumer) {
             return Ok(*number);
         }

@@ -100,12 +100,14 @@ fn a_server_that_keeps_less_than_declared_is_refused() {
 
 #[test]
 fn a_wrong_password_and_a_missing_database_are_told_from_a_server_that_is_away() {
-    if !is_there() {
-        return;
-    }
     runtime::real(async {
-        let ground = Ground::new().await;
-        let port = ground.server.port();
+        let Some(server) = require(PostgresServer::shared().await) else {
+            return;
+        };
+        let (port, clock) = (
+            server.port(),
+            std::sync::Arc::new(plba_testkit::clock::ManualClock::new()),
+        );
         for (location, says) in [
             (
                 format!("postgres://plba:wrong@127.0.0.1:{port}/postgres"),
@@ -121,7 +123,7 @@ fn a_wrong_password_and_a_missing_database_are_told_from_a_server_that_is_away()
             ),
         ] {
             let context = plba_tasks::backend::BackendContext {
-                clock: ground.clock.clone() as _,
+                clock: clock.clone() as _,
                 ledger: None,
                 seed: None,
             };

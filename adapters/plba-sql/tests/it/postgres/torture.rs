@@ -109,5 +109,5 @@ fn failure_27_each_exchange_is_cut_after_every_byte() {
             }
         })
     };
-    torture::cuts("postgres", reach);
+    torture::cuts("postgres", 7, reach);
 }
