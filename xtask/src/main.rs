@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod kills;
 mod servers;
 mod shuttle;
 mod sim;
@@ -22,8 +23,13 @@ usage: cargo xtask <command>
                           run all tests, after installing the servers that they need
   tidy                    check the rules of the house that a compiler doesn't
   bench [NAME…] [--json]  run the benches, all or those named
+  bench queues [--backend memory|sqlite|postgres|redis]… [--million] [--json]
+                          the queues beside their peers, all or these; also with a backlog of a million
   torture [--signals N] [--seed S]
                           end processes at random moments, N of them, and check how they end
+  torture --backend redis|postgres|sqlite [--kills N] [--seed S] [--server-every N] [--json]
+                          kill processes that share a task queue at random moments, N times, and the server after every
+                          so many kills; tasks must not be lost, nor handed out after their ack
   sim --seeds N | --seed S
                           run random schedules against supervision: this many, or one told step by step
   shuttle --schedules N [--seed S] | --replay SCENARIO SCHEDULE

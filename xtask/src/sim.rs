@@ -79,7 +79,7 @@ fn build() -> Result<PathBuf, Stop> {
 }
 
 /// The one program among cargo's messages.
-fn executable(messages: &str) -> Option<PathBuf> {
+pub(crate) fn executable(messages: &str) -> Option<PathBuf> {
     let mut messages = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -1,7 +1,8 @@
 //! `cargo xtask torture`: the test that sends processes SIGTERM at random moments, with as many signals as asked for, on
-//! all processes there are. What a right end is lives with the test, in `crates/plba/tests/process/torture.rs`.
+//! all processes there are. What a right end is lives with the test, in `crates/plba/tests/process/torture.rs`. Kills of
+//! processes that share a task queue are in `kills`.
 
-use crate::{Outcome, Stop, cargo};
+use crate::{Outcome, Stop, cargo, kills};
 
 /// The test, and the variables that it reads.
 const TEST: &str = "torture::a_signal_at_any_moment_ends_the_process_in_time_and_with_a_right_report";
@@ -12,6 +13,12 @@ const SEED: &str = "PLBA_TORTURE_SEED";
 const FEATURES: [&str; 4] = ["-p", "plba", "--features", "http,mail,tasks"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
+    if arguments
+        .iter()
+        .any(|option| ["--backend", "--kills"].contains(&option.as_str()))
+    {
+        return kills::Request::parse(arguments)?.run();
+    }
     let request = Request::parse(arguments)?;
     // `cargo test` with the name of one test builds neither examples nor applications.
     cargo_with(

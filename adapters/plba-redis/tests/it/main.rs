@@ -5,6 +5,7 @@ mod conformance;
 mod durability;
 mod failures;
 mod fence;
+mod network;
 mod place;
 mod several;
 mod torture;

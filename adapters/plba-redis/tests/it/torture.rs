@@ -52,17 +52,21 @@ fn failure_1_every_failpoint_is_hit_once_and_nothing_is_lost() {
     }
 }
 
-#[test]
-fn failure_1_kills_at_random_moments_lose_nothing() {
-    let Some(server) = server() else { return };
-    let (plan, subject) = (Kills::from_environment(100), subject(&server));
-    let fault: ServerFault = Box::new(move || {
+fn killed_and_started_again(server: Arc<RedisServer>) -> ServerFault {
+    Box::new(move || {
         runtime::real(async {
             server.kill().await;
             server.start_again().await.unwrap();
         });
-    });
-    torture::kills(&subject, &plan, Some(&fault));
+    })
+}
+
+#[test]
+fn failure_1_kills_at_random_moments_lose_nothing() {
+    let Some(server) = server() else { return };
+    let subject = subject(&server);
+    let fault = killed_and_started_again(server);
+    torture::kills(&subject, &Kills::from_environment(100), Some(&fault));
 }
 
 #[test]
@@ -74,12 +78,7 @@ fn failure_19_kills_of_the_server_and_of_processes_lose_nothing() {
         ..Kills::from_environment(20)
     };
     let subject = subject(&server);
-    let fault: ServerFault = Box::new(move || {
-        runtime::real(async {
-            server.kill().await;
-            server.start_again().await.unwrap();
-        });
-    });
+    let fault = killed_and_started_again(server);
     torture::kills(&subject, &plan, Some(&fault));
 }
 
@@ -104,5 +103,5 @@ fn failure_27_each_exchange_is_cut_after_every_byte() {
             }
         })
     };
-    torture::cuts("redis", reach);
+    torture::cuts("redis", 1, reach);
 }

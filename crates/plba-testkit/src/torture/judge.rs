@@ -16,6 +16,8 @@ pub struct Judge {
     lives: HashMap<Box<str>, Life>,
     processes: HashMap<u32, Process>,
     orphans: HashSet<Box<str>>,
+    /// When the latest suspect was let go.
+    freed: Duration,
     verdict: Verdict,
 }
 
@@ -42,8 +44,11 @@ pub struct Verdict {
     pub killings: u64,
     /// How often a task that was in the hands of a killed process was handed out again.
     pub recoveries: u64,
-    /// The longest time from a process's death to the next hand-out of what it had in hand.
+    /// The longest time from a process's death to the next hand-out of what it had in hand, the time included in which it
+    /// waited for other suspects: those are handed out one at a time.
     pub worst_recovery: Duration,
+    /// The same without that time: since the process's death, or since the suspect before it was done or died again.
+    pub worst_wait: Duration,
     /// The longest time from a process's start to its first task.
     pub worst_restart: Duration,
     /// Whether a failpoint was reached.
@@ -62,6 +67,8 @@ struct Life {
     fence: u64,
     hold: Option<Hold>,
     orphaned: Option<Duration>,
+    /// A process has died with it.
+    suspect: bool,
     begun: u32,
     handled: u32,
     /// Acks that were asked for, and that were confirmed.
@@ -87,6 +94,8 @@ struct Hold {
 #[derive(Default)]
 struct Process {
     spawned: Option<Duration>,
+    /// When it was to be killed: what it wrote down in the moment after that was its last.
+    killed: Option<Duration>,
     holds: HashSet<Box<str>>,
     publishing: HashSet<Box<str>>,
 }
@@ -99,6 +108,7 @@ impl Judge {
             lives: HashMap::new(),
             processes: HashMap::new(),
             orphans: HashSet::new(),
+            freed: Duration::ZERO,
             verdict: Verdict::default(),
         }
     }
@@ -238,7 +248,12 @@ impl Judge {
         if let Some(since) = orphaned {
             self.orphans.remove(id);
             self.verdict.recoveries += 1;
-            self.verdict.worst_recovery = self.verdict.worst_recovery.max(at.saturating_sub(since));
+            let (whole, wait) = (at.saturating_sub(since), at.saturating_sub(since.max(self.freed)));
+            self.verdict.worst_recovery = self.verdict.worst_recovery.max(whole);
+            self.verdict.worst_wait = self.verdict.worst_wait.max(wait);
+        }
+        if let Some(killed) = self.processes.get(&process).and_then(|process| process.killed) {
+            return self.orphan(id.into(), killed);
         }
         let process = self.processes.entry(process).or_default();
         process.holds.insert(id.into());
@@ -258,7 +273,7 @@ impl Judge {
                     hold.until = asked + lease;
                 }
             }
-            Answer::Lost => self.lost_lease(at, process, held, is_last),
+            Answer::Lost => self.lost_lease(at, process, held, is_last, true),
             Answer::Unknown => {}
         }
     }
@@ -272,12 +287,16 @@ impl Judge {
             life.acking += 1;
             life.then = then.first().map(|id| id.as_str().into());
         }
+        let publishings = life.publishings.max(1);
         if let Some(hold) = self.hold(held) {
+            // Asked for once more: what became of the first time is unknown.
+            hold.unsure |= hold.ending.is_some();
             hold.ending = hold.ending.or(Some(at));
         }
         for id in then {
+            // At most one for each time that its parent was brought in.
             let follow = self.life(&id);
-            follow.publishings = follow.publishings.max(1);
+            follow.publishings = follow.publishings.max(publishings);
         }
     }
 
@@ -307,9 +326,9 @@ impl Judge {
                 if let Some(then) = then {
                     self.life(&then).published = true;
                 }
-                self.let_go(process, held, is_last);
+                self.let_go(at, process, held, is_last);
             }
-            Answer::Lost => self.lost_lease(at, process, held, is_last),
+            Answer::Lost => self.lost_lease(at, process, held, is_last, false),
             Answer::Unknown => {
                 if let Some(hold) = self.hold(held) {
                     hold.unsure = true;
@@ -319,11 +338,13 @@ impl Judge {
     }
 
     /// A holder was told that its lease is lost: it must have run out, or been ended before.
-    fn lost_lease(&mut self, at: Duration, process: u32, held: &Held, is_last: bool) {
+    fn lost_lease(&mut self, at: Duration, process: u32, held: &Held, is_last: bool, is_extension: bool) {
         let lease = self.lease;
         if let Some(hold) = self.hold(held) {
+            // Its own ending may have taken effect, unless this is the answer to the only one.
+            let own = hold.unsure || (is_extension && hold.ending.is_some());
             let asked = hold.ending.or(hold.extending).unwrap_or(at);
-            if !hold.unsure && asked + lease / 2 < hold.until {
+            if !own && asked + lease / 2 < hold.until {
                 let left = hold.until - asked;
                 self.violation(format!(
                     "{} was taken from its holder {left:?} before its lease ran out",
@@ -331,12 +352,16 @@ impl Judge {
                 ));
             }
         }
-        self.let_go(process, held, is_last);
+        self.let_go(at, process, held, is_last);
     }
 
-    fn let_go(&mut self, process: u32, held: &Held, is_last: bool) {
+    fn let_go(&mut self, at: Duration, process: u32, held: &Held, is_last: bool) {
         if is_last {
-            self.life(&held.id).hold = None;
+            let life = self.life(&held.id);
+            life.hold = None;
+            if life.suspect {
+                self.freed = at;
+            }
             self.processes
                 .entry(process)
                 .or_default()
@@ -347,16 +372,23 @@ impl Judge {
 
     fn killing(&mut self, at: Duration, killed: u32) {
         self.verdict.killings += 1;
-        let Some(process) = self.processes.get_mut(&killed) else {
-            return;
-        };
+        let process = self.processes.entry(killed).or_default();
         process.spawned = None;
+        process.killed = Some(at);
         for id in std::mem::take(&mut process.holds) {
-            let Some(life) = self.lives.get_mut(&id) else { continue };
-            life.hold = None;
-            life.orphaned = Some(at);
-            self.orphans.insert(id);
+            self.orphan(id, at);
         }
+    }
+
+    /// A task's holder has died.
+    fn orphan(&mut self, id: Box<str>, at: Duration) {
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        life.hold = None;
+        life.orphaned = Some(at);
+        if std::mem::replace(&mut life.suspect, true) {
+            self.freed = at;
+        }
+        self.orphans.insert(id);
     }
 
     /// While a server is away nothing recovers and nobody starts: those clocks begin when it is back.
@@ -515,6 +547,11 @@ mod tests {
             &format!("{first}; {extended}; 1100 3 took 1.0.good 8 2; 5000 3 {end}"),
             "while process 2 held it",
         );
+        let late = first.replace("10 2 took", "30 2 took");
+        check(
+            &format!("0 9 spawned 2; 20 9 killing 2; {late}; 300 3 took 1.0.good 8 2; 5000 3 {end}"),
+            "",
+        );
         check(
             &format!("0 9 spawned 2; {first}; 20 9 killing 2; 300 3 took 1.0.good 8 2; 5000 3 {end}"),
             "",
@@ -540,6 +577,11 @@ mod tests {
         );
         let unsure = "21 2 ended 1.0.good 7 ack unknown; 22 2 ending 1.0.good 7 ack ; 23 2 ended 1.0.good 7 ack lost";
         check(&format!("{PUBLISHED}; {lines}; {unsure}"), "");
+        // An ending whose future was dropped has no answer.
+        let extended = "21 2 extending 1.0.good 7; 22 2 extended 1.0.good 7 lost";
+        check(&format!("{PUBLISHED}; {lines}; {extended}"), "");
+        let taken = format!("{PUBLISHED}; 10 2 took 1.0.good 7 1; {extended}; 50 2 ending 1.0.good 7 ack ");
+        check(&taken, "before its lease ran out");
     }
 
     #[test]
@@ -575,7 +617,20 @@ mod tests {
         assert_eq!(verdict.worst_recovery, Duration::from_millis(1_400));
         assert_eq!(verdict.worst_restart, Duration::from_millis(250));
         assert_eq!((verdict.recoveries, verdict.killings), (1, 1));
+        assert_eq!(verdict.worst_wait, verdict.worst_recovery);
         assert!(verdict.faults().is_empty(), "{verdict:?}");
+    }
+
+    #[test]
+    fn suspects_wait_for_one_another() {
+        let other = PUBLISHED.replace("1.0.good", "1.1.good");
+        let verdict = judge(&format!(
+            "0 9 spawned 2; {PUBLISHED}; {other}; 250 2 took 1.0.good 7 1; 250 2 took 1.1.good 8 1; 300 9 killing 2; \
+             1400 3 took 1.0.good 9 2; 6399 3 ending 1.0.good 9 ack ; 6400 3 ended 1.0.good 9 ack done; \
+             6410 3 took 1.1.good 10 2; 6420 3 ending 1.1.good 10 ack ; 7000 9 drained"
+        ));
+        assert_eq!(verdict.worst_recovery, Duration::from_millis(6_110));
+        assert_eq!(verdict.worst_wait, Duration::from_millis(1_100));
     }
 
     #[test]

@@ -47,42 +47,24 @@ impl Kills {
         Self {
             kills: number("PLBA_TORTURE_KILLS").unwrap_or(kills),
             seed: number("PLBA_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..)),
-            pause: Duration::from_millis(120),
+            pause: Duration::from_millis(200),
             server_every: number("PLBA_TORTURE_SERVER_EVERY").filter(|every| *every > 0),
         }
     }
 }
 
-/// Kills processes at random moments, and gives what the ledger tells. The seed is printed first, progress every few
-/// seconds, the figures at the end.
+/// Kills processes at random moments, and gives what the ledger tells; the server too, if the plan says so and there is a
+/// way. The seed is printed first, progress every few seconds, the figures at the end.
 ///
 /// # Panics
 /// When a task is lost, a promise is broken, or recovery or restart take too long.
-pub fn kills(subject: &Subject, plan: &Kills) -> Report {
-    kills_with(subject, plan, None)
-}
-
-impl Subject {
-    /// Like [`kills`], with a server that can be killed besides.
-    ///
-    /// # Panics
-    /// Those of [`kills`].
-    pub fn kills_with_server(&self, plan: &Kills, place: Place, server: &ServerFault) -> Report {
-        kills_with(self, plan, Some((place, server)))
-    }
-}
-
-fn kills_with(subject: &Subject, plan: &Kills, server: Option<(Place, &ServerFault)>) -> Report {
+pub fn kills(subject: &Subject, plan: &Kills, server: Option<&ServerFault>) -> Report {
     let (began, directory) = (Instant::now(), Directory::new());
     eprintln!(
         "{}: {} kills; again with PLBA_TORTURE_SEED={}",
         subject.name, plan.kills, plan.seed
     );
-    let (place, server) = match server {
-        Some((place, server)) => (place, Some(server)),
-        None => (subject.place(), None),
-    };
-    let mut arena = Arena::new(subject, place, &directory, plan.seed);
+    let mut arena = Arena::new(subject, &directory, plan.seed);
     (0..PROCESSES).for_each(|slot| arena.fill(slot, Vec::new()));
     let (mut told, mut server_kills) = (Instant::now(), 0);
     for kill in 1..=plan.kills {
@@ -150,14 +132,14 @@ struct Arena<'a> {
 }
 
 impl<'a> Arena<'a> {
-    fn new(subject: &'a Subject, place: Place, directory: &Directory, seed: u64) -> Self {
+    fn new(subject: &'a Subject, directory: &Directory, seed: u64) -> Self {
         let ledger = directory.path().join("ledger");
         let recorder = Recorder::open(&ledger).unwrap();
         // Nobody ever sends.
         let (sender, never) = channel();
         std::mem::forget(sender);
         Self {
-            place,
+            place: subject.place(),
             random: fastrand::Rng::with_seed(seed),
             recorder,
             said: directory.path().join("said"),

@@ -20,7 +20,7 @@
 //!
 //! #[test]
 //! fn kills_at_random_moments_lose_nothing() {
-//!     kills(&subject(), &Kills::from_environment(100));
+//!     kills(&subject(), &Kills::from_environment(100), None);
 //! }
 //! # async fn open(_: &plba_contracts::config::Location, _: std::sync::Arc<dyn plba_contracts::clock::Clock>)
 //! # -> Result<std::sync::Arc<dyn plba_tasks::queue::TaskQueue>, plba_contracts::BoxError> { unimplemented!() }

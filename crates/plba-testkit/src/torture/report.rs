@@ -27,7 +27,8 @@ pub struct Report {
     pub verdict: Verdict,
 }
 
-/// The longest that a task in the hands of a killed process may take to be handed out again, beyond the lease.
+/// The longest that a task in the hands of a killed process may take to be handed out again, beyond the lease. Suspects
+/// wait for one another besides.
 pub(super) const RECOVERY: Duration = Duration::from_secs(5);
 
 /// The longest from the start of a process to its first task.
@@ -37,10 +38,10 @@ impl Report {
     /// Everything that must not be, in sentences; empty when all is well.
     pub fn faults(&self, lease: Duration) -> Vec<String> {
         let mut faults = self.verdict.faults();
-        if self.verdict.worst_recovery > lease + RECOVERY {
+        if self.verdict.worst_wait > lease + RECOVERY {
             faults.push(format!(
-                "a task was handed out again only {:?} after its holder's death",
-                self.verdict.worst_recovery
+                "a task was handed out again only {:?} after its holder's death, with nothing in its way",
+                self.verdict.worst_wait
             ));
         }
         if self.verdict.worst_restart > RESTART {
@@ -71,6 +72,7 @@ impl Report {
             "duplicates": verdict.duplicates,
             "recoveries": verdict.recoveries,
             "worst_recovery_seconds": verdict.worst_recovery.as_secs_f64(),
+            "worst_wait_seconds": verdict.worst_wait.as_secs_f64(),
             "worst_restart_seconds": verdict.worst_restart.as_secs_f64(),
         })
     }
@@ -101,6 +103,10 @@ impl fmt::Display for Report {
         row(
             "worst recovery",
             format!("{:.3} s", verdict.worst_recovery.as_secs_f64()),
+        )?;
+        row(
+            "  of that not behind other suspects",
+            format!("{:.3} s", verdict.worst_wait.as_secs_f64()),
         )?;
         row("worst restart", format!("{:.3} s", verdict.worst_restart.as_secs_f64()))?;
         row("took", format!("{:.1} s", self.took.as_secs_f64()))

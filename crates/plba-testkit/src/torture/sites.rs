@@ -13,6 +13,7 @@ use super::judge::{Judge, Verdict};
 use super::kills::Tail;
 use super::orders::{Orders, Produce};
 use super::record::{Event, Recorder};
+use super::report::RECOVERY;
 use super::subject::Subject;
 use super::workload;
 use crate::directory::Directory;
@@ -48,7 +49,7 @@ pub fn sites(subject: &Subject) -> usize {
     let mut results = results.into_inner().unwrap();
     results.sort_by_key(|(point, _)| all.iter().position(|other| other == point));
     let executed = results.iter().filter(|(_, verdict)| verdict.hit).count();
-    let (list, faults) = list(&results);
+    let (list, faults) = list(&results, subject.lease);
     eprint!("{list}");
     eprintln!("{}: {executed} of {} failpoints executed", subject.name, all.len());
     assert!(faults.is_empty(), "{}: {faults}", subject.name);
@@ -61,7 +62,7 @@ pub fn sites(subject: &Subject) -> usize {
     executed
 }
 
-fn list(results: &[(Failpoint, Verdict)]) -> (String, String) {
+fn list(results: &[(Failpoint, Verdict)], lease: Duration) -> (String, String) {
     let (mut list, mut faults) = (String::new(), String::new());
     for (point, verdict) in results {
         let hit = if verdict.hit { "executed" } else { "NOT EXECUTED" };
@@ -77,6 +78,9 @@ fn list(results: &[(Failpoint, Verdict)]) -> (String, String) {
         );
         for fault in verdict.faults() {
             let _ = writeln!(faults, "{point}: {fault}");
+        }
+        if verdict.worst_recovery > lease + RECOVERY {
+            let _ = writeln!(faults, "{point}: recovered only in {:?}", verdict.worst_recovery);
         }
     }
     (list, faults)

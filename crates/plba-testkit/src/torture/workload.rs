@@ -35,7 +35,7 @@ pub(super) enum Kind {
     Flaky,
     /// Asks to come later, once.
     Snooze,
-    /// Takes about as long as a lease.
+    /// Takes most of a lease, so that the lease is renewed.
     Slow,
     /// Waits for the tasks published before it with its key.
     Ordered,
@@ -98,8 +98,8 @@ impl Kind {
             0..700 => Self::Chain,
             700..1_300 => Self::Flaky,
             1_300..1_700 => Self::Snooze,
-            1_700..1_730 => Self::Slow,
-            1_730..2_600 => Self::Ordered,
+            1_700..1_710 => Self::Slow,
+            1_710..2_600 => Self::Ordered,
             2_600..2_700 => Self::Reject,
             2_700..2_740 => Self::Poison,
             2_740 => Self::Deadly,
@@ -149,7 +149,7 @@ pub(super) fn settings(lease: Duration, seed: u64) -> TaskWorkerSettings {
             exponent: 0,
             ..RetryPolicy::default()
         },
-        batch: 8,
+        batch: 4,
         seed: Some(seed),
         ..TaskWorkerSettings::default()
     }
@@ -185,7 +185,7 @@ impl TaskHandler for Workload {
                 self.recorder.write(&Event::Killing(std::process::id()));
                 die();
             }
-            Some(Kind::Slow) => tokio::time::sleep(self.lease.mul_f64(0.5 + fastrand::f64())).await,
+            Some(Kind::Slow) => tokio::time::sleep(self.lease.mul_f64(0.6 + fastrand::f64() / 5.0)).await,
             _ => tokio::time::sleep(Duration::from_micros(fastrand::u64(..2_000))).await,
         }
         self.recorder.write(&Event::Handled(held));

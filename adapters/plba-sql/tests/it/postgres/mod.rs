@@ -2,6 +2,7 @@
 //! theirs.
 
 mod completion;
+mod conflicts;
 mod conformance;
 mod faults;
 mod ground;

@@ -5,3 +5,5 @@ mod conformance;
 mod faults;
 mod ground;
 mod killed;
+mod several;
+mod torture;

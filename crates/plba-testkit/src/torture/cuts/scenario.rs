@@ -9,7 +9,7 @@ use plba_tasks::queue::{
     ConsumerId, DeadFilter, Delivery, DeliveryToken, EndError, Ending, How, Incarnation, QueueError, TaskFilter,
 };
 use plba_tasks::task::{NewTask, QueueName, TaskId};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{Reach, Verb};
 use crate::proxy::{Direction, Ending as CutEnding};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const TRIES: usize = 5;
 
 /// How long tasks whose hand-out was cut may take until they are handed out again: their lease, and some.
-const AGAIN: Duration = Duration::from_secs(6);
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Where a connection is cut.
 pub(super) type Cut = (Direction, u64, CutEnding);
@@ -315,8 +315,9 @@ impl Scenario {
 
     /// The one task that is ready in a queue.
     async fn only(&self, queue: &QueueName, id: &TaskId) -> Checked<Delivery> {
-        let exchange = self.reach.direct.exchange(Vec::new(), queue, &self.consumer, 10).await;
-        only(exchange.taken.map_err(|error| error.to_string())?, id)
+        let taken = timeout(PATIENCE, self.reach.direct.consume(queue, &self.consumer, 10)).await;
+        let taken = taken.map_err(|_| "the task is lost".to_owned())?;
+        only(taken.map_err(|error| error.to_string())?, id)
     }
 
     async fn ack(&self, token: DeliveryToken) -> Checked<()> {
@@ -349,15 +350,9 @@ impl Scenario {
     pub(super) async fn end(mut self) -> Vec<String> {
         let limit = Instant::now() + AGAIN;
         while self.acked.values().any(|acked| *acked == 0) && Instant::now() < limit {
-            let exchange = self
-                .reach
-                .direct
-                .exchange(Vec::new(), &self.queue, &self.consumer, 100)
-                .await;
-            let taken = exchange.taken.unwrap_or_default();
-            if taken.is_empty() {
-                sleep(Duration::from_millis(20)).await;
-            }
+            let taking = self.reach.direct.consume(&self.queue, &self.consumer, 100);
+            let taken = timeout(Duration::from_millis(500), taking).await;
+            let taken = taken.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
             if let Err(fault) = self.ack_all(taken).await {
                 self.faults.push(fault);
             }

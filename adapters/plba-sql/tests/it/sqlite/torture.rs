@@ -1,0 +1,48 @@
+//! Processes on one file that are killed at every failpoint and at random moments: failure 1, and 38 for the file.
+
+use std::sync::Arc;
+
+use plba_sql::sqlite::{SqliteSettings, SqliteTaskQueue};
+use plba_tasks::queue::TaskQueue;
+use plba_testkit::directory::Directory;
+use plba_testkit::torture::{self, Kills, Place, Subject};
+
+use super::ground::sound;
+
+/// A place that looks, at its end, whether the file is sound.
+struct File(Directory);
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            sound(&self.0.path().join("queue.db"));
+        }
+    }
+}
+
+fn subject() -> Subject {
+    Subject::new("sqlite", "sqlite::torture::child", || {
+        let file = File(Directory::new());
+        let path = file.0.path().join("queue.db");
+        // Small bounds, so that publishers wait for consumers, and short leases.
+        Place::new(format!("sqlite:{}?lease=1&capacity=300", path.display()), file)
+    })
+}
+
+#[test]
+fn child() {
+    torture::child(|location, clock| async move {
+        let queue = SqliteTaskQueue::open(SqliteSettings::read(&location)?, clock).await?;
+        Ok(Arc::new(queue) as Arc<dyn TaskQueue>)
+    });
+}
+
+#[test]
+fn failure_1_every_failpoint_is_hit_once_and_nothing_is_lost() {
+    torture::sites(&subject());
+}
+
+#[test]
+fn failures_1_and_38_kills_at_random_moments_lose_nothing_and_leave_the_file_sound() {
+    torture::kills(&subject(), &Kills::from_environment(100), None);
+}
