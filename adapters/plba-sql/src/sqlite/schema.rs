@@ -106,7 +106,8 @@ pub(super) const TASKS: Part = Part {
 
     CREATE TABLE plba_consumers (
         number INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE               -- worker (host:pid:epoch)
+        name TEXT NOT NULL UNIQUE,              -- worker (host:pid:epoch)
+        presence TEXT                           -- by which others on the machine can tell that the process is gone
     ) STRICT;
 "],
 };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use plba_tasks::queue::QueueRules;
+use plba_tasks::queue::{Presence, QueueRules};
 use plba_tasks::task::QueueName;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
@@ -307,19 +307,32 @@ impl<'a> Session<'a> {
     }
 
     /// The number under which a consumer is known.
-    pub(super) fn consumer(&mut self, name: &Arc<str>) -> rusqlite::Result<i64> {
+    pub(super) fn consumer(&mut self, name: &Arc<str>, presence: Option<&Presence>) -> rusqlite::Result<i64> {
         if let Some(number) = self.consumers.get(name) {
             return Ok(*number);
         }
         self.connection
-            .prepare_cached("INSERT INTO plba_consumers (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?
-            .execute([&**name])?;
+            .prepare_cached(
+                "INSERT INTO plba_consumers (name, presence) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+            )?
+            .execute(params![&**name, presence.map(Presence::to_string)])?;
         let number = self
             .connection
             .prepare_cached("SELECT number FROM plba_consumers WHERE name = ?1")?
             .query_row([&**name], |row| row.get(0))?;
         self.consumers.insert(Arc::clone(name), number);
         Ok(number)
+    }
+
+    /// Removes consumers that hold nothing any more. Their numbers may be given again.
+    pub(super) fn forget_consumers(&mut self, numbers: &[i64]) -> rusqlite::Result<()> {
+        for number in numbers {
+            self.connection
+                .prepare_cached("DELETE FROM plba_consumers WHERE number = ?1")?
+                .execute([number])?;
+        }
+        self.consumers.retain(|_, number| !numbers.contains(number));
+        Ok(())
     }
 
     /// Writes back what is shared by the jobs of a transaction. The commit is the caller's.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use plba_contracts::clock::Clock;
+use plba_tasks::queue::presence::Watch;
 use plba_tasks::task::QueueName;
 use rusqlite::Connection;
 
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     /// Whether the ledger of sources is kept in this database, and in step with its queues.
     pub(super) ledger: AtomicBool,
+    /// When to look for holders that are gone.
+    pub(super) watch: Watch,
     tallies: Mutex<HashMap<QueueName, Tally>>,
 }
 
@@ -48,6 +51,7 @@ impl Shared {
             settings,
             clock,
             ledger: AtomicBool::new(false),
+            watch: Watch::default(),
             tallies: Mutex::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use plba_tasks::queue::presence::LOOK;
 use plba_tasks::queue::{ConsumerId, Delivery, DeliveryToken, QueueError, QueueRules};
 use plba_tasks::task::{QueueName, TaskId};
 use tokio::sync::oneshot;
@@ -14,6 +15,7 @@ use tokio_postgres::types::Type;
 
 use super::super::fault::{Fault, Kind};
 use super::super::pool::Value;
+use super::gone::look_around;
 use super::record::microseconds;
 use super::room::{Room, add};
 use super::{Inner, decode, end};
@@ -44,6 +46,7 @@ pub(super) async fn consume(
 ) -> Result<Vec<Delivery>, QueueError> {
     let room = inner.room(queue).await?;
     let holder = inner.holder(consumer).await?;
+    look_around(inner);
     let look = look(inner, &room, holder, max, false).await?;
     if !look.deliveries.is_empty() {
         return Ok(look.deliveries);
@@ -71,7 +74,8 @@ pub(super) async fn consume(
         if look.undecodable {
             continue;
         }
-        let mut pause = inner.settings.poll.min(wait);
+        look_around(inner);
+        let mut pause = inner.settings.poll.min(LOOK).min(wait);
         if let Some(again) = look.again {
             pause = pause.min(again.max(Duration::from_millis(1)));
         }

@@ -6,6 +6,7 @@ mod consume;
 mod decode;
 mod effects;
 mod end;
+mod gone;
 mod people;
 mod publish;
 mod record;
@@ -22,9 +23,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use plba_contracts::BoxError;
 use plba_contracts::clock::Clock;
+use plba_tasks::queue::presence::Watch;
 use plba_tasks::queue::{
     ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
-    Exchange, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+    Exchange, Presence, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
 };
 use plba_tasks::task::{NewTask, QueueName, TaskId};
 use tokio::task::AbortHandle;
@@ -76,6 +78,8 @@ struct Inner {
     clock: Option<Arc<dyn Clock>>,
     ids: Mutex<Ids>,
     known: Mutex<Known>,
+    /// When to look for holders that are gone.
+    watch: Watch,
     /// Held while a consumer is recorded: of many that begin at once one does it.
     recording: tokio::sync::Mutex<()>,
     background: Mutex<Vec<AbortHandle>>,
@@ -151,6 +155,7 @@ impl PostgresTaskQueue {
             clock,
             ids: Mutex::new(Ids::new()),
             known: Mutex::default(),
+            watch: Watch::default(),
             recording: tokio::sync::Mutex::default(),
             background: Mutex::default(),
             channel: channel.clone(),
@@ -269,7 +274,14 @@ impl Inner {
             return Ok(*number);
         }
         let name = consumer.to_string().replace('\0', "\u{fffd}");
-        let values = [(&name as _, Type::TEXT), (&self.now() as _, Type::INT8)];
+        let (now, presence) = (self.now(), consumer.incarnation.presence.as_ref());
+        let (place, process) = (presence.map(Presence::place), presence.map(Presence::to_string));
+        let values = [
+            (&name as _, Type::TEXT),
+            (&now as _, Type::INT8),
+            (&place as _, Type::TEXT),
+            (&process as _, Type::TEXT),
+        ];
         let rows = self.verbs.query(&self.texts.holder, &values).await?;
         let Some(row) = rows.first() else {
             return Err(Fault::new(Kind::Later, "the consumer could not be recorded; try again"));

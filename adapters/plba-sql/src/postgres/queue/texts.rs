@@ -6,6 +6,8 @@ use super::super::schema::fill;
 pub(super) struct Texts {
     pub(super) queue: String,
     pub(super) holder: String,
+    pub(super) holders: String,
+    pub(super) bereave: String,
     pub(super) publish: String,
     pub(super) take: String,
     pub(super) end: String,
@@ -69,9 +71,12 @@ impl Texts {
                  SELECT number FROM made UNION ALL SELECT number FROM {schema}.queues WHERE name = $1",
             ),
             holder: fill(
-                "INSERT INTO {schema}.holders AS h (name, seen) VALUES ($1, {schema}.now_1($2)) \
+                "INSERT INTO {schema}.holders AS h (name, seen, place, presence) \
+                 VALUES ($1, {schema}.now_1($2), $3, $4) \
                  ON CONFLICT (name) DO UPDATE SET seen = excluded.seen RETURNING number",
             ),
+            holders: fill("SELECT number, presence FROM {schema}.holders WHERE place = $1"),
+            bereave: fill("SELECT {schema}.bereave_1($1, $2)"),
             publish: fill(&format!(
                 "SELECT full_queue, inserted, changed_orders, changed_ids, there_counts, there_bytes \
                  FROM {{schema}}.publish_1($1, $2, $3, $4, $5, $6, $7, $8, {}, NULL, {})",

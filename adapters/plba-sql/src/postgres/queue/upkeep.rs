@@ -10,10 +10,10 @@ use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
 use super::super::fault::Fault;
-use super::Inner;
 use super::people::count;
 use super::record::microseconds;
 use super::room::{Room, add};
+use super::{Inner, gone};
 
 /// How often it is looked after what is old.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -79,6 +79,9 @@ pub(super) async fn pause(inner: &Arc<Inner>, queue: &QueueName, until: Option<i
 pub(super) async fn recover(inner: &Arc<Inner>, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
     let mut from: i32 = cursor.and_then(|cursor| cursor.0.parse().ok()).unwrap_or(0);
     let mut recovery = Recovery::default();
+    if inner.watch.is_due() {
+        gone::look(inner).await?;
+    }
     loop {
         let left = limit.max(1) - recovery.recovered;
         let left = i32::try_from(left.min(1_000)).unwrap_or(1);

@@ -24,8 +24,12 @@ CREATE TABLE {schema}.queues (
 CREATE TABLE {schema}.holders (
     number integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
-    seen bigint NOT NULL
+    seen bigint NOT NULL,
+    place text COLLATE "C",                 -- the machine whose processes can tell that the holder's is gone
+    presence text COLLATE "C",              -- by what they can
+    gone bigint                             -- when one of them did
 );
+CREATE INDEX holders_place ON {schema}.holders (place) WHERE place IS NOT NULL;
 
 CREATE TABLE {schema}.tasks (
     place bigint NOT NULL,
@@ -76,6 +80,7 @@ CREATE INDEX tasks_expires ON {schema}.tasks (queue, expires) WHERE expires IS N
 CREATE TABLE {schema}.grants (
     due bigint NOT NULL,
     queue integer NOT NULL,
+    holder integer NOT NULL,
     places bigint[] NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX grants_due ON {schema}.grants (queue, due);

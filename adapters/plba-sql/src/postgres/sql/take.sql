@@ -44,22 +44,25 @@ DECLARE
     r {schema}.tasks;
     v_left bigint[];
     v_next bigint;
+    v_cause text;
     v_reason text;
 BEGIN
     lost := 0;
     died := 0;
     FOR g IN DELETE FROM {schema}.grants WHERE ctid = ANY(ARRAY(
         SELECT c.ctid FROM {schema}.grants c WHERE c.queue = p_queue AND c.due <= p_now ORDER BY c.due
-            LIMIT greatest(p_limit / 8, 1) FOR UPDATE SKIP LOCKED)) RETURNING places
+            LIMIT greatest(p_limit / 8, 1) FOR UPDATE SKIP LOCKED)) RETURNING holder, places
     LOOP
         FOR r IN SELECT t.* FROM {schema}.tasks t WHERE t.queue = p_queue AND t.place = ANY(g.places) AND t.holder IS NOT NULL
             AND t.deadline <= p_now ORDER BY t.place LIMIT p_limit - lost FOR UPDATE SKIP LOCKED
         LOOP
+            v_cause := CASE r.deadline WHEN 0 THEN 'its process ended while the task was in hand'
+                ELSE 'the lease ran out while the task was in hand' END;
             IF r.crashes + 1 < p_crashes THEN
                 UPDATE {schema}.tasks t SET place = {schema}.place_1(t.priority, t.crashes + 1, p_now, p_now,
                         nextval('{schema}.task_numbers')),
                     due = p_now, holder = NULL, counted = false, crashes = t.crashes + 1,
-                    history = {schema}.remember_1(t.history, p_now, 'crashed', 'the lease ran out while the task was in hand')
+                    history = {schema}.remember_1(t.history, p_now, 'crashed', v_cause)
                     WHERE t.queue = p_queue AND t.place = r.place;
                 IF r.counted THEN
                     PERFORM {schema}.uncount_1(p_queue, r.key, p_now);
@@ -77,11 +80,36 @@ BEGIN
         SELECT array_agg(t.place), min(t.deadline) INTO v_left, v_next FROM {schema}.tasks t
             WHERE t.queue = p_queue AND t.place = ANY(g.places) AND t.holder IS NOT NULL;
         IF v_left IS NOT NULL THEN
-            INSERT INTO {schema}.grants (due, queue, places) VALUES (
-                CASE WHEN lost >= p_limit THEN v_next ELSE greatest(v_next, p_now + 50000) END, p_queue, v_left);
+            INSERT INTO {schema}.grants (due, queue, holder, places) VALUES (
+                CASE WHEN lost >= p_limit THEN v_next ELSE greatest(v_next, p_now + 50000) END, p_queue, g.holder, v_left);
         END IF;
         EXIT WHEN lost >= p_limit;
     END LOOP;
+END
+$$;
+
+-- Ends the leases of holders whose processes are gone: from now on they have run out. Gives how many. What such a process
+-- had sent may still be carried out, so its holders stay for a few seconds and are looked at again.
+CREATE FUNCTION {schema}.bereave_1(p_now bigint, p_holders integer[]) RETURNS integer LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE
+    v_now bigint := {schema}.now_1(p_now);
+    g record;
+    v_ctids tid[];
+    v_count integer := 0;
+BEGIN
+    FOR g IN SELECT c.ctid AS found, c.queue, c.places FROM {schema}.grants c WHERE c.holder = ANY(p_holders) AND c.due > v_now
+        LIMIT 10000 FOR UPDATE SKIP LOCKED
+    LOOP
+        v_ctids := ARRAY(SELECT t.ctid FROM {schema}.tasks t WHERE t.queue = g.queue AND t.place = ANY(g.places)
+            AND t.holder = ANY(p_holders) AND t.deadline > v_now ORDER BY t.place FOR UPDATE SKIP LOCKED);
+        UPDATE {schema}.tasks t SET deadline = 0 WHERE t.ctid = ANY(v_ctids);
+        UPDATE {schema}.grants c SET due = v_now WHERE c.ctid = g.found;
+        v_count := v_count + cardinality(v_ctids);
+    END LOOP;
+    UPDATE {schema}.holders h SET gone = v_now WHERE h.number = ANY(p_holders) AND h.gone IS NULL;
+    DELETE FROM {schema}.holders h WHERE h.number = ANY(p_holders) AND h.gone < v_now - 5000000;
+    RETURN v_count;
 END
 $$;
 
@@ -291,7 +319,7 @@ BEGIN
                     ON CONFLICT (queue, key) DO UPDATE SET leased = k.leased + excluded.leased;
             END IF;
         END IF;
-        INSERT INTO {schema}.grants (due, queue, places) VALUES (v_now + p_lease, p_queue, v_places);
+        INSERT INTO {schema}.grants (due, queue, holder, places) VALUES (v_now + p_lease, p_queue, p_holder, v_places);
         RETURN QUERY UPDATE {schema}.tasks t
             SET holder = p_holder, deadline = v_now + p_lease, deliveries = t.deliveries + 1, counted = v_governed
             WHERE t.ctid = ANY(v_ctids)

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use plba_tasks::queue::presence::LOOK;
 use plba_tasks::queue::{ConsumerId, Delivery, EndError, QueueError};
 use plba_tasks::task::QueueName;
 
 use super::crowded;
 use super::end::{Finish, end, put_back};
+use super::gone::look_around;
 use super::take::{Taken, Wish, take};
 use crate::sqlite::failure::Failure;
 use crate::sqlite::session::Session;
 use crate::sqlite::writer::{Shared, answered};
 
 /// A consumer that waits looks at least this often, whatever it was told: a lease that somebody else was given meanwhile
-/// may run out.
-const SWEEP: Duration = Duration::from_secs(5);
+/// may run out, or its holder be gone.
+const SWEEP: Duration = LOOK;
 
 /// Waits for the first task, and takes what is there.
 pub(super) async fn consume(
@@ -27,11 +29,13 @@ pub(super) async fn consume(
     let wish = Wish {
         queue: queue.clone(),
         holder: consumer.to_string().into(),
+        presence: consumer.incarnation.presence.clone(),
         max,
     };
     let signal = shared.signals.of(queue);
     let mut listener = None;
     loop {
+        look_around(shared);
         let mut handed = answered(ask(shared, wish.clone())).await?;
         let taken = handed.take();
         if taken.crowded {

@@ -5,6 +5,7 @@ mod consume;
 pub(super) mod dead;
 mod effects;
 mod end;
+mod gone;
 mod limits;
 mod lines;
 mod publish;
@@ -300,6 +301,7 @@ impl TaskQueue for SqliteTaskQueue {
         let wish = (max > 0).then(|| Wish {
             queue: queue.clone(),
             holder: consumer.to_string().into(),
+            presence: consumer.incarnation.presence.clone(),
             max,
         });
         let Prepared {
@@ -349,6 +351,11 @@ impl TaskQueue for SqliteTaskQueue {
 
     async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
         let from = cursor.map(|cursor| cursor.0).unwrap_or_default();
+        let shared = &self.database.shared;
+        let taken = match shared.watch.is_due() {
+            true => gone::look(shared).await?,
+            false => 0,
+        };
         let recovered = self.database.write(move |session| {
             let mut recovery = Recovery::default();
             for (_, name) in dead::queues(session.connection, None, &from)? {
@@ -371,7 +378,9 @@ impl TaskQueue for SqliteTaskQueue {
             }
             Ok(recovery)
         });
-        Ok(recovered.await?)
+        let mut recovery = recovered.await?;
+        recovery.recovered += taken;
+        Ok(recovery)
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {

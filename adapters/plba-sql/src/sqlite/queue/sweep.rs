@@ -6,6 +6,8 @@ use plba_tasks::task::AttemptEnd;
 use super::row::Row;
 use crate::sqlite::session::{Session, span, stamp};
 
+const RAN_OUT: &str = "the lease ran out while the task was in hand";
+
 /// How many tasks of each kind are moved at once.
 pub(super) const PASS: usize = 1_000;
 
@@ -24,7 +26,7 @@ pub(super) fn advance(session: &mut Session<'_>, room: usize, limit: usize) -> r
         let tail = "queue = ?1 AND state IN (4, 5) AND rank <= ?2";
         for row in Row::find(session, tail, &[&queue, &now], limit)? {
             lost += 1;
-            run_out(session, room, row)?;
+            run_out(session, room, row, RAN_OUT)?;
         }
         shorten(session, room)?;
     }
@@ -78,15 +80,14 @@ pub(super) fn expire(session: &mut Session<'_>, room: usize, mut row: Row) -> ru
 }
 
 /// Whoever held the task has disappeared with it.
-fn run_out(session: &mut Session<'_>, room: usize, mut row: Row) -> rusqlite::Result<()> {
-    const CAUSE: &str = "the lease ran out while the task was in hand";
+pub(super) fn run_out(session: &mut Session<'_>, room: usize, mut row: Row, cause: &str) -> rusqlite::Result<()> {
     session.rooms[room].tally.lost += 1;
     row.crashes += 1;
     if row.crashes >= i64::from(session.settings.maximum_crashes) {
         let reason = format!("{} consumers disappeared with it", row.crashes);
-        return row.die(session, room, (AttemptEnd::Crashed, CAUSE), &reason);
+        return row.die(session, room, (AttemptEnd::Crashed, cause), &reason);
     }
-    row.remember(session, AttemptEnd::Crashed, CAUSE)?;
+    row.remember(session, AttemptEnd::Crashed, cause)?;
     row.make_ready(session, room)?;
     row.was_put_back(session, room)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plba_tasks::envelope::Envelope;
-use plba_tasks::queue::{Delivery, DeliveryToken};
+use plba_tasks::queue::{Delivery, DeliveryToken, Presence};
 use plba_tasks::task::{AttemptEnd, QueueName, TaskId};
 use rusqlite::{OptionalExtension, params};
 
@@ -25,6 +25,8 @@ pub(super) struct Wish {
     pub(super) queue: QueueName,
     /// Who asks, with its incarnation.
     pub(super) holder: Arc<str>,
+    /// What tells others that its process is gone.
+    pub(super) presence: Option<Presence>,
     pub(super) max: usize,
 }
 
@@ -108,7 +110,7 @@ fn quota(session: &Session<'_>, room: usize, max: usize, due: &mut Option<i64>) 
 }
 
 fn fill(session: &mut Session<'_>, room: usize, wish: &Wish, quota: i64, taken: &mut Taken) -> rusqlite::Result<()> {
-    let holder = session.consumer(&wish.holder)?;
+    let holder = session.consumer(&wish.holder, wish.presence.as_ref())?;
     let mut keys = Keys::default();
     let mut aside = 0;
     if let Some(suspect) = suspect(session, room)? {
