@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use plba_tasks::intake::MAXIMUM_KEY;
 use plba_tasks::ledger::{Counts, DeliveryEnd, EntryState, Known, LedgerError, LedgerStats, SourceLedger};
-use plba_tasks::queue::{ConsumerId, Cursor, DeadLetter, DeadPage, Durability, Incarnation};
+use plba_tasks::queue::{ConsumerId, Cursor, DeadLetter, DeadPage, Durability, Incarnation, Presence};
 use plba_tasks::task::{AttemptEnd, EndedAttempt, Origin, QueueName, TaskId};
 use redis::{Value, cmd};
 
 use crate::check::check;
 use crate::failure::Failure;
-use crate::identity::{consumer_name, is_gone};
+use crate::identity::{consumer_name, presence_of};
 use crate::link::{Arguments, Link, OpenError, Shared};
 use crate::record::json;
 use crate::reply::{self, Parts};
@@ -74,7 +74,8 @@ impl RedisLedger {
                     continue;
                 };
                 let earlier = holder != self.holder && process_of(&holder) == own;
-                if earlier || is_gone(&holder) {
+                let gone = || Presence::parse(presence_of(&holder)).is_some_and(|presence| presence.is_gone());
+                if earlier || gone() {
                     crashed.extend([key, holder.into_bytes()]);
                 }
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use plba_tasks::queue::presence::LOOK;
 use plba_tasks::queue::{ConsumerId, Delivery, QueueError};
 use plba_tasks::task::QueueName;
 
@@ -11,8 +12,9 @@ use super::end::take;
 use super::exchange::Taking;
 use super::reap::reap;
 
-/// A waiting consumer looks for leases that ran out, and for what nobody told it of, at least this often.
-const SWEEP: Duration = Duration::from_secs(2);
+/// A waiting consumer looks for leases that ran out or whose holders are gone, and for what nobody told it of, at least
+/// this often.
+const SWEEP: Duration = LOOK;
 /// Injected time passes without a sound.
 const INJECTED: Duration = Duration::from_millis(15);
 const LEAST: Duration = Duration::from_millis(1);

@@ -21,9 +21,10 @@ impl Inner {
         }
     }
 
-    /// Entries that a foreign hand removed, dead letters that retention removed, leases that ran out.
-    pub(super) fn note(&self, room: &Room, mut notes: Parts) -> Result<(), Failure> {
-        let Ok(vanished) = notes.integer() else { return Ok(()) };
+    /// Entries that a foreign hand removed, dead letters that retention removed, leases that ran out. Gives how many
+    /// of the last.
+    pub(super) fn note(&self, room: &Room, mut notes: Parts) -> Result<usize, Failure> {
+        let Ok(vanished) = notes.integer() else { return Ok(0) };
         let (dropped, lost) = (notes.integer()?, notes.integer()?);
         if vanished > 0 {
             self.shared
@@ -43,7 +44,7 @@ impl Inner {
         if lost > 0 {
             tracing::warn!(queue = %room.name, tasks = lost, "leases ran out, or their holders ended; the tasks are suspects now");
         }
-        Ok(())
+        Ok(usize::try_from(lost).unwrap_or(0))
     }
 
     /// The server's time, in milliseconds.

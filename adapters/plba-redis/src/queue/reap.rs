@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use plba_tasks::queue::presence::gone;
+
 use super::Inner;
 use super::room::Room;
 use crate::failure::Failure;
-use crate::identity::is_gone;
+use crate::identity::presence_of;
 use crate::reply::{self, Parts};
 use crate::script::Script;
 
@@ -25,30 +27,33 @@ pub(super) fn reap(inner: &Arc<Inner>, room: &Arc<Room>) {
     });
 }
 
-async fn look(inner: &Inner, room: &Room) -> Result<(), Failure> {
-    let (mut names, _) = consumers(inner, room, &[]).await?;
+/// Takes from consumers whose processes have ended what they hold; gives how much that was.
+pub(super) async fn look(inner: &Inner, room: &Room) -> Result<usize, Failure> {
+    let (mut names, ..) = consumers(inner, room, &[]).await?;
     names.sort_unstable();
     names.dedup();
-    // Asking the kernel is no network, but may be many system calls.
-    let gone = tokio::task::spawn_blocking(move || {
-        names.retain(|name| is_gone(name));
-        names
+    let holders = names.into_iter().map(|name| {
+        let presence = presence_of(&name).to_owned();
+        (name, presence)
     });
-    let gone = gone.await.unwrap_or_default();
+    let gone = gone(holders.collect()).await;
     if gone.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     tracing::info!(queue = %room.name, consumers = gone.len(), "processes of this machine have ended; what they held is ready again");
+    let mut all = 0;
     loop {
-        let (_, left) = consumers(inner, room, &gone).await?;
+        let (_, left, lost) = consumers(inner, room, &gone).await?;
+        all += lost;
         if left == 0 {
-            return Ok(());
+            return Ok(all);
         }
     }
 }
 
-/// The consumers of all groups; takes what those hold that are gone, and tells of how many there is more to take.
-async fn consumers(inner: &Inner, room: &Room, gone: &[String]) -> Result<(Vec<String>, i64), Failure> {
+/// The consumers of all groups; takes what those hold that are gone, and tells of how many there is more to take, and how
+/// much was taken.
+async fn consumers(inner: &Inner, room: &Room, gone: &[String]) -> Result<(Vec<String>, i64, usize), Failure> {
     let mut arguments = room.arguments(&inner.shared);
     for name in gone {
         arguments.push(name);
@@ -60,6 +65,6 @@ async fn consumers(inner: &Inner, room: &Room, gone: &[String]) -> Result<(Vec<S
     let names = parts.list()?.into_iter().filter_map(reply::text).collect();
     let left = parts.integer()?;
     let notes = parts.parts()?;
-    inner.note(room, notes)?;
-    Ok((names, left))
+    let lost = inner.note(room, notes)?;
+    Ok((names, left, lost))
 }

@@ -1,8 +1,9 @@
-//! Looking for leases that ran out, in bounded passes: for queues that nobody consumes.
+//! Looking for leases that ran out, in bounded passes, and for holders that are gone: for queues that nobody consumes.
 
 use plba_tasks::queue::{Cursor, QueueError, Recovery};
 
 use super::Inner;
+use super::reap::look;
 use crate::reply::Parts;
 use crate::script::Script;
 
@@ -25,6 +26,9 @@ pub(super) async fn recover(inner: &Inner, cursor: Option<Cursor>, limit: usize)
         let room = inner.room(&name)?;
         if name.as_str() != first {
             (stream, position) = (1, "-".to_owned());
+        }
+        if room.reap_is_due() {
+            recovery.recovered += look(inner, &room).await?;
         }
         while stream > 0 {
             if left == 0 {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use plba_tasks::queue::QueueRules;
+use plba_tasks::queue::presence::Watch;
 use plba_tasks::task::QueueName;
 use redis::{Value, cmd};
 use tokio::sync::Notify;
@@ -21,8 +22,6 @@ const LISTEN: Duration = Duration::from_secs(5);
 const DEAF: Duration = Duration::from_millis(200);
 /// Leases that ran out are looked for at least this often while somebody consumes.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Processes that ended are looked for at least this often.
-const REAP: Duration = Duration::from_secs(10);
 
 /// What one process knows of a named queue.
 pub(super) struct Room {
@@ -41,7 +40,7 @@ pub(super) struct Room {
     generation: Mutex<String>,
     began: Instant,
     swept: AtomicU64,
-    reaped: AtomicU64,
+    reaped: Watch,
     /// Whether somebody is looking for processes that ended.
     pub(super) reaping: AtomicBool,
     /// Held by the one publisher of this process that waits for space; the others wait for it in order.
@@ -71,7 +70,7 @@ impl Room {
             generation: Mutex::default(),
             began: Instant::now(),
             swept: AtomicU64::new(0),
-            reaped: AtomicU64::new(0),
+            reaped: Watch::default(),
             reaping: AtomicBool::new(false),
             gate: tokio::sync::Mutex::default(),
             publishers: AtomicUsize::new(0),
@@ -152,8 +151,9 @@ impl Room {
         self.is_due(&self.swept, SWEEP)
     }
 
+    /// Whether it is time to look for processes that ended. Only one caller is told so.
     pub(super) fn reap_is_due(&self) -> bool {
-        self.is_due(&self.reaped, REAP)
+        self.reaped.is_due()
     }
 
     fn is_due(&self, last: &AtomicU64, every: Duration) -> bool {
