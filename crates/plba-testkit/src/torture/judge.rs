@@ -96,6 +96,8 @@ struct Process {
     spawned: Option<Duration>,
     /// When it was to be killed: what it wrote down in the moment after that was its last.
     killed: Option<Duration>,
+    /// It has the number of one that was killed, and was heard of before its parent said that it started it.
+    early: bool,
     holds: HashSet<Box<str>>,
     publishing: HashSet<Box<str>>,
 }
@@ -120,14 +122,8 @@ impl Judge {
             return;
         };
         match event {
-            Event::Spawned(spawned) => {
-                let process = Process {
-                    spawned: Some(at),
-                    ..Process::default()
-                };
-                self.processes.insert(spawned, process);
-            }
-            Event::Ready => {}
+            Event::Spawned(spawned) => self.spawned(at, spawned),
+            Event::Ready => self.ready(process),
             Event::Killing(killed) => self.killing(at, killed),
             Event::Server(what) => self.server(at, what),
             Event::Hit => self.verdict.hit = true,
@@ -178,6 +174,27 @@ impl Judge {
     /// How it stands, without what only the end shows.
     pub fn so_far(&self) -> &Verdict {
         &self.verdict
+    }
+
+    fn spawned(&mut self, at: Duration, spawned: u32) {
+        let process = self.processes.entry(spawned).or_default();
+        if !std::mem::take(&mut process.early) {
+            *process = Process {
+                spawned: Some(at),
+                ..Process::default()
+            };
+        }
+    }
+
+    /// Numbers of processes are used again.
+    fn ready(&mut self, process: u32) {
+        let process = self.processes.entry(process).or_default();
+        if process.killed.is_some() {
+            *process = Process {
+                early: true,
+                ..Process::default()
+            };
+        }
     }
 
     fn life(&mut self, id: &str) -> &mut Life {
@@ -343,9 +360,9 @@ impl Judge {
         if let Some(hold) = self.hold(held) {
             // Its own ending may have taken effect, unless this is the answer to the only one.
             let own = hold.unsure || (is_extension && hold.ending.is_some());
-            let asked = hold.ending.or(hold.extending).unwrap_or(at);
-            if !own && asked + lease / 2 < hold.until {
-                let left = hold.until - asked;
+            // It may have run out while the call was under way.
+            if !own && at + lease / 2 < hold.until {
+                let left = hold.until - at;
                 self.violation(format!(
                     "{} was taken from its holder {left:?} before its lease ran out",
                     held.id
@@ -559,6 +576,17 @@ mod tests {
     }
 
     #[test]
+    fn a_process_with_the_number_of_a_dead_one_lives() {
+        let dead = "0 9 spawned 2; 1 9 killing 2";
+        let told = "5 2 ready; 6 9 spawned 2; 10 2 took 1.0.good 7 1; 300 3 took 1.0.good 8 2";
+        let end = "5000 3 ending 1.0.good 8 ack ";
+        check(
+            &format!("{dead}; {PUBLISHED}; {told}; {end}"),
+            "while process 2 held it",
+        );
+    }
+
+    #[test]
     fn a_stale_token_ends_nothing() {
         let lines = "10 2 took 1.0.good 7 1; 2000 3 took 1.0.good 8 2; 2001 2 ending 1.0.good 7 ack ";
         check(
@@ -582,6 +610,7 @@ mod tests {
         check(&format!("{PUBLISHED}; {lines}; {extended}"), "");
         let taken = format!("{PUBLISHED}; 10 2 took 1.0.good 7 1; {extended}; 50 2 ending 1.0.good 7 ack ");
         check(&taken, "before its lease ran out");
+        check(&format!("{PUBLISHED}; {lines}; 1040 2 ended 1.0.good 7 ack lost"), "");
     }
 
     #[test]
