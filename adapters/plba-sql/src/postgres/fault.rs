@@ -100,6 +100,10 @@ fn foreign(error: Error) -> Fault {
 fn judge(code: &SqlState) -> (Kind, &'static str) {
     match code.code() {
         "40001" | "40P01" => (Kind::Conflict, "it is tried again"),
+        "26000" => (
+            Kind::Conflict,
+            "somebody removed what this session had prepared; it is tried again without",
+        ),
         "57P01" | "57P02" | "57P05" => (Kind::Connection, "the server ended the session; a new one is opened"),
         "25P03" => (
             Kind::Connection,
@@ -160,6 +164,7 @@ mod tests {
         for (code, kind) in [
             (SqlState::T_R_DEADLOCK_DETECTED, Kind::Conflict),
             (SqlState::T_R_SERIALIZATION_FAILURE, Kind::Conflict),
+            (SqlState::INVALID_SQL_STATEMENT_NAME, Kind::Conflict),
             (SqlState::ADMIN_SHUTDOWN, Kind::Connection),
             (SqlState::READ_ONLY_SQL_TRANSACTION, Kind::Connection),
             (SqlState::TOO_MANY_CONNECTIONS, Kind::Later),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -16,10 +17,12 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::TlsConnect;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Row, SimpleQueryMessage};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::fault::{Fault, Kind};
+use super::pool::Value;
+use super::prepared::Prepared;
 use super::settings::PostgresSettings;
 use super::tls::Tls;
 
@@ -35,11 +38,14 @@ pub(crate) struct Target {
     settings: PostgresSettings,
     tls: Option<Arc<ClientConfig>>,
     executor: Handle,
+    /// Whether sessions are ours alone, so that statements stay prepared in them.
+    prepares: AtomicBool,
 }
 
 /// A connection. Dropping it closes it, and the server rolls back what was open.
 pub(crate) struct Link {
     pub(crate) client: Client,
+    prepared: Prepared,
     driver: AbortHandle,
 }
 
@@ -52,6 +58,20 @@ impl Drop for Link {
 impl Link {
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Carries out one statement in one round trip.
+    pub(crate) async fn query(
+        &mut self,
+        target: &Target,
+        statement: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        if target.prepares.load(Ordering::Relaxed) {
+            self.prepared.query(&self.client, statement, values).await
+        } else {
+            self.client.query_typed(statement, values).await
+        }
     }
 }
 
@@ -66,6 +86,7 @@ impl Target {
             .transpose();
         let tls = tls.map_err(|error| Fault::caused(Kind::Setup, "TLS to PostgreSQL can't be set up", error))?;
         Ok(Self {
+            prepares: AtomicBool::new(settings.listen),
             settings,
             tls,
             executor: Handle::current(),
@@ -78,6 +99,16 @@ impl Target {
 
     pub(crate) fn executor(&self) -> &Handle {
         &self.executor
+    }
+
+    /// From now on nothing is prepared: somebody between us and the server does not keep sessions apart.
+    pub(crate) fn prepare_no_more(&self) {
+        if self.prepares.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "PostgreSQL does not know a statement that it had prepared: for a pooler in transaction mode add listen=off \
+                 to the location"
+            );
+        }
     }
 
     /// Opens a connection to the first host that takes writes.
@@ -171,7 +202,11 @@ impl Target {
     {
         let (client, connection) = config.connect_raw(stream, tls).await?;
         let driver = self.executor.spawn(drive(connection, notices)).abort_handle();
-        Ok(Link { client, driver })
+        Ok(Link {
+            client,
+            prepared: Prepared::default(),
+            driver,
+        })
     }
 
     /// Sets the session's limits, and refuses a server that takes no writes.

@@ -23,8 +23,8 @@
 //! filled by half for that, and vacuumed early. A place is never used twice, and so is the fence of a delivery.
 //!
 //! Every verb is one function call, so that a connection that is lost leaves nothing open, and a pooler in transaction mode
-//! does not matter (`?listen=off`). Locks are taken in one order: buckets of keys (advisory), queues whose leases are
-//! counted, rows by their places, new ids in their order.
+//! does not matter (`?listen=off`). In sessions of our own what comes again is prepared. Locks are taken in one order:
+//! buckets of keys (advisory), queues whose leases are counted, rows by their places, new ids in their order.
 
 mod backend;
 mod check;
@@ -33,6 +33,7 @@ mod lease;
 mod ledger;
 mod link;
 mod pool;
+mod prepared;
 mod queue;
 mod schema;
 mod settings;

@@ -9,6 +9,7 @@ use plba_net::{Backoff, BackoffSettings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::fault::{Fault, Kind};
@@ -17,7 +18,7 @@ use super::link::{Link, Target};
 /// How often a statement that met a conflict is tried.
 const TRIES: u32 = 6;
 
-/// A value of a statement and its type: statements are not prepared, so that they need one round trip and no session.
+/// A value of a statement and its type: told with it, so that a statement needs one round trip.
 pub(crate) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Connections for one purpose. Cheap to clone.
@@ -181,12 +182,17 @@ impl Loan {
     /// One statement on this connection, within the client's own deadline.
     pub(crate) async fn query(&mut self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Fault> {
         let limit = self.pool.target.settings().deadline();
-        let Some(link) = &self.link else { return Err(gone()) };
-        match timeout(limit, link.client.query_typed(statement, values)).await {
+        let target = &self.pool.target;
+        let Some(link) = &mut self.link else { return Err(gone()) };
+        match timeout(limit, link.query(target, statement, values)).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => {
+                let forgotten = error.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME);
+                if forgotten {
+                    target.prepare_no_more();
+                }
                 let fault = Fault::from(error);
-                if fault.kind == Kind::Connection {
+                if forgotten || fault.kind == Kind::Connection {
                     self.give_up();
                 }
                 Err(fault)

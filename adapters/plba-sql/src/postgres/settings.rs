@@ -41,8 +41,8 @@ pub struct PostgresSettings {
     pub pool: usize,
     /// `handlers`: how many connections run effects and what handlers do by themselves. Default: 4.
     pub handlers: usize,
-    /// `listen=on|off`: whether to be told of new tasks (LISTEN), and to set up sessions. Off is for connection poolers in
-    /// transaction mode, such as PgBouncer. Default: on.
+    /// `listen=on|off`: whether to be told of new tasks (LISTEN), to set up sessions, and to prepare statements in them. Off
+    /// is for connection poolers in transaction mode, such as PgBouncer. Default: on.
     pub listen: bool,
     /// `poll`: how often a consumer that waits looks by itself, in milliseconds. Default: 1,000.
     pub poll: Duration,
