@@ -59,23 +59,8 @@ cases! { Subject;
     async fn no_two_consumers_get_the_same_task(s) {
         let count = s.capacity.unwrap_or(200).min(200);
         s.queue.publish((0..count).map(|number| s.task(&number.to_string())).collect()).await.unwrap();
-        let consumers: Vec<_> = (0..8)
-            .map(|_| {
-                let (queue, name, id, moment) = (s.queue.clone(), s.name.clone(), s.consumer.clone(), s.moment());
-                tokio::spawn(async move {
-                    let mut all = Vec::new();
-                    while let Ok(taken) = timeout(moment, queue.consume(&name, &id, 3)).await {
-                        all.extend(ids(&taken.unwrap()));
-                        tokio::task::yield_now().await;
-                    }
-                    all
-                })
-            })
-            .collect();
-        let mut all = Vec::new();
-        for consumer in consumers {
-            all.extend(consumer.await.unwrap());
-        }
+        let consumers = (0..8).map(|_| (s.queue.clone(), s.consumer.clone()));
+        let all = s.side_by_side(consumers, count).await;
         assert_eq!(all.len(), count);
         assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), count);
     }

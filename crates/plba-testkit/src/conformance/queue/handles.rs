@@ -42,6 +42,7 @@ impl Two {
     }
 
     async fn nothing_there(&self) {
+        self.here.looked(&self.there, &self.consumer).await;
         let taking = self.there.consume(&self.here.name, &self.consumer, 10);
         let taken = timeout(self.here.moment(), taking).await;
         assert!(
@@ -196,25 +197,12 @@ cases! { Two;
     async fn two_processes_never_get_the_same_task(two) {
         let count = two.here.capacity.unwrap_or(200).min(200);
         two.here.publish_all((0..count).map(|number| two.here.task(&number.to_string())).collect()).await;
-        let mut all = Vec::new();
-        let take = |queue: Arc<dyn TaskQueue>, consumer: ConsumerId| {
-            let (name, moment) = (two.here.name.clone(), two.here.moment());
-            tokio::spawn(async move {
-                let mut all = Vec::new();
-                while let Ok(taken) = timeout(moment, queue.consume(&name, &consumer, 3)).await {
-                    all.extend(ids(&taken.unwrap()));
-                    tokio::task::yield_now().await;
-                }
-                all
-            })
-        };
         let both = [
-            take(two.here.queue.clone(), two.here.consumer.clone()),
-            take(two.there.clone(), two.consumer.clone()),
+            (two.here.queue.clone(), two.here.consumer.clone()),
+            (two.there.clone(), two.consumer.clone()),
         ];
-        for taker in both {
-            all.extend(taker.await.unwrap());
-        }
+        let mut all = two.here.side_by_side(both, count).await;
+        assert_eq!(all.len(), count);
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), count);

@@ -107,8 +107,9 @@ cases! { Subject;
 
     async fn a_delayed_task_comes_when_it_is_due_and_not_before(s) {
         let delay = s.lease() / 2;
-        s.queue.publish(vec![s.task("a").after(delay)]).await.unwrap();
+        // From before it is published: the delay begins at some moment of the call.
         let began = s.now();
+        s.queue.publish(vec![s.task("a").after(delay)]).await.unwrap();
         s.nothing().await;
         assert_eq!(s.stats().await.delayed, 1);
         s.one().await;

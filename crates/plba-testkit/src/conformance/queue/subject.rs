@@ -12,7 +12,8 @@ use plba_tasks::queue::{
     ConsumerId, DeadFilter, Delivery, How, Incarnation, QueueRules, QueueStats, TaskFilter, TaskQueue, TaskSummary,
 };
 use plba_tasks::task::{NewTask, QueueName, TaskId};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, error::Elapsed, timeout};
 
 use super::{Advance, QueueUnderTest};
@@ -163,18 +164,65 @@ impl Subject {
         delivery
     }
 
-    /// Takes everything that is ready within a moment, batch by batch.
+    /// Takes everything that is ready, batch by batch: what is there may take a while to come, what is not gets a moment.
     pub(super) async fn drain(&self) -> Vec<Delivery> {
         let mut all = Vec::new();
-        while let Ok(taken) = timeout(self.moment(), self.queue.consume(&self.name, &self.consumer, 100)).await {
-            all.extend(taken.expect("consuming works"));
+        loop {
+            let more = all.is_empty() || self.stats().await.ready > 0;
+            let span = if more { self.soon() } else { self.moment() };
+            match timeout(span, self.queue.consume(&self.name, &self.consumer, 100)).await {
+                Ok(taken) => all.extend(taken.expect("consuming works")),
+                Err(_) => return all,
+            }
+        }
+    }
+
+    /// Takes `count` tasks by several consumers at once, who end what they get; gives the ids of all that came, and of what
+    /// comes in a moment more.
+    pub(super) async fn side_by_side(
+        &self,
+        consumers: impl IntoIterator<Item = (Arc<dyn TaskQueue>, ConsumerId)>,
+        count: usize,
+    ) -> Vec<String> {
+        let (sender, mut came) = mpsc::unbounded_channel();
+        let mut takers = JoinSet::new();
+        for (queue, consumer) in consumers {
+            let (name, sender) = (self.name.clone(), sender.clone());
+            takers.spawn(async move {
+                loop {
+                    for delivery in queue.consume(&name, &consumer, 3).await.expect("consuming works") {
+                        let _nobody_counts = sender.send(delivery.task.id.to_string());
+                        let ended = queue.end_one(delivery.token, How::ack(Vec::new())).await;
+                        ended.expect("the ack works");
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut all = Vec::new();
+        while all.len() < count {
+            let next = timeout(self.patience(), came.recv()).await;
+            all.push(next.expect("all of them come").expect("the consumers go on"));
+        }
+        while let Ok(Some(more)) = timeout(self.moment(), came.recv()).await {
+            all.push(more);
         }
         all
     }
 
+    /// Nothing is ready: the queue has looked, and what is due has happened, however slow the machine is; and a consumer
+    /// that waits for a moment gets nothing.
     pub(super) async fn nothing(&self) {
+        self.looked(&self.queue, &self.consumer).await;
         let taken = timeout(self.moment(), self.queue.consume(&self.name, &self.consumer, 1)).await;
         assert!(taken.is_err(), "nothing should be ready, but this came: {taken:?}");
+    }
+
+    /// A look of this consumer finds nothing.
+    pub(super) async fn looked(&self, queue: &Arc<dyn TaskQueue>, consumer: &ConsumerId) {
+        let looked = queue.exchange(Vec::new(), &self.name, consumer, 1).await.taken;
+        let taken = looked.expect("looking works");
+        assert!(taken.is_empty(), "nothing should be ready, but this was: {taken:?}");
     }
 
     /// A consumer that waits on a task of its own.
