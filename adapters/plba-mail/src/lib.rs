@@ -4,6 +4,8 @@
 mod board;
 mod completions;
 #[cfg(test)]
+mod dovecot_idle_tests;
+#[cfg(test)]
 mod dovecot_tests;
 pub mod imap;
 mod location;
@@ -17,7 +19,7 @@ mod test_bench;
 #[cfg(test)]
 mod test_ledger;
 
-pub use location::{BadLocation, Common, ImapLocation, Location, MaildirLocation};
+pub use location::{BadLocation, Common, ImapLocation, Location, MaildirLocation, Mechanism, TokenSource, Watch};
 pub use open::{MailSource, OpenError, SCHEMES, open};
 pub use preview::{Headline, Preview, PreviewError};
 pub use settings::SourceSettings;

@@ -7,7 +7,7 @@ use plba_contracts::stop::StopSignal;
 use plba_tasks::intake::Intake;
 use plba_tasks::source::{SourceError, SourceStatus, TaskSource};
 
-use crate::imap::ImapSource;
+use crate::imap::{ConnectionStatus, ImapSource};
 use crate::location::{BadLocation, Location};
 use crate::maildir::MaildirSource;
 use crate::preview::{Preview, PreviewError};
@@ -49,7 +49,7 @@ pub fn open(url: &str, settings: SourceSettings) -> Result<MailSource, OpenError
     match url.parse()? {
         Location::Maildir(location) => Ok(MailSource::Maildir(Arc::new(MaildirSource::new(location, settings)))),
         Location::Imap(location) => {
-            if location.password_file.is_none() && settings.password.is_none() {
+            if location.needs_password() && settings.password.is_none() {
                 return Err(OpenError::NoPassword { name: location.name() });
             }
             Ok(MailSource::Imap(Arc::new(ImapSource::new(location, settings))))
@@ -75,6 +75,14 @@ impl MailSource {
         match self {
             MailSource::Maildir(source) => source.preview().await,
             MailSource::Imap(source) => source.preview().await,
+        }
+    }
+
+    /// How the connection to the server is; `None` for a source that has none.
+    pub fn connection(&self) -> Option<ConnectionStatus> {
+        match self {
+            MailSource::Maildir(_) => None,
+            MailSource::Imap(source) => Some(source.connection()),
         }
     }
 

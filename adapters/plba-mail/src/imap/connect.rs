@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use plba_net::{ClientConfig, ConnectSettings, connect, connect_tls};
 
 use super::error::ImapError;
-use super::session::{Authentication, ImapSession, Timing};
+use super::login::Authentication;
+use super::session::{ImapSession, Timing};
 use super::wire::ByteStream;
 
 /// Where an account lives and how to get in.

@@ -216,6 +216,7 @@ async fn hundreds_of_unasked_responses_are_all_counted() {
     let changes = Changes {
         exists: Some(9),
         expunged: 500,
+        arrived: true,
     };
     assert_eq!(session.take_changes(), changes);
     assert_eq!(session.take_changes(), Changes::default());

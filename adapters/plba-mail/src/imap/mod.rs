@@ -4,6 +4,9 @@ pub(crate) mod connect;
 mod error;
 pub(crate) mod fetch;
 mod folder;
+mod idle;
+mod login;
+mod scram;
 mod session;
 pub(crate) mod source;
 mod store;
@@ -14,13 +17,17 @@ mod wire;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod idle_tests;
+#[cfg(test)]
 pub(crate) mod scripted;
 
 pub use connect::Account;
 pub use error::{ImapError, NextMove};
 pub use fetch::{Body, Message};
 pub use folder::{Folder, Listed};
-pub use session::{Authentication, Changes, ImapSession, Timing};
-pub use source::ImapSource;
+pub use idle::Notice;
+pub use login::Authentication;
+pub use session::{Changes, ImapSession, Timing};
+pub use source::{ConnectionState, ConnectionStatus, ImapSource};
 pub use store::Marked;
 pub use wire::ByteStream;

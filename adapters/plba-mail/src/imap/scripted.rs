@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 
-use super::session::{Authentication, ImapSession, Timing};
-use super::{ByteStream, ImapError};
+use super::session::{ImapSession, Timing};
+use super::{Authentication, ByteStream, ImapError};
 
 /// One step of a script.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// Waits for a command that contains the first text and sends the second, with `{tag}` replaced by its tag.
+    /// Waits for a command that contains the first text and sends the second, with `{tag}` replaced by its tag; a line
+    /// without one, such as DONE, belongs to the command before.
     Answer(&'static str, Vec<u8>),
     /// Sends bytes unasked.
     Send(Vec<u8>),
+    /// Lets time pass.
+    Pause(Duration),
     /// Closes the connection.
     Close,
     /// Says nothing any more and keeps the connection open.
@@ -64,6 +67,7 @@ pub(crate) fn login() -> Step {
 
 async fn play(far: DuplexStream, script: Vec<Step>) {
     let mut stream = BufReader::new(far);
+    let mut tag = String::new();
     for step in script {
         let sent = match step {
             Step::Send(bytes) => bytes,
@@ -73,8 +77,14 @@ async fn play(far: DuplexStream, script: Vec<Step>) {
                     return;
                 }
                 assert!(line.contains(expected), "expected {expected}, the client sent {line}");
-                let tag = line.split(' ').next().unwrap_or_default();
-                replace_tag(&bytes, tag)
+                if let Some((given, _)) = line.split_once(' ') {
+                    tag = given.to_owned();
+                }
+                replace_tag(&bytes, &tag)
+            }
+            Step::Pause(span) => {
+                tokio::time::sleep(span).await;
+                continue;
             }
             Step::Close => return,
             Step::Silence => {

@@ -1,21 +1,23 @@
 //! One IMAP connection with checked answers: a command ends only on its own tagged line, within its deadline, and every
-//! other end is an error that says what to do next. The commands themselves are in the sibling files.
+//! other end is an error that says what to do next. Logging in is in `login`, waiting for the server in `idle`, and the
+//! commands are in the other sibling files.
 //!
-//! async-imap does the framing, parsing and logging in; its convenience methods for SEARCH, FETCH, STORE and NOOP are not
-//! used, because they end quietly on `NO`, `BYE` and end of file.
+//! async-imap does the framing and parsing; its convenience methods for LOGIN, SEARCH, FETCH, STORE, NOOP and IDLE are not
+//! used, because they end quietly on `NO`, `BYE` and end of file, or never.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use async_imap::imap_proto::{MailboxDatum, Response, ResponseCode, Status};
+use async_imap::imap_proto::{Capability, MailboxDatum, Response, ResponseCode, Status};
 use futures_util::FutureExt;
-use plba_contracts::secret::Secret;
 use plba_net::Deadline;
-use tokio::io::BufStream;
+use tokio::io::{AsyncWriteExt, BufStream};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
-use super::error::{ImapError, asks_for_pause, lost, refused};
+use super::error::{ImapError, lost, refused};
+use super::login::Authentication;
 use super::wire::{ByteStream, Wire};
 
 /// Time limits of a session.
@@ -26,6 +28,9 @@ pub struct Timing {
     /// A whole command, from its first byte to its tagged answer (default 120 s). Fetching bodies gets more, at
     /// [`Timing::SLOWEST`] bytes a second.
     pub command: Duration,
+    /// The server's answers to IDLE and to its DONE (default 30 s). With the longest IDLE of 5 min, a connection that is
+    /// open on this side only is found within 6 min.
+    pub turn: Duration,
 }
 
 impl Timing {
@@ -42,21 +47,9 @@ impl Default for Timing {
         Timing {
             silence: Duration::from_secs(60),
             command: Duration::from_secs(120),
+            turn: Duration::from_secs(30),
         }
     }
-}
-
-/// How to prove to the server who we are.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Authentication {
-    /// User name and password, by LOGIN (RFC 9051 section 6.2.3).
-    Password {
-        /// The account.
-        user: String,
-        /// Its password.
-        password: Secret,
-    },
 }
 
 /// What the server mentioned about the selected folder since this was last taken.
@@ -66,6 +59,8 @@ pub struct Changes {
     pub exists: Option<u32>,
     /// How many messages were reported as expunged.
     pub expunged: u32,
+    /// Whether a number was mentioned that the expunged ones don't explain: messages have arrived.
+    pub arrived: bool,
 }
 
 pub(crate) type Channel = BufStream<Wire<Deadline<Box<dyn ByteStream>>>>;
@@ -74,10 +69,27 @@ pub(crate) type Channel = BufStream<Wire<Deadline<Box<dyn ByteStream>>>>;
 /// half-way, every further command answers [`ImapError::Lost`]: open a new session.
 #[derive(Debug)]
 pub struct ImapSession {
-    inner: async_imap::Session<Channel>,
+    inner: async_imap::Client<Channel>,
     timing: Timing,
-    usable: bool,
+    pub(super) usable: bool,
+    tags: u32,
     changes: Changes,
+    /// How many messages the folder has by the server's latest word.
+    exists: u32,
+    /// What the greeting said it can, in capitals; `None` if it said nothing of it.
+    pub(super) greeted_with: Option<Vec<String>>,
+    /// The tag of the IDLE that is running.
+    pub(super) idle: Option<String>,
+}
+
+/// What a response means to the command that is running.
+pub(super) enum Heard {
+    /// Its tagged answer.
+    Ended(Result<(), ImapError>),
+    /// A continuation request, with its text.
+    Invited(String),
+    /// Something else, already noted.
+    Aside,
 }
 
 impl ImapSession {
@@ -94,26 +106,34 @@ impl ImapSession {
         timing: Timing,
     ) -> Result<Self, ImapError> {
         let channel = BufStream::with_capacity(64 * 1024, 8 * 1024, Wire::new(Deadline::new(stream, timing.silence)));
-        let mut client = async_imap::Client::new(channel);
+        let mut session = ImapSession {
+            inner: async_imap::Client::new(channel),
+            timing,
+            usable: true,
+            tags: 0,
+            changes: Changes::default(),
+            exists: 0,
+            greeted_with: None,
+            idle: None,
+        };
         let end = Instant::now() + timing.command;
-        match timeout_at(end, read_greeting(&mut client)).await {
+        match timeout_at(end, session.read_greeting()).await {
             Ok(greeting) => greeting?,
             Err(_) => return Err(out_of_time("the greeting", timing.command)),
         }
-        match timeout_at(end, Box::pin(log_in(client, authentication))).await {
-            Ok(session) => Ok(ImapSession {
-                inner: session?,
-                timing,
-                usable: true,
-                changes: Changes::default(),
-            }),
-            Err(_) => Err(out_of_time("LOGIN", timing.command)),
-        }
+        let left = end.saturating_duration_since(Instant::now());
+        Box::pin(session.log_in(authentication, left)).await?;
+        Ok(session)
     }
 
     /// What the server mentioned about the folder in passing since the last call. Nothing is dropped, however much came.
     pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
+    }
+
+    /// Whether messages have arrived since the changes were last taken.
+    pub fn has_arrivals(&self) -> bool {
+        self.changes.arrived
     }
 
     /// Whether another command can be sent.
@@ -129,15 +149,10 @@ impl ImapSession {
 
     /// The server's capabilities in capitals (RFC 9051 section 6.1.1), such as `IDLE` or `AUTH=XOAUTH2`.
     pub async fn capability(&mut self) -> Result<Vec<String>, ImapError> {
-        use async_imap::imap_proto::Capability;
         let mut found = Vec::new();
         self.run("CAPABILITY", "CAPABILITY", self.timing.command, |response| {
             if let Response::Capabilities(capabilities) = response {
-                found.extend(capabilities.iter().map(|capability| match capability {
-                    Capability::Imap4rev1 => "IMAP4REV1".to_owned(),
-                    Capability::Auth(name) => format!("AUTH={}", name.to_ascii_uppercase()),
-                    Capability::Atom(name) => name.to_ascii_uppercase(),
-                }));
+                found = names(capabilities);
             }
         })
         .await?;
@@ -157,7 +172,12 @@ impl ImapSession {
     }
 
     pub(crate) fn set_max_literal(&mut self, bytes: u64) {
-        self.inner.as_mut().get_mut().set_max_literal(bytes);
+        self.inner.get_mut().get_mut().set_max_literal(bytes);
+    }
+
+    /// How long a read may wait from now on.
+    pub(super) fn set_silence(&mut self, limit: Duration) {
+        self.inner.get_mut().get_mut().get_mut().set_limit(limit);
     }
 
     /// Sends one command and reads up to its own tagged answer, within `limit`. `on` sees every other response that is
@@ -169,16 +189,31 @@ impl ImapSession {
         limit: Duration,
         on: impl FnMut(&Response<'_>) + Send,
     ) -> Result<(), ImapError> {
-        if !self.usable {
-            return Err(lost(
+        self.begin(command)?;
+        let answer = timeout_at(Instant::now() + limit, self.exchange(command, line, on)).await;
+        self.conclude(command, limit, answer)
+    }
+
+    /// The connection counts as unusable until [`conclude`](Self::conclude): whoever drops a command half-way has to
+    /// reconnect.
+    pub(super) fn begin(&mut self, command: &'static str) -> Result<(), ImapError> {
+        match std::mem::replace(&mut self.usable, false) {
+            true => Ok(()),
+            false => Err(lost(
                 command,
                 None,
                 "an earlier error or interruption ended this connection",
-            ));
+            )),
         }
-        // Stays so unless the tagged answer arrives: whoever drops this future has to reconnect.
-        self.usable = false;
-        let answer = timeout_at(Instant::now() + limit, self.exchange(command, line, on)).await;
+    }
+
+    /// Sorts an answer's end: of the time, of the connection (the outer result), of the command (the inner one).
+    pub(super) fn conclude<T>(
+        &mut self,
+        command: &'static str,
+        limit: Duration,
+        answer: Result<Result<Result<T, ImapError>, ImapError>, Elapsed>,
+    ) -> Result<T, ImapError> {
         match answer {
             Ok(Ok(answered)) => {
                 self.usable = true;
@@ -189,56 +224,122 @@ impl ImapSession {
         }
     }
 
-    /// The outer result is about the connection, the inner one about the command.
     async fn exchange(
         &mut self,
         command: &'static str,
         line: &str,
         mut on: impl FnMut(&Response<'_>) + Send,
     ) -> Result<Result<(), ImapError>, ImapError> {
-        let sent = self.inner.run_command(line).await;
-        let tag = sent.map_err(|error| lost(command, None, &error.to_string()))?;
+        let tag = self.send_tagged(command, line).await?;
         loop {
-            let read = AssertUnwindSafe(self.inner.read_response()).catch_unwind().await;
-            let response = match read {
-                Ok(Ok(Some(response))) => response,
-                other => return Err(self.broken(command, other.map(|read| read.map(|_| ())))),
-            };
-            match response.parsed() {
-                Response::Done { tag: other, .. } if *other != tag => {
-                    return Err(lost(command, None, "the server answered a command that was not sent"));
+            if let Heard::Ended(ended) = self.hear(command, &tag, &mut on).await? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Sends a command and answers with its tag.
+    pub(super) async fn send_tagged(&mut self, command: &'static str, line: &str) -> Result<String, ImapError> {
+        self.tags = self.tags.wrapping_add(1);
+        let tag = format!("A{:04}", self.tags);
+        self.send(command, &format!("{tag} {line}")).await?;
+        Ok(tag)
+    }
+
+    /// Sends one line.
+    pub(super) async fn send(&mut self, command: &'static str, line: &str) -> Result<(), ImapError> {
+        let channel = self.inner.get_mut();
+        let sent = async {
+            channel.write_all(format!("{line}\r\n").as_bytes()).await?;
+            channel.flush().await
+        };
+        let sent = sent.await;
+        sent.map_err(|error| lost(command, self.bye(), &error.to_string()))
+    }
+
+    /// Reads one response and looks at it.
+    async fn read<T>(
+        &mut self,
+        command: &'static str,
+        look: impl FnOnce(&mut Self, &Response<'_>) -> Result<T, ImapError>,
+    ) -> Result<T, ImapError> {
+        let read = AssertUnwindSafe(self.inner.read_response()).catch_unwind().await;
+        match read {
+            Ok(Ok(Some(response))) => look(self, response.parsed()),
+            Ok(Ok(None)) => Err(lost(command, self.bye(), "the server closed the connection")),
+            Ok(Err(error)) => Err(not_read(command, self.bye(), &error)),
+            Err(_) => Err(ImapError::Unreadable {
+                command,
+                reason: "the parser panicked on the server's answer".into(),
+            }),
+        }
+    }
+
+    /// Reads one response to the command with this tag, sorts it, and notes what it tells of the folder. `on` sees every
+    /// response that is not handled here, and the tagged one when it is `OK`. An error means that the connection is over.
+    ///
+    /// # Cancel safety
+    /// Safe: what has come of a response stays in the buffer.
+    pub(super) async fn hear(
+        &mut self,
+        command: &'static str,
+        tag: &str,
+        on: impl FnOnce(&Response<'_>),
+    ) -> Result<Heard, ImapError> {
+        self.read(command, |session, response| {
+            let heard = session.sort(command, tag, response)?;
+            if matches!(heard, Heard::Aside | Heard::Ended(Ok(()))) {
+                on(response);
+            }
+            Ok(heard)
+        })
+        .await
+    }
+
+    fn sort(&mut self, command: &'static str, tag: &str, response: &Response<'_>) -> Result<Heard, ImapError> {
+        match response {
+            Response::Done { tag: other, .. } if other.0 != tag => {
+                Err(lost(command, None, "the server answered a command that was not sent"))
+            }
+            Response::Done { status, outcome, .. } => {
+                let text = said(&outcome.code, outcome.information.as_deref());
+                match status {
+                    Status::Ok => Ok(Heard::Ended(Ok(()))),
+                    Status::No => Ok(Heard::Ended(Err(refused(command, text)))),
+                    Status::Bad => Ok(Heard::Ended(Err(ImapError::Unsupported { command, text }))),
+                    _ => Err(lost(command, Some(&text), "")),
                 }
-                Response::Done { status, outcome, .. } => {
-                    let text = said(&outcome.code, outcome.information.as_deref());
-                    return match status {
-                        Status::Ok => {
-                            on(response.parsed());
-                            Ok(Ok(()))
-                        }
-                        Status::No => Ok(Err(refused(command, text))),
-                        Status::Bad => Ok(Err(ImapError::Unsupported { command, text })),
-                        _ => Err(lost(command, Some(&text), "")),
-                    };
-                }
-                Response::Data {
-                    status: Status::Bye,
-                    outcome,
-                } if command != "LOGOUT" => {
-                    let text = said(&outcome.code, outcome.information.as_deref());
-                    return Err(lost(command, Some(&text), ""));
-                }
-                other => {
-                    self.note(other);
-                    on(other);
-                }
+            }
+            Response::Data {
+                status: Status::Bye,
+                outcome,
+            } if command != "LOGOUT" => {
+                let text = said(&outcome.code, outcome.information.as_deref());
+                Err(lost(command, Some(&text), ""))
+            }
+            Response::Continue(outcome) => {
+                let text = outcome.information.as_deref().unwrap_or_default();
+                Ok(Heard::Invited(text.to_owned()))
+            }
+            other => {
+                self.note(other);
+                Ok(Heard::Aside)
             }
         }
     }
 
     fn note(&mut self, response: &Response<'_>) {
         match response {
-            Response::MailboxData(MailboxDatum::Exists(count)) => self.changes.exists = Some(*count),
-            Response::Expunge(_) => self.changes.expunged = self.changes.expunged.saturating_add(1),
+            Response::MailboxData(MailboxDatum::Exists(count)) => {
+                self.changes.exists = Some(*count);
+                // Some servers repeat the number with every answer, which is no news.
+                self.changes.arrived |= *count != self.exists;
+                self.exists = *count;
+            }
+            Response::Expunge(_) => {
+                self.changes.expunged = self.changes.expunged.saturating_add(1);
+                self.exists = self.exists.saturating_sub(1);
+            }
             Response::Data { status, outcome } => {
                 let alert = matches!(outcome.code, Some(ResponseCode::Alert));
                 if alert || matches!(status, Status::No | Status::Bad) {
@@ -252,94 +353,40 @@ impl ImapSession {
         }
     }
 
-    fn broken(&self, command: &'static str, read: std::thread::Result<std::io::Result<()>>) -> ImapError {
-        let bye = self.inner.get_ref().get_ref().bye();
-        match read {
-            Ok(Ok(())) => lost(command, bye, "the server closed the connection"),
-            Ok(Err(error)) => not_read(command, bye, &error),
-            Err(_) => ImapError::Unreadable {
-                command,
-                reason: "the parser panicked on the server's answer".into(),
-            },
-        }
+    fn bye(&self) -> Option<&str> {
+        self.inner.get_ref().get_ref().bye()
     }
-}
 
-async fn read_greeting(client: &mut async_imap::Client<Channel>) -> Result<(), ImapError> {
-    const COMMAND: &str = "the greeting";
-    let read = AssertUnwindSafe(client.read_response()).catch_unwind().await;
-    let greeting = match read {
-        Ok(Ok(Some(greeting))) => greeting,
-        Ok(Ok(None)) => return Err(lost(COMMAND, None, "the server closed the connection")),
-        Ok(Err(error)) => return Err(not_read(COMMAND, client.get_ref().get_ref().bye(), &error)),
-        Err(_) => return Err(lost(COMMAND, None, "the parser panicked on it")),
-    };
-    let Response::Data { status, outcome } = greeting.parsed() else {
-        return Err(lost(COMMAND, None, "this is not an IMAP server"));
-    };
-    let text = said(&outcome.code, outcome.information.as_deref());
-    match status {
-        Status::Ok => refuse_if_login_is_disabled(&outcome.code),
-        Status::Bye => Err(lost(COMMAND, Some(&text), "")),
-        _ => Err(ImapError::Unsupported {
-            command: "LOGIN",
-            text: format!("the greeting was {status:?} {text}"),
-        }),
-    }
-}
-
-/// A server that tells in its greeting not to take passwords in the clear is not sent one (RFC 9051 section 6.2.3).
-fn refuse_if_login_is_disabled(code: &Option<ResponseCode<'_>>) -> Result<(), ImapError> {
-    use async_imap::imap_proto::Capability;
-    let Some(ResponseCode::Capabilities(capabilities)) = code else {
-        return Ok(());
-    };
-    let disabled = |capability: &Capability<'_>| match capability {
-        Capability::Atom(name) => name.eq_ignore_ascii_case("LOGINDISABLED"),
-        _ => false,
-    };
-    if capabilities.iter().any(disabled) {
-        return Err(ImapError::Unsupported {
-            command: "LOGIN",
-            text: "it takes no password over an unencrypted connection; use imaps://".into(),
-        });
-    }
-    Ok(())
-}
-
-async fn log_in(
-    client: async_imap::Client<Channel>,
-    authentication: &Authentication,
-) -> Result<async_imap::Session<Channel>, ImapError> {
-    const COMMAND: &str = "LOGIN";
-    let Authentication::Password { user, password } = authentication;
-    let attempt = AssertUnwindSafe(client.login(user, password.expose()))
-        .catch_unwind()
-        .await;
-    let (error, client) = match attempt {
-        Ok(Ok(session)) => return Ok(session),
-        Ok(Err(failed)) => failed,
-        Err(_) => return Err(lost(COMMAND, None, "the parser panicked on the server's answer")),
-    };
-    let bye = client.get_ref().get_ref().bye();
-    Err(match error {
-        async_imap::error::Error::No(text) => {
-            let text = unquoted(&text);
-            match asks_for_pause(&text) {
-                true => refused(COMMAND, text),
-                false => ImapError::Credentials { text },
+    async fn read_greeting(&mut self) -> Result<(), ImapError> {
+        const COMMAND: &str = "the greeting";
+        self.read(COMMAND, |session, greeting| {
+            let Response::Data { status, outcome } = greeting else {
+                return Err(lost(COMMAND, None, "this is not an IMAP server"));
+            };
+            if let Some(ResponseCode::Capabilities(capabilities)) = &outcome.code {
+                session.greeted_with = Some(names(capabilities));
             }
-        }
-        async_imap::error::Error::Bad(text) => ImapError::Unsupported {
-            command: COMMAND,
-            text: unquoted(&text),
-        },
-        async_imap::error::Error::Io(error) => not_read(COMMAND, bye, &error),
-        async_imap::error::Error::Validate(_) => ImapError::Credentials {
-            text: "user and password may not contain line breaks".into(),
-        },
-        other => lost(COMMAND, bye, &other.to_string()),
-    })
+            let text = said(&outcome.code, outcome.information.as_deref());
+            match status {
+                Status::Ok => Ok(()),
+                Status::Bye => Err(lost(COMMAND, Some(&text), "")),
+                _ => Err(ImapError::Unsupported {
+                    command: "LOGIN",
+                    text: format!("the greeting was {status:?} {text}"),
+                }),
+            }
+        })
+        .await
+    }
+}
+
+fn names(capabilities: &[Capability<'_>]) -> Vec<String> {
+    let name = |capability: &Capability<'_>| match capability {
+        Capability::Imap4rev1 => "IMAP4REV1".to_owned(),
+        Capability::Auth(name) => format!("AUTH={}", name.to_ascii_uppercase()),
+        Capability::Atom(name) => name.to_ascii_uppercase(),
+    };
+    capabilities.iter().map(name).collect()
 }
 
 fn not_read(command: &'static str, bye: Option<&str>, error: &std::io::Error) -> ImapError {
@@ -368,14 +415,6 @@ fn said(code: &Option<ResponseCode<'_>>, information: Option<&str>) -> String {
         Some(code) => shortened(&format!("[{code:?}] {text}")),
         None => shortened(text),
     }
-}
-
-/// async-imap reports refusals as `code: None, info: Some("text")`; this is the text.
-fn unquoted(text: &str) -> String {
-    let inner = text
-        .split_once("info: Some(\"")
-        .map(|(_, rest)| rest.trim_end_matches("\")"));
-    shortened(inner.unwrap_or(text))
 }
 
 /// Server text is shown and logged: bounded, and without control characters. Parser errors quote the whole input, of

@@ -68,6 +68,10 @@ impl<S> Wire<S> {
         self.max_literal = bytes;
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
     /// What the server said when it said goodbye.
     pub(crate) fn bye(&self) -> Option<&str> {
         self.bye.as_deref()

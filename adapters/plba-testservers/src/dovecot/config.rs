@@ -40,6 +40,7 @@ ssl = yes
 ssl_cert = <{certificate}
 ssl_key = <{key}
 disable_plaintext_auth = no
+auth_mechanisms = plain login scram-sha-256
 auth_failure_delay = 0
 mail_location = maildir:{directory}/mail/%u
 mail_max_userip_connections = 500

@@ -2,13 +2,18 @@
 //! within one connection is in `shift`.
 
 mod caution;
+mod credentials;
 mod cursor;
+#[cfg(test)]
+mod idle_tests;
 mod preview;
 mod shift;
+mod status;
 mod take_in;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +29,13 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use self::shift::Shift;
+use self::status::Shown;
+pub use self::status::{ConnectionState, ConnectionStatus};
 use super::connect::{Dial, Network};
-use super::{Account, Authentication, ImapError, NextMove};
+use super::{Account, ImapError, NextMove};
 use crate::board::Board;
 use crate::completions::{Completions, pump};
-use crate::location::ImapLocation;
+use crate::location::{ImapLocation, Mechanism, TokenSource};
 use crate::settings::SourceSettings;
 
 /// How often refused credentials are tried before the source stops trying.
@@ -40,7 +47,7 @@ const UNHEALTHY_AFTER: u32 = 5;
 /// How long a stop waits for a command that is under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Polls one folder, publishes its messages and marks them as seen once they are done.
+/// Watches one folder, by polling or by IDLE, publishes its messages and marks them as seen once they are done.
 ///
 /// The cursor decides what is new, not the `\Seen` flag: a message that somebody else has read is taken in all the same.
 /// It uses one connection at a time.
@@ -49,6 +56,7 @@ pub struct ImapSource {
     name: String,
     settings: SourceSettings,
     board: Board,
+    shown: Shown,
     dial: Arc<dyn Dial>,
 }
 
@@ -71,6 +79,7 @@ impl ImapSource {
         ImapSource {
             name: location.name(),
             board: Board::new(Arc::clone(&settings.clock)),
+            shown: Shown::default(),
             location,
             settings,
             dial: Arc::new(Network),
@@ -89,11 +98,18 @@ impl ImapSource {
         &self.name
     }
 
+    /// How its connection is, from memory.
+    pub fn connection(&self) -> ConnectionStatus {
+        self.shown.snapshot()
+    }
+
     /// Account data for one connection. Files are read anew each time, so that rotated passwords and authorities are used.
     async fn account(&self) -> Result<Account, Fault> {
+        let authentication = credentials::read(&self.location, &self.settings)
+            .await
+            .map_err(Fault::SetUp)?;
         let (location, settings) = (self.location.clone(), self.settings.clone());
         let read = move || {
-            let password = password(&location, &settings)?;
             let tls = match location.encrypted {
                 true => {
                     let mut tls = location.tls.clone();
@@ -106,10 +122,7 @@ impl ImapSource {
                 host: location.host,
                 port: location.port,
                 tls,
-                authentication: Authentication::Password {
-                    user: location.user,
-                    password,
-                },
+                authentication,
                 connect: settings.connect,
                 timing: settings.timing,
             })
@@ -128,15 +141,25 @@ impl ImapSource {
         let mut backoff = Backoff::new(self.settings.backoff, random);
         let mut shift = Shift::new(self, intake, stop, completions);
         let mut refused = 0;
+        let mut refreshed = false;
         loop {
             let fault = match shift.run().await {
                 Ok(()) | Err(Fault::Stopped) => return Ok(()),
                 Err(Fault::Intake(error)) => return Err(error.into()),
                 Err(fault) => fault,
             };
+            self.shown.state(ConnectionState::Closed);
             if let Some(since) = shift.take_connected() {
                 backoff.connected(since.into_std());
                 refused = 0;
+                refreshed = false;
+            }
+            // A token may have expired since it was written: a fresh one is tried at once, and only once.
+            let expired = matches!(fault, Fault::Mail(ImapError::Credentials { .. }));
+            if expired && self.location.mechanism == Mechanism::XOAuth2 && !refreshed {
+                refreshed = true;
+                self.show(&fault, backoff.failures(), Duration::ZERO);
+                continue;
             }
             let next = match &fault {
                 Fault::Mail(error) => error.next_move(),
@@ -183,28 +206,33 @@ impl ImapSource {
     /// Stopped by refused credentials: more tries could lock the account. Only other credentials, in a password file that
     /// has changed, or a restart with another configuration end this.
     async fn wait_for_other_credentials(&self, fault: &Fault, stop: &StopSignal) {
-        let text =
-            format!("stopped after {CREDENTIAL_TRIES} tries: {fault}; then restart, or change the password file");
+        let text = format!(
+            "stopped after {CREDENTIAL_TRIES} tries: {fault}; then restart, or change the password file or token"
+        );
         error!(source = self.name, "{text}");
         self.board.failed(Health::unhealthy(text));
-        let before = self.current_password().await;
+        let before = self.current_secret().await;
+        let interval = match self.location.token {
+            // Asking a program is not free, and it may count how often it is asked.
+            Some(TokenSource::Command(_)) => self.location.common.interval.max(Duration::from_secs(60)),
+            _ => self.location.common.interval,
+        };
         loop {
             tokio::select! {
-                () = sleep(self.location.common.interval) => {}
+                () = sleep(interval) => {}
                 () = stop.requested() => return,
             }
-            let now = self.current_password().await;
+            let now = self.current_secret().await;
             if now.is_some() && now.as_ref().map(Secret::expose) != before.as_ref().map(Secret::expose) {
-                info!(source = self.name, "the password has changed: trying again");
+                info!(source = self.name, "the credentials have changed: trying again");
                 return;
             }
         }
     }
 
-    async fn current_password(&self) -> Option<Secret> {
-        let account = self.account().await.ok()?;
-        let Authentication::Password { password, .. } = account.authentication;
-        Some(password)
+    async fn current_secret(&self) -> Option<Secret> {
+        let authentication = credentials::read(&self.location, &self.settings).await.ok()?;
+        Some(authentication.secret().clone())
     }
 }
 
@@ -216,33 +244,17 @@ impl TaskSource for ImapSource {
             stop.requested().await;
             sleep(STOP_GRACE).await;
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             ended = Box::pin(self.work(&intake, completions, &stop)) => ended,
             error = pump(&intake, sender) => Err(error.into()),
             () = grace => Ok(()),
-        }
+        };
+        self.shown.state(ConnectionState::Closed);
+        ended
     }
 
     fn status(&self) -> SourceStatus {
         self.board.snapshot()
-    }
-}
-
-fn password(location: &ImapLocation, settings: &SourceSettings) -> Result<Secret, String> {
-    let Some(file) = &location.password_file else {
-        return settings.password.clone().ok_or_else(|| {
-            format!(
-                "there is no password for {}; set password_file in the source's URL, or the password in the environment",
-                location.name()
-            )
-        });
-    };
-    let path = settings.directory.join(file);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.into()),
-        _ => Err(format!("the password file {} has an empty first line", path.display())),
     }
 }

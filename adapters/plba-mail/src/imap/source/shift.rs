@@ -1,32 +1,22 @@
 //! One connection's work: take in what is new, mark what is done, wait, again. Every fault ends the connection; what must
-//! outlive it is kept here between connections. Taking in is in `take_in`, marking in `tell`.
+//! outlive it is kept here between connections. Taking in is in `take_in`, marking in `tell`, waiting in `watch`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use plba_contracts::stop::StopSignal;
 use plba_tasks::intake::Intake;
-use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tokio::time::Instant;
 
 use super::caution::Caution;
 use super::cursor::Cursor;
+use super::status::ConnectionState;
+use super::watch::Rest;
 use super::{Fault, ImapSource};
 use crate::completions::Completions;
 use crate::imap::ImapSession;
 
 /// How many pending or unsettled keys are asked of the ledger at once.
 pub(super) const KEYS: usize = 1000;
-
-/// How long a connection is left without a command: servers close idle ones after 30 min, and some routers sooner.
-const PULSE: Duration = Duration::from_secs(300);
-
-/// How a wait ended.
-#[derive(PartialEq, Eq)]
-enum Rest {
-    Over,
-    Stop,
-}
 
 /// A source at work, over any number of connections.
 pub(super) struct Shift<'s> {
@@ -42,12 +32,18 @@ pub(super) struct Shift<'s> {
     pub(super) unforgotten: Vec<Arc<str>>,
     /// Whether the ledger may hold completions of which upstream was not told.
     pub(super) unsettled: bool,
+    /// How many looks in a row have found nothing new.
+    pub(super) futile: u32,
+    /// Why the server was polled instead of waited for, as last said.
+    pub(super) fallback: Option<String>,
 }
 
 /// What belongs to one connection.
 pub(super) struct Open {
     pub(super) session: ImapSession,
     pub(super) cursor: Cursor,
+    /// Whether the server is waited for by IDLE.
+    pub(super) idles: bool,
 }
 
 impl<'s> Shift<'s> {
@@ -67,6 +63,8 @@ impl<'s> Shift<'s> {
             connected: None,
             unforgotten: Vec::new(),
             unsettled: true,
+            futile: 0,
+            fallback: None,
         }
     }
 
@@ -78,6 +76,7 @@ impl<'s> Shift<'s> {
     /// One connection, from dialling to its end. `Ok` only after a stop.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
         let stop = self.stop;
+        self.source.shown.state(ConnectionState::Connecting);
         let mut open = tokio::select! {
             open = Box::pin(self.open()) => open?,
             () = stop.requested() => return Err(Fault::Stopped),
@@ -87,37 +86,17 @@ impl<'s> Shift<'s> {
         }
         self.connected = Some(Instant::now());
         self.unsettled = true;
-        info!(source = self.source.name, "connected");
+        self.agree_on_watch(&mut open).await?;
+        self.greet();
         loop {
             self.reconcile(&mut open).await?;
             let Cursor { uid_validity, last, .. } = open.cursor;
             let note = format!("taken in up to UID {last} (UIDVALIDITY {uid_validity})");
             self.source.board.reconciled(Some(note));
+            self.source.shown.looked(uid_validity, last);
             if self.rest(&mut open).await? == Rest::Stop {
                 open.session.logout().await;
                 return Ok(());
-            }
-        }
-    }
-
-    /// Waits for the next look, or the stop; marks completions meanwhile, and keeps the connection alive.
-    async fn rest(&mut self, open: &mut Open) -> Result<Rest, Fault> {
-        let stop = self.stop;
-        let next = Instant::now() + self.source.location.common.interval;
-        loop {
-            let pulse = next.min(Instant::now() + PULSE);
-            tokio::select! {
-                biased;
-                () = stop.requested() => {
-                    let keys = self.completions.take_now();
-                    self.tell(open, keys).await?;
-                    return Ok(Rest::Stop);
-                }
-                keys = self.completions.next() => {
-                    self.tell(open, keys).await?;
-                }
-                () = sleep_until(pulse), if pulse == next => return Ok(Rest::Over),
-                () = sleep_until(pulse) => open.session.noop().await?,
             }
         }
     }
@@ -129,7 +108,11 @@ impl<'s> Shift<'s> {
         let folder = session.open_folder(&source.location.folder).await?;
         let since = source.location.common.since;
         let cursor = Cursor::align(self.intake, &mut session, &folder, &source.name, since).await?;
-        Ok(Open { session, cursor })
+        Ok(Open {
+            session,
+            cursor,
+            idles: false,
+        })
     }
 
     /// Brings upstream, ledger and queue into agreement: the whole truth, whatever was missed before.
@@ -140,10 +123,18 @@ impl<'s> Shift<'s> {
         // Some servers show new messages to a search only after this.
         open.session.noop().await?;
         self.take_in_pending(open).await?;
-        while let Some(uids) = self.next_uids(open).await? {
+        let before = open.cursor.last;
+        loop {
+            // What the server announces from here on the search may not have seen, so it is a reason to search again.
+            open.session.take_changes();
+            let Some(uids) = self.next_uids(open).await? else { break };
             self.take_in(open, &uids, true).await?;
             self.end_backlog(open).await?;
         }
+        self.futile = match open.cursor.last > before {
+            true => 0,
+            false => self.futile.saturating_add(1),
+        };
         Ok(())
     }
 

@@ -21,25 +21,25 @@ use crate::location::Location;
 use crate::test_bench::{Bench, settings};
 
 /// Plays one script per connection and notes when each began; the last script is played again and again.
-struct Scripts {
+pub(super) struct Scripts {
     scripts: Mutex<VecDeque<Vec<Step>>>,
     dialled: Mutex<Vec<Instant>>,
 }
 
 impl Scripts {
-    fn new(scripts: Vec<Vec<Step>>) -> Arc<Self> {
+    pub(super) fn new(scripts: Vec<Vec<Step>>) -> Arc<Self> {
         Arc::new(Scripts {
             scripts: Mutex::new(scripts.into()),
             dialled: Mutex::default(),
         })
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.dialled.lock().unwrap().len()
     }
 
     /// The waits between connections in seconds.
-    fn waits(&self) -> Vec<f64> {
+    pub(super) fn waits(&self) -> Vec<f64> {
         let dialled = self.dialled.lock().unwrap();
         dialled
             .windows(2)
@@ -62,7 +62,7 @@ impl Dial for Scripts {
     }
 }
 
-fn source(scripts: &Arc<Scripts>, options: &str) -> Arc<ImapSource> {
+pub(super) fn source(scripts: &Arc<Scripts>, options: &str) -> Arc<ImapSource> {
     let url = format!("imap://bot@localhost/INBOX?{options}");
     let Ok(Location::Imap(location)) = url.parse() else {
         panic!("{url}");
@@ -72,7 +72,7 @@ fn source(scripts: &Arc<Scripts>, options: &str) -> Arc<ImapSource> {
 }
 
 /// From the greeting to the open folder, and then `steps`.
-fn opened(uid_validity: u32, uid_next: u32, steps: Vec<Step>) -> Vec<Step> {
+pub(super) fn opened(uid_validity: u32, uid_next: u32, steps: Vec<Step>) -> Vec<Step> {
     let select = format!(
         "* {} EXISTS\r\n* OK [UIDVALIDITY {uid_validity}] ok\r\n* OK [UIDNEXT {uid_next}] ok\r\n{{tag}} OK [READ-WRITE] ok\r\n",
         uid_next - 1
@@ -80,15 +80,15 @@ fn opened(uid_validity: u32, uid_next: u32, steps: Vec<Step>) -> Vec<Step> {
     [vec![greeting(), login(), answer("SELECT \"INBOX\"", select)], steps].concat()
 }
 
-fn ok(command: &'static str) -> Step {
+pub(super) fn ok(command: &'static str) -> Step {
     answer(command, "{tag} OK\r\n")
 }
 
-fn found(command: &'static str, uids: &str) -> Step {
+pub(super) fn found(command: &'static str, uids: &str) -> Step {
     answer(command, format!("* SEARCH {uids}\r\n{{tag}} OK\r\n"))
 }
 
-fn sizes(command: &'static str, uids: &[u32]) -> Step {
+pub(super) fn sizes(command: &'static str, uids: &[u32]) -> Step {
     let lines: String = uids
         .iter()
         .map(|uid| format!("* 1 FETCH (UID {uid} FLAGS () RFC822.SIZE 5)\r\n"))
@@ -96,7 +96,7 @@ fn sizes(command: &'static str, uids: &[u32]) -> Step {
     answer(command, format!("{lines}{{tag}} OK\r\n"))
 }
 
-fn bodies(command: &'static str, uids: &[u32]) -> Step {
+pub(super) fn bodies(command: &'static str, uids: &[u32]) -> Step {
     let lines: String = uids
         .iter()
         .map(|uid| format!("* 1 FETCH (UID {uid} BODY[] {{5}}\r\nmail{uid})\r\n"))

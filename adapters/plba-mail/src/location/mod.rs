@@ -3,16 +3,19 @@
 //! ```text
 //! maildir:PATH?since=…&interval=…&max_message=…
 //! imaps://USER@HOST[:993]/FOLDER?mode=poll&since=…&interval=…&max_message=…&password_file=…&ca=…&only_ca=…
+//! imaps://USER@HOST[:993]/FOLDER?mode=idle&idle=…&safety=…&auth=…&token_file=…&token_command=…
 //! imap://USER@HOST[:143]/FOLDER?…&plaintext=allow
 //! ```
 
-use std::net::IpAddr;
+mod imap;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use plba_net::TlsSettings;
-use url::Url;
 
 use crate::since::Since;
 
@@ -71,10 +74,53 @@ pub struct ImapLocation {
     pub folder: String,
     /// `ca` and `only_ca`: whom to trust besides or instead of the system's authorities.
     pub tls: TlsSettings,
+    /// `mode`, `idle` and `safety`: how news of messages comes (default: by polling at the common `interval`).
+    pub watch: Watch,
+    /// `auth`: by which mechanism to log in (default `login`, with a token `xoauth2`).
+    pub mechanism: Mechanism,
     /// `password_file`: a file whose first line is the password, read at every connection.
     pub password_file: Option<PathBuf>,
+    /// `token_file` or `token_command`: where the access token comes from, asked at every connection.
+    pub token: Option<TokenSource>,
     /// Options.
     pub common: Common,
+}
+
+/// How a source learns of new messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// `mode=poll`: it looks every `interval`.
+    Poll,
+    /// `mode=idle`: the server says so (RFC 2177). Where it can't, the source polls.
+    Idle {
+        /// `idle`: for how long at most the server is left to itself before IDLE is issued anew (default 5 min, which is
+        /// also the most).
+        longest: Duration,
+        /// `safety`: how often to look though nothing was said (default 5 min).
+        safety: Duration,
+    },
+}
+
+/// By which mechanism to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// LOGIN.
+    Login,
+    /// AUTHENTICATE PLAIN.
+    Plain,
+    /// AUTHENTICATE SCRAM-SHA-256.
+    ScramSha256,
+    /// AUTHENTICATE XOAUTH2.
+    XOAuth2,
+}
+
+/// Where access tokens come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The first line of a file, which somebody else keeps fresh.
+    File(PathBuf),
+    /// The first line that a program writes; its words are separated by blanks, and no shell is involved.
+    Command(Vec<String>),
 }
 
 impl Location {
@@ -89,7 +135,7 @@ impl Location {
 
     /// Whether the source needs a password that the location does not lead to.
     pub fn needs_password(&self) -> bool {
-        matches!(self, Location::Imap(location) if location.password_file.is_none())
+        matches!(self, Location::Imap(location) if location.needs_password())
     }
 }
 
@@ -103,6 +149,11 @@ impl MaildirLocation {
 }
 
 impl ImapLocation {
+    /// Whether the account needs a password that the location does not lead to.
+    pub fn needs_password(&self) -> bool {
+        self.password_file.is_none() && self.token.is_none()
+    }
+
     /// The source's stable name: account and folder, without secrets and options.
     pub fn name(&self) -> String {
         let scheme = if self.encrypted { "imaps" } else { "imap" };
@@ -154,7 +205,7 @@ fn parse(text: &str) -> Result<Location, String> {
         .ok_or("it has no scheme; write maildir:PATH or imaps://USER@HOST/FOLDER")?;
     match scheme {
         "maildir" => parse_maildir(text).map(Location::Maildir),
-        "imap" | "imaps" => parse_imap(text, scheme == "imaps").map(Location::Imap),
+        "imap" | "imaps" => imap::parse(text, scheme == "imaps").map(Location::Imap),
         other => Err(format!(
             "scheme `{other}` is not known here; there are maildir, imap and imaps"
         )),
@@ -180,80 +231,6 @@ fn parse_maildir(text: &str) -> Result<MaildirLocation, String> {
     })
 }
 
-fn parse_imap(text: &str, encrypted: bool) -> Result<ImapLocation, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; write imaps://USER@HOST/FOLDER"))?;
-    let host = url
-        .host_str()
-        .filter(|host| !host.is_empty())
-        .ok_or("it names no host; write imaps://USER@HOST/FOLDER")?;
-    if url.password().is_some() {
-        return Err("a password does not belong into a URL; use password_file or the environment".into());
-    }
-    let user = decoded(url.username())?;
-    if user.is_empty() {
-        return Err("it names no user; write imaps://USER@HOST/FOLDER, with %40 for an @ in the name".into());
-    }
-    let folder = decoded(url.path().trim_matches('/'))?;
-    if folder.chars().any(char::is_control) {
-        return Err("the folder name holds control characters".into());
-    }
-    let mut location = ImapLocation {
-        encrypted,
-        user,
-        // IPv6 addresses stand in brackets in a URL and nowhere else.
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port: url.port().unwrap_or(if encrypted { 993 } else { 143 }),
-        folder: if folder.is_empty() { "INBOX".into() } else { folder },
-        tls: TlsSettings::default(),
-        password_file: None,
-        common: Common::default(),
-    };
-    let plaintext_allowed = imap_options(&url, &mut location)?;
-    if !encrypted && !plaintext_allowed && !is_loopback(&location.host) {
-        return Err("imap:// would send the password unencrypted; use imaps://, or add plaintext=allow".into());
-    }
-    Ok(location)
-}
-
-/// Reads the options into `location`; answers whether an unencrypted connection is allowed.
-fn imap_options(url: &Url, location: &mut ImapLocation) -> Result<bool, String> {
-    const KNOWN: [&str; 8] = [
-        "mode",
-        "since",
-        "interval",
-        "max_message",
-        "password_file",
-        "ca",
-        "only_ca",
-        "plaintext",
-    ];
-    let mut plaintext_allowed = false;
-    for (key, value) in url.query_pairs() {
-        if location.common.set(&key, &value)? {
-            continue;
-        }
-        match (key.as_ref(), value.as_ref()) {
-            ("mode", "poll") => {}
-            ("mode", other) => return Err(format!("mode `{other}` is not known; there is poll")),
-            ("password_file", path) => location.password_file = Some(path.into()),
-            ("ca" | "only_ca", _) if !location.encrypted => {
-                return Err(format!("`{key}` is for encrypted connections; use imaps://"));
-            }
-            ("ca", path) => location.tls.ca = Some(path.into()),
-            ("only_ca", "true") => location.tls.only_ca = true,
-            ("only_ca", "false") => location.tls.only_ca = false,
-            ("only_ca", other) => return Err(format!("only_ca is true or false, not `{other}`")),
-            ("plaintext", "allow") => plaintext_allowed = true,
-            ("plaintext", other) => return Err(format!("plaintext can only be `allow`, not `{other}`")),
-            (other, _) => return Err(unknown(other, &KNOWN)),
-        }
-    }
-    if location.tls.only_ca && location.tls.ca.is_none() {
-        return Err("only_ca=true needs ca, the file of the one authority to trust".into());
-    }
-    Ok(plaintext_allowed)
-}
-
 impl Common {
     /// Takes an option that every mail source has; `false` if it is none of them.
     fn set(&mut self, key: &str, value: &str) -> Result<bool, String> {
@@ -268,7 +245,7 @@ impl Common {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("interval `{text}` is no time; write 30s, 500ms or 5m, from 10ms to 1d");
+    let wrong = || format!("interval `{text}` is no time; write 30s, 500ms or 5m, from 10ms to 24h");
     let parsed: SignedDuration = text.parse().map_err(|_| wrong())?;
     let interval = Duration::try_from(parsed).map_err(|_| wrong())?;
     match interval {
@@ -296,10 +273,6 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn unknown(key: &str, known: &[&str]) -> String {
     format!("option `{key}` is not known; there are {}", known.join(", "))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Percent-decoding of a part of a URL.
@@ -332,111 +305,5 @@ fn without_password(text: &str) -> String {
     match userinfo.split_once(':') {
         Some((user, _)) => format!("{scheme}://{user}:***{}", &rest[userinfo.len()..]),
         None => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn imap(text: &str) -> ImapLocation {
-        match text.parse() {
-            Ok(Location::Imap(location)) => location,
-            other => panic!("{text}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_maildir_is_a_path_with_options() {
-        for (text, path) in [
-            ("maildir:var/inbox", "var/inbox"),
-            (
-                "maildir:/srv/a%20b?since=all&interval=100ms&max_message=1MiB",
-                "/srv/a b",
-            ),
-            ("maildir:///srv/mail", "/srv/mail"),
-        ] {
-            let Ok(Location::Maildir(location)) = text.parse() else {
-                panic!("{text}");
-            };
-            assert_eq!(location.path, PathBuf::from(path));
-        }
-        let Ok(Location::Maildir(location)) = "maildir:x?since=all&interval=100ms&max_message=1MiB".parse() else {
-            panic!("not read");
-        };
-        assert_eq!(location.common.since, Since::All);
-        assert_eq!(location.common.interval, Duration::from_millis(100));
-        assert_eq!(location.common.max_message, MIB);
-    }
-
-    #[test]
-    fn an_account_has_defaults_and_options() {
-        let location = imap("imaps://bot%40example.org@mail.example.org");
-        assert_eq!(
-            (location.user.as_str(), location.port, location.folder.as_str()),
-            ("bot@example.org", 993, "INBOX")
-        );
-        assert_eq!(location.common, Common::default());
-        assert_eq!(location.name(), "imaps://bot@example.org@mail.example.org:993/INBOX");
-
-        let location =
-            imap("imaps://bot@[::1]:1993/Auftr%C3%A4ge/Neu?mode=poll&ca=/etc/ca.pem&only_ca=true&password_file=pw");
-        assert_eq!((location.host.as_str(), location.port), ("::1", 1993));
-        assert_eq!(location.folder, "Aufträge/Neu");
-        assert_eq!(location.tls.ca, Some("/etc/ca.pem".into()));
-        assert_eq!(location.password_file, Some("pw".into()));
-    }
-
-    #[test]
-    fn long_names_are_cut_and_stay_apart() {
-        let [one, two] = ["a", "b"].map(|end| bounded(format!("maildir:{}{end}", "ü".repeat(200))));
-        assert!(one.len() <= 180 && two.len() <= 180 && one != two, "{one} {two}");
-        assert_eq!(bounded("maildir:/x".into()), "maildir:/x");
-    }
-
-    #[test]
-    fn passwords_are_not_sent_in_the_clear_unless_allowed() {
-        for fine in [
-            "imap://bot@localhost/",
-            "imap://bot@127.0.0.1:1143/",
-            "imap://bot@mail.lan/?plaintext=allow",
-        ] {
-            assert!(!imap(fine).encrypted);
-        }
-        let error = "imap://bot@mail.lan/".parse::<Location>().unwrap_err();
-        assert!(error.to_string().contains("imaps://"), "{error}");
-    }
-
-    #[test]
-    fn each_mistake_gets_one_clear_error_and_no_password_is_shown() {
-        let cases = [
-            ("var/inbox", "no scheme"),
-            ("pop3://bot@host/", "`pop3`"),
-            ("maildir:", "no directory"),
-            ("maildir:x?sinc=all", "`sinc`"),
-            ("maildir:x?since=yesterday", "yesterday"),
-            ("maildir:x?interval=1", "interval"),
-            ("maildir:x?interval=-3s", "interval"),
-            ("maildir:x?interval=400d", "interval"),
-            ("maildir:x?max_message=1GB", "max_message"),
-            ("maildir:x?max_message=0", "max_message"),
-            ("maildir:%zz", "%25"),
-            ("imaps://host/INBOX", "no user"),
-            ("imaps:///INBOX", "host"),
-            ("imaps://bot@host:99999/", "port"),
-            ("imaps://bot:hunter2@host/", "password_file"),
-            ("imaps://bot:hunter2@host:99999/", "port"),
-            ("imaps://bot@host/?mode=push", "push"),
-            ("imaps://bot@host/?only_ca=true", "needs ca"),
-            ("imaps://bot@host/?ca=x&only_ca=yes", "true or false"),
-            ("imap://bot@localhost/?ca=x", "imaps://"),
-            ("imaps://bot@host/a%0d%0ab", "control"),
-            ("imaps://bot@host/?colour=red", "`colour`"),
-        ];
-        for (text, expected) in cases {
-            let error = text.parse::<Location>().unwrap_err().to_string();
-            assert!(error.contains(expected), "{text}: {error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
     }
 }
