@@ -5,10 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use plba_contracts::BoxError;
 use plba_contracts::config::Location;
+use plba_contracts::lease::Lease;
 use plba_tasks::backend::{BackendContext, QueueBackend};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::queue::TaskQueue;
 
+use crate::lease::RedisLease;
 use crate::ledger::RedisLedger;
 use crate::link::Shared;
 use crate::queue::RedisTaskQueue;
@@ -39,5 +41,9 @@ impl QueueBackend for RedisBackend {
         let shared = Shared::new(RedisSettings::read(location)?, None)?;
         let seed = context.seed.unwrap_or_else(|| fastrand::u64(..));
         Ok(Some(Arc::new(RedisLedger::open_with(shared, seed).await?)))
+    }
+
+    async fn open_leases(&self, location: &Location, _: BackendContext) -> Result<Option<Arc<dyn Lease>>, BoxError> {
+        Ok(Some(Arc::new(RedisLease::open(RedisSettings::read(location)?).await?)))
     }
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use plba_contracts::BoxError;
 use plba_contracts::clock::Clock;
 use plba_contracts::config::Location;
+use plba_contracts::lease::Lease;
 
 use crate::ledger::SourceLedger;
 use crate::memory::{InMemoryTaskQueue, MemorySettings};
@@ -58,6 +59,23 @@ pub trait QueueBackend: Send + Sync + 'static {
         let _ = (location, context);
         Ok(None)
     }
+
+    /// Opens the leases that go with the queue at a location: shared by all processes that share the queue, so that of a
+    /// source that all of them have one runs at a time. `None` when nobody else can share the queue.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing open.
+    async fn open_leases(
+        &self,
+        location: &Location,
+        context: BackendContext,
+    ) -> Result<Option<Arc<dyn Lease>>, BoxError> {
+        let _ = (location, context);
+        Ok(None)
+    }
 }
 
 /// Why a queue could not be opened.
@@ -104,6 +122,19 @@ pub async fn open_ledger(
     context: BackendContext,
 ) -> Result<Option<Arc<dyn SourceLedger>>, OpenQueueError> {
     let opening = backend(backends, location)?.open_ledger(location, context);
+    opening.await.map_err(|source| failed(location, source))
+}
+
+/// Opens the leases that go with the queue at `location`, if processes can share it.
+///
+/// # Errors
+/// See [`OpenQueueError`].
+pub async fn open_leases(
+    backends: &[Arc<dyn QueueBackend>],
+    location: &Location,
+    context: BackendContext,
+) -> Result<Option<Arc<dyn Lease>>, OpenQueueError> {
+    let opening = backend(backends, location)?.open_leases(location, context);
     opening.await.map_err(|source| failed(location, source))
 }
 

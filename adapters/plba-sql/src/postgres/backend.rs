@@ -1,14 +1,16 @@
-//! Opening a queue, and the ledger that goes with it, by a `postgres:` location.
+//! Opening a queue, and the ledger and leases that go with it, by a `postgres:` location.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use plba_contracts::BoxError;
 use plba_contracts::config::Location;
+use plba_contracts::lease::Lease;
 use plba_tasks::backend::{BackendContext, QueueBackend};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::queue::TaskQueue;
 
+use super::lease::PostgresLease;
 use super::ledger::PostgresLedger;
 use super::queue::PostgresTaskQueue;
 use super::settings::PostgresSettings;
@@ -36,5 +38,10 @@ impl QueueBackend for PostgresBackend {
     ) -> Result<Option<Arc<dyn SourceLedger>>, BoxError> {
         let settings = PostgresSettings::from_location(location)?;
         Ok(Some(Arc::new(PostgresLedger::open(settings).await?)))
+    }
+
+    async fn open_leases(&self, location: &Location, _: BackendContext) -> Result<Option<Arc<dyn Lease>>, BoxError> {
+        let settings = PostgresSettings::from_location(location)?;
+        Ok(Some(Arc::new(PostgresLease::open(settings).await?)))
     }
 }

@@ -7,12 +7,14 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use plba_contracts::BoxError;
 use plba_contracts::config::Location;
+use plba_contracts::lease::Lease;
 use plba_tasks::backend::{BackendContext, QueueBackend};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::queue::TaskQueue;
 use tokio::sync::Mutex;
 
 use super::database::Database;
+use super::lease::SqliteLease;
 use super::ledger::SqliteLedger;
 use super::queue::{SqliteTaskQueue, open_database};
 use super::settings::SqliteSettings;
@@ -71,5 +73,15 @@ impl QueueBackend for SqliteBackend {
     ) -> Result<Option<Arc<dyn SourceLedger>>, BoxError> {
         let database = self.database(location, &context).await?;
         Ok(Some(Arc::new(SqliteLedger::of(database).await?)))
+    }
+
+    async fn open_leases(
+        &self,
+        location: &Location,
+        context: BackendContext,
+    ) -> Result<Option<Arc<dyn Lease>>, BoxError> {
+        let path = SqliteSettings::read(location)?.path;
+        let opening = tokio::task::spawn_blocking(move || SqliteLease::open(&path, context.clock));
+        Ok(Some(Arc::new(opening.await??)))
     }
 }

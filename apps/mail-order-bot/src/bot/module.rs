@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use plba::lease::{LeaseSource, Singleton, SingletonOptions};
 use plba::mail::MailSource;
 use plba::mail::maildir::Maildir;
 use plba::prelude::*;
@@ -48,9 +49,10 @@ impl ApplicationModule for MailOrderBot {
         assembly.worker(orders(&config, one_file));
         assembly.worker(replies(one_file));
         if !one_file.0 {
-            assembly.worker(outbox());
+            assembly.worker(one_at_a_time(outbox(), "outbox".to_owned(), &config));
         }
-        assembly.worker(mail(&config, one_file)?);
+        let (mail, source) = mail(&config, one_file)?;
+        assembly.worker(one_at_a_time(mail, source, &config));
         plba::tasks::endpoints::endpoints()
             .into_iter()
             .chain(views::endpoints())
@@ -114,10 +116,12 @@ fn outbox() -> WorkerDefinition {
 }
 
 /// Takes order mails in, and marks them as read once their orders are stored. The outbox is ready before the first order.
-fn mail(config: &BotConfig, one_file: OneFile) -> Result<WorkerDefinition, BoxError> {
+/// The source's name with it.
+fn mail(config: &BotConfig, one_file: OneFile) -> Result<(WorkerDefinition, String), BoxError> {
     let location: plba::mail::Location = config.source.as_str().parse()?;
+    let name = location.name(Path::new("."));
     let settings = SourceWorkerSettings {
-        source: Some(location.name(Path::new("."))),
+        source: Some(name.clone()),
         ..SourceWorkerSettings::default()
     };
     let source = |services: Services| async move {
@@ -125,5 +129,20 @@ fn mail(config: &BotConfig, one_file: OneFile) -> Result<WorkerDefinition, BoxEr
         Ok(MailSource::clone(&source).into_source())
     };
     let first = if one_file.0 { "replies" } else { "outbox" };
-    Ok(source_worker("mail", settings, source).after("orders").after(first))
+    let worker = source_worker("mail", settings, source).after("orders").after(first);
+    Ok((worker, name))
+}
+
+/// A source that runs in one of the bots that share a queue, under the queue's lease of the source's name. Where nobody can
+/// share the queue it just runs.
+fn one_at_a_time(worker: WorkerDefinition, source: String, config: &BotConfig) -> WorkerDefinition {
+    if config.queue.scheme() == "memory" {
+        return worker;
+    }
+    let options = SingletonOptions {
+        name: Some(source),
+        ttl: config.source_lease.into(),
+        ..SingletonOptions::default()
+    };
+    worker.singleton_with(LeaseSource::service(), options)
 }

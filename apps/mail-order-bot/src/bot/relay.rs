@@ -23,8 +23,8 @@ pub const KIND: &str = "reply.send";
 /// How many replies are taken out of the outbox at a time.
 const BATCH: usize = 200;
 
-/// How often the outbox is looked into when nobody rings.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often the outbox is looked into when nobody rings: so long a reply waits that another bot has put there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Tells the relay that there is a new reply, so that it need not wait for its next look.
 #[derive(Debug, Default)]

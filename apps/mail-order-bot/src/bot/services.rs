@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use plba::clock::Clock;
+use plba::lease::{InProcessLease, Lease};
 use plba::mail::maildir::Maildir;
 use plba::mail::{MailSource, SourceSettings};
 use plba::prelude::*;
-use plba::tasks::backend::{BackendContext, QueueBackend, open_ledger, open_queue};
+use plba::tasks::backend::{BackendContext, QueueBackend, open_leases, open_ledger, open_queue};
 use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba::tasks::ledger::SourceLedger;
 use plba::tasks::queue::TaskQueue;
@@ -86,6 +87,7 @@ pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathB
         samples(config, with_samples),
         ledger(config, &backends, state_dir),
         queue(config, &backends),
+        leases(config, &backends),
         source(config),
     ]
 }
@@ -179,6 +181,24 @@ fn queue(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
             let queue = open_queue(&backends, &config.queue, context).await?;
             config.queues.govern(queue.as_ref());
             Ok(queue)
+        }
+    })
+}
+
+/// The leases that go with the queue; where nobody can share it, those of this process.
+fn leases(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
+    let (config, backends) = (Arc::clone(config), Arc::clone(backends));
+    ServiceDefinition::new::<dyn Lease, _, _>(move |services| {
+        let (config, backends) = (Arc::clone(&config), Arc::clone(&backends));
+        async move {
+            let clock = services.get::<dyn Clock>().await?;
+            let context = BackendContext {
+                clock: Arc::clone(&clock),
+                ledger: None,
+                seed: None,
+            };
+            let shared = open_leases(&backends, &config.queue, context).await?;
+            Ok(shared.unwrap_or_else(|| Arc::new(InProcessLease::new(clock))))
         }
     })
 }

@@ -2,7 +2,9 @@
 //! told where it is used.
 
 use std::path::Path;
+use std::time::Duration;
 
+use plba::lease::MAXIMUM_TTL;
 use plba::prelude::*;
 use plba::tasks::queue_rules::QueuesConfig;
 use schemars::JsonSchema;
@@ -15,6 +17,9 @@ const SOURCE: &str = "maildir:var/inbox";
 const STORE: &str = "sqlite:var/orders.db";
 const REPLIES: &str = "maildir:var/outbox";
 
+/// A source that changes hands more often does little else.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
 /// Settings of the bot.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -25,9 +30,14 @@ pub struct BotConfig {
     pub source: Location,
     /// The mailbox's password; better given by the environment, or as `password_file` in `source`, than in a file.
     pub password: Option<Secret>,
-    /// Where tasks wait: `memory:`, `sqlite:PATH` to keep them on disk, or `postgres://USER:PASSWORD@HOST/DATABASE` to share
-    /// them with other machines, each with options after a `?`, such as `capacity=10000`. With the file of `store`, orders and tasks change in one transaction.
+    /// Where tasks wait: `memory:`, `sqlite:PATH` to keep them on disk, or `redis://HOST` or
+    /// `postgres://USER:PASSWORD@HOST/DATABASE` to share them with other machines, each with options after a `?`, such as
+    /// `capacity=10000`. With the file of `store`, orders and tasks change in one transaction. Bots that share a queue share
+    /// source, store and replies too, but not the state directory: all of them work on orders, one of them runs the source.
     pub queue: Location,
+    /// Where the queue is shared: how long the bot that runs the source may be out of touch before another one takes the
+    /// source over; 1 s or more.
+    pub source_lease: TimeSpan,
     /// Rules of the queues `orders` and `replies`, each in a table of its name: `concurrency`, `rate = "100/1m"`,
     /// `key_concurrency`, `key_rate`, `dead_age`, `dead_limit`.
     pub queues: QueuesConfig,
@@ -53,6 +63,7 @@ impl Default for BotConfig {
             source: Location::from(SOURCE),
             password: None,
             queue: Location::from("memory:"),
+            source_lease: TimeSpan::seconds(30),
             queues: QueuesConfig::default(),
             store: Location::from(STORE),
             replies: Location::from(REPLIES),
@@ -89,6 +100,17 @@ impl ConfigSection for BotConfig {
         {
             faults.report("queue", fault);
         }
+        if self.queue.scheme().starts_with("redis")
+            && let Err(fault) = plba::redis::RedisSettings::read(&self.queue)
+        {
+            faults.report("queue", fault);
+        }
+        let lease: Duration = self.source_lease.into();
+        faults.require(
+            (SHORTEST_LEASE..=MAXIMUM_TTL).contains(&lease),
+            "source_lease",
+            "a span of 1s to 1 day is needed",
+        );
         self.validate_queues(faults);
         // A bare path is a CSV file.
         if !self.catalogue.scheme().is_empty() {
@@ -185,7 +207,8 @@ mod tests {
         };
         assert!(faults(BotConfig::default()).is_empty());
         for (queue, catalogue, wrong) in [
-            ("redis://host", "embedded:", "queue"),
+            ("amqp://host", "embedded:", "queue"),
+            ("redis://host?lease=soon", "embedded:", "queue"),
             ("memory:?capacity=many", "embedded:", "queue"),
             ("sqlite:var/queue.db?synchronous=off", "embedded:", "queue"),
             ("postgres://bot@db/shop?lease=soon", "embedded:", "queue"),
