@@ -48,6 +48,7 @@ fn measure() -> io::Result<()> {
                 peer: "idle",
                 peer_value,
                 ratio: value / peer_value,
+                goal: None,
             };
             figure.report()?;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plba_benches::load::{CAPACITY, Count, QUEUE, payload};
 use plba_contracts::clock::Clock;
 use plba_contracts::stop::StopHandle;
 use plba_runtime::clock::SystemClock;
@@ -10,8 +11,6 @@ use plba_tasks::handler::{TaskContext, TaskHandler};
 use plba_tasks::task::{Headers, Priority, Task};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
-
-use crate::load::{CAPACITY, Count, QUEUE, payload};
 
 /// From the first task sent to the last one handled.
 pub(crate) async fn run(workers: u32, tasks: usize) -> Duration {

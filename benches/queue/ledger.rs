@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plba_benches::load::{Count, QUEUE, payload};
+use plba_benches::team::Team;
 use plba_contracts::clock::Clock;
 use plba_runtime::clock::SystemClock;
 use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
@@ -13,9 +15,9 @@ use plba_tasks::ledger::SourceLedger;
 use plba_tasks::memory::InMemoryTaskQueue;
 use plba_tasks::queue::{ConsumerId, Incarnation, TaskQueue};
 use plba_tasks::task::NewTask;
+use plba_tasks::worker::TaskWorkerSettings;
 
-use crate::load::{Count, QUEUE, payload};
-use crate::plain::{BATCH, Team, settings};
+use crate::plain::{BATCH, settings};
 
 /// How many completions a source takes at once.
 const COMPLETIONS: usize = 1_000;
@@ -29,7 +31,8 @@ pub(crate) async fn run(workers: u32, tasks: usize) -> Duration {
     let queue = InMemoryTaskQueue::with_ledger(settings(), Arc::clone(&clock), Arc::clone(&ledger));
     let queue: Arc<dyn TaskQueue> = Arc::new(queue.expect("the settings are sound"));
     let count = Count::down_from(tasks);
-    let team = Team::start(workers, &queue, &clock, count as Arc<dyn TaskHandler>).await;
+    let handler = count as Arc<dyn TaskHandler>;
+    let team = Team::start(workers, &queue, &clock, handler, &TaskWorkerSettings::default()).await;
     let consumer = ConsumerId::new(Incarnation::of_this_process(1), "bench");
     let intake = Intake::new("bench", queue, ledger, consumer);
     let began = Instant::now();

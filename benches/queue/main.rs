@@ -3,7 +3,6 @@
 
 mod bare;
 mod ledger;
-mod load;
 mod plain;
 
 use std::time::Duration;
@@ -100,6 +99,7 @@ fn measure(
             peer: PEER,
             peer_value: medians.peer * per_task,
             ratio: medians.quotient,
+            goal: None,
         };
         let rate = Figure {
             value: tasks as f64 / medians.ours,

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plba_benches::load::{CAPACITY, Count, QUEUE, payload};
+use plba_benches::team::Team;
 use plba_contracts::clock::Clock;
-use plba_contracts::worker::{Activity, Exit, Worker, WorkerContext};
 use plba_runtime::clock::SystemClock;
 use plba_tasks::handler::TaskHandler;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
 use plba_tasks::queue::TaskQueue;
 use plba_tasks::task::{NewTask, QueueName};
-use plba_tasks::worker::{TaskWorker, TaskWorkerSettings};
-use tokio::task::JoinHandle;
-
-use crate::load::{CAPACITY, Count, QUEUE, payload};
+use plba_tasks::worker::TaskWorkerSettings;
 
 /// How many tasks a producer publishes at once, as sources do.
 pub(crate) const BATCH: usize = 64;
@@ -24,7 +22,8 @@ pub(crate) async fn run(workers: u32, tasks: usize, batch: usize) -> Duration {
     let queue = InMemoryTaskQueue::new(settings(), Arc::clone(&clock)).expect("the settings are sound");
     let queue: Arc<dyn TaskQueue> = Arc::new(queue);
     let count = Count::down_from(tasks);
-    let team = Team::start(workers, &queue, &clock, Arc::clone(&count) as Arc<dyn TaskHandler>).await;
+    let handler = Arc::clone(&count) as Arc<dyn TaskHandler>;
+    let team = Team::start(workers, &queue, &clock, handler, &TaskWorkerSettings::default()).await;
     let began = Instant::now();
     let producer = tokio::spawn(produce(queue, tasks, batch));
     count.finished().await;
@@ -53,49 +52,5 @@ async fn produce(queue: Arc<dyn TaskQueue>, tasks: usize, batch: usize) {
             .publish((0..count).map(make).collect())
             .await
             .expect("the tasks are sound");
-    }
-}
-
-/// Task workers as a supervisor runs them, each on a task of its own.
-pub(crate) struct Team(Vec<(Arc<TaskWorker>, JoinHandle<Exit>)>);
-
-impl Team {
-    pub(crate) async fn start(
-        workers: u32,
-        queue: &Arc<dyn TaskQueue>,
-        clock: &Arc<dyn Clock>,
-        handler: Arc<dyn TaskHandler>,
-    ) -> Self {
-        let mut team = Vec::new();
-        for slot in 0..workers {
-            let handler = Arc::clone(&handler);
-            let settings = TaskWorkerSettings::default();
-            let worker = Arc::new(TaskWorker::new(
-                Arc::clone(queue),
-                QUEUE.into(),
-                handler,
-                None,
-                settings,
-            ));
-            let context = WorkerContext {
-                name: "bench".into(),
-                slot,
-                incarnation: 1,
-                activity: Activity::new(Arc::clone(clock)),
-                clock: Arc::clone(clock),
-            };
-            let running = Arc::clone(&worker).start(context).await.expect("a task worker starts");
-            team.push((worker, tokio::spawn(running.into_future())));
-        }
-        Self(team)
-    }
-
-    pub(crate) async fn stop(self) {
-        for (worker, _) in &self.0 {
-            worker.stop(false);
-        }
-        for (_, attempt) in self.0 {
-            attempt.await.expect("a task worker does not panic");
-        }
     }
 }

@@ -76,6 +76,7 @@ fn report(ours: &[f64], peer: &str, theirs: &[f64]) {
         peer,
         peer_value: of(theirs),
         ratio: ratio.expect("there were turns"),
+        goal: None,
     };
     figure.report().expect("the file for results can be written");
 }

@@ -34,6 +34,17 @@ pub struct Figure<'a> {
     pub peer_value: f64,
     /// plba's figure in terms of the peer's, as measured in pairs.
     pub ratio: f64,
+    /// What was asked of it.
+    pub goal: Option<Goal>,
+}
+
+/// What is asked of a figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// The ratio to the peer is at least this.
+    RatioAtLeast(f64),
+    /// The figure itself is below this.
+    Below(f64),
 }
 
 impl Figure<'_> {
@@ -43,13 +54,7 @@ impl Figure<'_> {
     /// The file for results can't be written.
     pub fn report(&self) -> io::Result<()> {
         self.print();
-        let Some(path) = std::env::var_os(RESULTS) else {
-            return Ok(());
-        };
-        let mut line = self.json().to_string();
-        line.push('\n');
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        file.write_all(line.as_bytes())
+        append(&self.json())
     }
 
     fn json(&self) -> serde_json::Value {
@@ -60,7 +65,17 @@ impl Figure<'_> {
             "peer": self.peer,
             "peer_value": rounded(self.peer_value),
             "ratio": rounded(self.ratio),
+            "goal": self.goal.map(|goal| self.told(goal)),
         })
+    }
+
+    /// A goal and whether it was reached, for people.
+    fn told(&self, goal: Goal) -> String {
+        let (reached, goal) = match goal {
+            Goal::RatioAtLeast(ratio) => (self.ratio >= ratio, format!("ratio at least {ratio}")),
+            Goal::Below(value) => (self.value < value, format!("below {value}")),
+        };
+        format!("{goal}: {}", if reached { "reached" } else { "missed" })
     }
 
     fn unit_with_direction(&self) -> String {
@@ -83,6 +98,34 @@ impl Figure<'_> {
             Short(self.ratio)
         );
     }
+}
+
+/// Reports a peer beside which nothing could be measured: its figures are missing, and why is said in the place of a goal.
+///
+/// # Errors
+/// The file for results can't be written.
+#[expect(clippy::print_stdout, reason = "a bench speaks to whoever runs it")]
+pub fn not_run(name: &str, peer: &str, reason: &str) -> io::Result<()> {
+    println!("  {name}: {peer}: not run: {reason}");
+    append(&json!({
+        "name": name,
+        "value": null,
+        "unit": "",
+        "peer": peer,
+        "peer_value": null,
+        "ratio": null,
+        "goal": format!("not run: {reason}"),
+    }))
+}
+
+fn append(result: &serde_json::Value) -> io::Result<()> {
+    let Some(path) = std::env::var_os(RESULTS) else {
+        return Ok(());
+    };
+    let mut line = result.to_string();
+    line.push('\n');
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(line.as_bytes())
 }
 
 /// A figure with as many digits as mean something.
@@ -117,9 +160,11 @@ mod tests {
             peer: "bare loop",
             peer_value: 300.0,
             ratio: 2.041_15,
+            goal: Some(Goal::Below(1_000.0)),
         };
-        let expected = r#"{"name":"queue, 1 worker","value":612.346,"unit":"ns a task (less is better)","peer":"bare loop","peer_value":300.0,"ratio":2.041}"#;
+        let expected = r#"{"name":"queue, 1 worker","value":612.346,"unit":"ns a task (less is better)","peer":"bare loop","peer_value":300.0,"ratio":2.041,"goal":"below 1000: reached"}"#;
         assert_eq!(figure.json().to_string(), expected);
         assert_eq!(Short(612.34567).to_string(), "612");
+        assert_eq!(figure.told(Goal::RatioAtLeast(2.1)), "ratio at least 2.1: missed");
     }
 }

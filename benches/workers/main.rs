@@ -82,6 +82,7 @@ fn report(
         peer: peer.name(),
         peer_value,
         ratio,
+        goal: None,
     };
     figure.report().expect("the file for results can be written");
 }

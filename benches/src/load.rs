@@ -1,5 +1,5 @@
-//! The load that plba and the bare loop share: tasks of 256 bytes, and a handler that counts them and says when it has
-//! seen the last one.
+//! The load that all share who carry out tasks: 256 bytes each, and a handler that counts them and says when it has seen the
+//! last one.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -12,24 +12,26 @@ use plba_tasks::task::Task;
 use tokio::sync::Notify;
 
 /// The name of the queue.
-pub(crate) const QUEUE: &str = "bench";
+pub const QUEUE: &str = "bench";
 
 /// How many tasks may wait, here as there.
-pub(crate) const CAPACITY: usize = 10_000;
+pub const CAPACITY: usize = 10_000;
 
 /// What the tasks carry; shared, so that copying it costs both sides next to nothing.
-pub(crate) fn payload() -> Bytes {
+pub fn payload() -> Bytes {
     Bytes::from(vec![7; 256])
 }
 
 /// Looks at each task and counts down.
-pub(crate) struct Count {
+#[derive(Debug)]
+pub struct Count {
     left: AtomicUsize,
     finished: Notify,
 }
 
 impl Count {
-    pub(crate) fn down_from(tasks: usize) -> Arc<Self> {
+    /// To be called so often.
+    pub fn down_from(tasks: usize) -> Arc<Self> {
         Arc::new(Self {
             left: AtomicUsize::new(tasks),
             finished: Notify::new(),
@@ -37,7 +39,7 @@ impl Count {
     }
 
     /// Waits for the last task.
-    pub(crate) async fn finished(&self) {
+    pub async fn finished(&self) {
         self.finished.notified().await;
     }
 }

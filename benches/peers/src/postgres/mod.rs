@@ -1,0 +1,4 @@
+//! The peers on PostgreSQL.
+
+pub(crate) mod apalis;
+pub(crate) mod graphile;
