@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -33,19 +33,31 @@ impl Live {
     /// Sends a command and waits for its answer. A connection whose answer did not come in time must not be used again.
     pub(super) async fn ask(&self, command: &Cmd, limit: Duration) -> Result<Value, Failure> {
         let mut connection = self.connection.clone();
-        match timeout(limit, connection.send_packed_command(command)).await {
-            Ok(Ok(Value::ServerError(error))) => Err(redis::RedisError::from(error).into()),
-            Ok(answer) => answer.map_err(Into::into),
-            Err(_) => Err(Failure::broken(format!(
-                "Redis did not answer within {limit:?}; the connection is given up, whether it was done is unknown"
-            ))),
-        }
+        answered(limit, connection.send_packed_command(command)).await
+    }
+
+    /// Sends the commands of a transaction, and waits for the answer to all of it.
+    pub(super) async fn transact(&self, transaction: &Pipeline, limit: Duration) -> Result<Value, Failure> {
+        let mut connection = self.connection.clone();
+        // MULTI and each command are answered first.
+        let asked = connection.send_packed_commands(transaction, transaction.len() + 1, 1);
+        answered(limit, async { Ok(asked.await?.pop().unwrap_or(Value::Nil)) }).await
     }
 
     /// Gives the server a script; gives its digest.
     pub(super) async fn load(&self, script: Script, limit: Duration) -> Result<String, Failure> {
         let answer = self.ask(cmd("SCRIPT").arg("LOAD").arg(script.source()), limit).await?;
         reply::text(answer).ok_or_else(|| Failure::answer("SCRIPT LOAD"))
+    }
+}
+
+async fn answered(limit: Duration, asked: impl Future<Output = RedisResult<Value>>) -> Result<Value, Failure> {
+    match timeout(limit, asked).await {
+        Ok(Ok(Value::ServerError(error))) => Err(redis::RedisError::from(error).into()),
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(Failure::broken(format!(
+            "Redis did not answer within {limit:?}; the connection is given up, whether it was done is unknown"
+        ))),
     }
 }
 

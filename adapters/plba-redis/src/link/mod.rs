@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_net::{Backoff, BackoffSettings, ClientConfig};
-use redis::{Cmd, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::live::Live;
@@ -208,6 +208,14 @@ impl Link {
     pub(crate) async fn ask(&self, command: &Cmd, limit: Duration) -> Result<Value, Failure> {
         let live = self.live().await?;
         self.watch(&live, live.ask(command, limit)).await
+    }
+
+    /// Carries out a transaction; gives the answers of its commands. Unless the connection breaks, a failure means that
+    /// nothing was done.
+    pub(crate) async fn transact(&self, transaction: &Pipeline) -> Result<Value, Failure> {
+        let live = self.live().await?;
+        let limit = self.shared.settings.response_timeout;
+        self.watch(&live, live.transact(transaction, limit)).await
     }
 
     /// Gives a connection up when it broke or leads to the wrong server.

@@ -3,8 +3,9 @@
 -- count, bytes, whether named, first, last, entries, task ids; then the other endings: stream, holder, group, entry, verb
 -- and what it takes.
 local b, ck = 2, KEYS[22]
-local control = call('HMGET', ck, 'gen', 'pause', 'lim', 'keyrule')
+local control = call('HMGET', ck, 'gen', 'pause', 'lim', 'keyrule', 'special', 'away')
 local gen, pause, limited = control[1], control[2], control[3]
+if control[6] then library().bring_back(b) end
 local lost, position, cursor = {}, 0, 7
 local ready = false
 
@@ -174,7 +175,11 @@ local function read(s)
     local wanted = most - taken
     if wanted <= 0 then return end
     local found = try('XREADGROUP', 'GROUP', gen, consumer, 'COUNT', wanted, 'STREAMS', KEYS[b + s], '>')
-    if not found then return end
+    if not found then
+      -- Nothing is left that a native read might not hand out.
+      if s == 2 and control[5] then call('HDEL', ck, 'special') end
+      return
+    end
     if found.err then return found end
     note(s, found[1][2])
     if #found[1][2] < wanted then return end

@@ -171,6 +171,7 @@ local function library()
       where = 'w' .. ref
     else
       local class = M.class(record)
+      if record.x then call('HSET', KEYS[b + 20], 'special', '1') end
       where = 's' .. class .. M.append(KEYS[b + 1 + class], record)
     end
     M.ring(b)
@@ -396,6 +397,18 @@ local function library()
     if waiting == 0 and call('EXISTS', KEYS[b + 9]) == 1 then free(9) end
   end
 
+  -- A stream that gate.lua put away stays so only if the server refused to bring it back, for its disk.
+  function M.bring_back(b)
+    local key = KEYS[b + 2]
+    local away = key .. ':away'
+    if call('EXISTS', away) == 1 then
+      local fresh = call('XRANGE', key, '-', '+')
+      call('RENAME', away, key)
+      for _, entry in ipairs(fresh) do call('XADD', key, '*', unpack(entry[2])) end
+    end
+    call('HDEL', KEYS[b + 20], 'away')
+  end
+
   -- Consumer groups -----------------------------------------------------------------------------------------------
 
   -- Creates the groups of a queue, from the beginning of its streams, under a new name: tokens of an earlier group are
@@ -408,7 +421,7 @@ local function library()
       call('XGROUP', 'CREATE', KEYS[b + s], gen, '0', 'MKSTREAM')
       if before then try('XGROUP', 'DESTROY', KEYS[b + s], before) end
     end
-    call('HSET', KEYS[b + 20], 'gen', gen)
+    call('HSET', KEYS[b + 20], 'gen', gen, 'special', '1')
     call('HDEL', KEYS[b + 20], 'sus', 'cursor1', 'cursor2', 'cursor3', 'cursor4')
     call('SADD', KEYS[2], string.match(KEYS[b + 20], ':q:(.*):c$'))
     -- What had been handed out one by one waits again.

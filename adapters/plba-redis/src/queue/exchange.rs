@@ -9,10 +9,10 @@ use plba_tasks::queue::{ConsumerId, Delivery, DeliveryToken, EndError, Ending, H
 use plba_tasks::task::{MAXIMUM_REASON, NewTask, QueueName, TaskId};
 use redis::Value;
 
-use super::Inner;
 use super::place::{Place, Weight};
 use super::publish::follow_up;
 use super::room::{Room, keys};
+use super::{Inner, native};
 use crate::failure::Failure;
 use crate::link::Arguments;
 use crate::record::{Record, json, milliseconds};
@@ -91,6 +91,11 @@ pub(super) async fn exchange(
     steps: Vec<Step>,
     taking: Option<&Taking>,
 ) -> Result<Outcome, Failure> {
+    if let Some(taking) = taking
+        && let Some(outcome) = native::exchange(inner, room, &steps, taking).await?
+    {
+        return Ok(outcome);
+    }
     let holder = taking.map(|taking| inner.holders.number(&taking.consumer, inner.shared.settings.lease));
     let mut call = Call::new(inner, room, taking, holder.as_ref().map(|(_, name)| &**name));
     call.pack(inner, steps);
@@ -302,12 +307,12 @@ fn quoted(reason: &str) -> String {
 }
 
 /// Makes deliveries of what was taken.
-struct Receive<'a> {
-    inner: &'a Inner,
-    room: &'a Room,
-    holder: usize,
-    generation: &'a str,
-    outcome: &'a mut Outcome,
+pub(super) struct Receive<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) room: &'a Room,
+    pub(super) holder: usize,
+    pub(super) generation: &'a str,
+    pub(super) outcome: &'a mut Outcome,
 }
 
 impl Receive<'_> {
@@ -333,7 +338,7 @@ impl Receive<'_> {
         }
     }
 
-    fn one(&mut self, stream: u8, entry: &str, record: Record, now: f64) {
+    pub(super) fn one(&mut self, stream: u8, entry: &str, record: Record, now: f64) {
         let weight = if record.limited || stream == 4 {
             Weight::Full
         } else if record.is_named() {

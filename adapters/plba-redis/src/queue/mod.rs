@@ -8,6 +8,7 @@ mod exchange;
 mod extend;
 mod ids;
 mod listing;
+mod native;
 mod notes;
 mod place;
 mod publish;

@@ -40,6 +40,8 @@ pub(super) struct Room {
     generation: Mutex<String>,
     began: Instant,
     swept: AtomicU64,
+    /// Until when exchanges are the script's business, in milliseconds since the beginning.
+    resting: AtomicU64,
     reaped: Watch,
     /// Whether somebody is looking for processes that ended.
     pub(super) reaping: AtomicBool,
@@ -70,6 +72,7 @@ impl Room {
             generation: Mutex::default(),
             began: Instant::now(),
             swept: AtomicU64::new(0),
+            resting: AtomicU64::new(0),
             reaped: Watch::default(),
             reaping: AtomicBool::new(false),
             gate: tokio::sync::Mutex::default(),
@@ -149,6 +152,18 @@ impl Room {
     /// Whether it is time to look for leases that ran out. Only one caller is told so.
     pub(super) fn sweep_is_due(&self) -> bool {
         self.is_due(&self.swept, SWEEP)
+    }
+
+    /// Whether an exchange may do without the script: no sweep is due, and none was of another kind just before.
+    pub(super) fn is_native(&self) -> bool {
+        let now = self.began.elapsed().as_millis() as u64;
+        now < self.swept.load(Relaxed) && now >= self.resting.load(Relaxed)
+    }
+
+    /// An exchange was something for the script.
+    pub(super) fn rest(&self) {
+        let until = self.began.elapsed() + super::native::REST;
+        self.resting.store(until.as_millis() as u64, Relaxed);
     }
 
     /// Whether it is time to look for processes that ended. Only one caller is told so.

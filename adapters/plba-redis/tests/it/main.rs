@@ -5,6 +5,7 @@ mod conformance;
 mod durability;
 mod failures;
 mod fence;
+mod native;
 mod network;
 mod place;
 mod several;
