@@ -6,6 +6,7 @@ mod conflicts;
 mod conformance;
 mod faults;
 mod ground;
+mod prepared;
 mod random;
 mod schema;
 mod torture;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use plba_sql::sqlite::{SqliteLedger, SqliteSettings, SqliteTaskQueue};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::queue::TaskQueue;
+use plba_testkit::clock::ManualClock;
 use plba_testkit::conformance::ledger::LedgerUnderTest;
 use plba_testkit::conformance::queue::{Advance, QueueUnderTest};
-use plba_testkit::conformance::{Time, ledger, queue};
+use plba_testkit::conformance::{Time, ledger, model, queue};
 
 use super::ground::Ground;
 
@@ -64,9 +65,16 @@ async fn real() -> QueueUnderTest {
     }
 }
 
+// Halves of the suites run side by side: they wait more than they work.
+
 #[test]
-fn the_queue_keeps_the_promises_of_queues() {
-    queue::queue(Time::Real, moved);
+fn the_queue_keeps_one_half_of_the_promises_of_queues() {
+    queue::queue_part(Time::Real, 0, 2, moved);
+}
+
+#[test]
+fn the_queue_keeps_the_other_half_of_the_promises_of_queues() {
+    queue::queue_part(Time::Real, 1, 2, moved);
 }
 
 #[test]
@@ -74,21 +82,29 @@ fn the_queue_keeps_a_tenth_of_them_in_real_time() {
     queue::queue_part(Time::Real, 5, 10, real);
 }
 
+/// A queue that shares its file with the ledger of sources.
+async fn with_ledger() -> QueueUnderTest {
+    let ground = Ground::new();
+    let tasks = ground.open_with(settings(&ground)).await;
+    let ledger = tasks.ledger().await.unwrap();
+    let advance = advance(&ground, &tasks);
+    QueueUnderTest {
+        queue: Arc::new(tasks),
+        capacity: Some(CAPACITY as usize),
+        maximum_crashes: 5,
+        advance: Some(advance),
+        keep: Box::new((ground, ledger)),
+    }
+}
+
 #[test]
-fn the_queue_with_a_ledger_in_its_file_keeps_them_too() {
-    queue::queue(Time::Real, || async {
-        let ground = Ground::new();
-        let tasks = ground.open_with(settings(&ground)).await;
-        let ledger = tasks.ledger().await.unwrap();
-        let advance = advance(&ground, &tasks);
-        QueueUnderTest {
-            queue: Arc::new(tasks),
-            capacity: Some(CAPACITY as usize),
-            maximum_crashes: 5,
-            advance: Some(advance),
-            keep: Box::new((ground, ledger)),
-        }
-    });
+fn the_queue_with_a_ledger_in_its_file_keeps_one_half_of_them_too() {
+    queue::queue_part(Time::Real, 0, 2, with_ledger);
+}
+
+#[test]
+fn the_queue_with_a_ledger_in_its_file_keeps_the_other_half_of_them_too() {
+    queue::queue_part(Time::Real, 1, 2, with_ledger);
 }
 
 #[test]
@@ -112,6 +128,37 @@ fn two_handles_on_one_file_keep_the_promises_together() {
         };
         (under_test, Arc::new(second) as Arc<dyn TaskQueue>)
     });
+}
+
+/// A queue whose time stands still until it is moved.
+async fn still() -> QueueUnderTest {
+    let (ground, clock) = (Ground::new(), Arc::new(ManualClock::new()));
+    let settings = SqliteSettings {
+        lease: Duration::from_secs(30),
+        ..settings(&ground)
+    };
+    let tasks = SqliteTaskQueue::open(settings, Arc::clone(&clock) as _).await.unwrap();
+    let woken = tasks.clone();
+    QueueUnderTest {
+        queue: Arc::new(tasks),
+        capacity: Some(CAPACITY as usize),
+        maximum_crashes: 5,
+        advance: Some(Arc::new(move |by| {
+            clock.advance(by);
+            woken.look_again();
+            Box::pin(tokio::time::sleep(Duration::from_millis(2)))
+        })),
+        keep: Box::new(ground),
+    }
+}
+
+#[test]
+fn the_queue_does_what_the_model_does() {
+    let seed = std::env::var("PLBA_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1);
+    model::queue(Time::Real, seed, 12, 60, still);
 }
 
 #[test]
