@@ -2,6 +2,7 @@
 //! conformance suite per port. Real servers live in `plba-testservers`; nothing here is for production.
 
 pub mod clock;
+pub mod comeback;
 pub mod conformance;
 pub mod directory;
 pub mod failpoint;

@@ -1,6 +1,7 @@
 //! Queues, ledgers and leases on real Redis servers: the suites of their ports, and what only Redis can go through.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
+mod comeback;
 mod conformance;
 mod durability;
 mod failures;

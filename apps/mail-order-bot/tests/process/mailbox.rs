@@ -2,6 +2,7 @@
 //! kills the bot on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use mail_order_bot::samples::generate::order_mails;
@@ -16,7 +17,7 @@ const ORDERS: usize = 1_000;
 /// How often it is killed on the way.
 const KILLS: usize = 10;
 
-fn settings(dovecot: &Dovecot) -> Vec<String> {
+pub(crate) fn settings(dovecot: &Dovecot) -> Vec<String> {
     let source = format!(
         "imaps://{}@localhost:{}/INBOX?mode=poll&interval=200ms&password_file={}&ca={}",
         dovecot.user(),
@@ -37,7 +38,7 @@ fn start(home: &Home, settings: &[String]) -> Bot {
 }
 
 /// The Message-IDs of the mails that are `\Seen` on the server.
-fn seen(dovecot: &Dovecot) -> BTreeSet<String> {
+pub(crate) fn seen(dovecot: &Dovecot) -> BTreeSet<String> {
     let messages = dovecot.messages(dovecot.user()).unwrap();
     let seen = messages.into_iter().filter(|message| message.is_seen());
     seen.filter_map(|message| message_id(&std::fs::read(message.path).ok()?))
@@ -124,7 +125,7 @@ async fn a_thousand_orders_are_stored_and_answered_once_each_though_the_bot_is_k
     );
     assert!(stored.values().all(|count| *count == 1), "each once");
     assert_eq!(home.replies(), ORDERS, "each is answered once");
-    let answered: BTreeSet<String> = answers(&home);
+    let answered: BTreeSet<String> = answers(&home.join("var/outbox"));
     assert_eq!(answered, expected, "every answer names its order");
     assert_eq!(
         home.ask(&["dead", "list"])["letters"].as_array().map_or(0, Vec::len),
@@ -156,10 +157,10 @@ fn stored_while_running(home: &Home) -> BTreeSet<String> {
 }
 
 /// The Message-IDs that the replies in the outbox answer.
-fn answers(home: &Home) -> BTreeSet<String> {
+pub(crate) fn answers(outbox: &Path) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for part in ["new", "cur"] {
-        for entry in std::fs::read_dir(home.join("var/outbox").join(part)).unwrap() {
+        for entry in std::fs::read_dir(outbox.join(part)).unwrap() {
             let raw = std::fs::read(entry.unwrap().path()).unwrap();
             let text = String::from_utf8_lossy(&raw).replace("\r\n ", " ");
             let line = text

@@ -10,4 +10,5 @@ mod journeys;
 mod mailbox;
 mod one_file;
 mod reloads;
+mod shared;
 mod signals;

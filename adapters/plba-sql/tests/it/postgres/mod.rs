@@ -1,6 +1,7 @@
 //! PostgreSQL: a real server that the tests share, a schema for each of them, and servers of their own for those that end
 //! theirs.
 
+mod comeback;
 mod completion;
 mod conflicts;
 mod conformance;

@@ -21,7 +21,7 @@ const LEASE: Duration = Duration::from_millis(300);
 const KILLS: u64 = 25;
 
 /// The machine's time of day, which all its processes share.
-struct TimeOfDay(Instant);
+pub(super) struct TimeOfDay(pub(super) Instant);
 
 impl Clock for TimeOfDay {
     fn now(&self) -> Timestamp {

@@ -1,5 +1,6 @@
 //! Tasks and the ledger in SQLite.
 
+mod comeback;
 mod completion;
 mod conformance;
 mod faults;

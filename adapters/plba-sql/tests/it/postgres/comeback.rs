@@ -1,0 +1,26 @@
+//! Failure 1: a process that is killed and started again has its task within two seconds, whatever the lease.
+
+use std::sync::Arc;
+
+use plba_sql::postgres::{PostgresSettings, PostgresTaskQueue};
+use plba_tasks::queue::TaskQueue;
+use plba_testkit::{comeback, runtime};
+use plba_testservers::{PostgresServer, require};
+
+#[test]
+fn child() {
+    comeback::child(|location| async move {
+        let queue = PostgresTaskQueue::open(PostgresSettings::from_location(&location)?).await?;
+        Ok(Arc::new(queue) as Arc<dyn TaskQueue>)
+    });
+}
+
+#[test]
+fn failure_1_a_process_that_is_started_again_has_its_task_within_two_seconds() {
+    if let Some(server) = require(runtime::real(PostgresServer::start())) {
+        let url = server.url();
+        let more = if url.contains('?') { '&' } else { '?' };
+        let location = format!("{url}{more}lease=30&maximum_crashes=100");
+        comeback::killed_and_started_again("postgres::comeback::child", &location);
+    }
+}
