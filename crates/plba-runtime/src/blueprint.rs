@@ -9,7 +9,9 @@ use plba_contracts::application::{ApplicationModule, Assembly, Declaration, Part
 use plba_contracts::config::SectionDefinition;
 use plba_contracts::describe;
 
-use crate::config::{ConfigReport, Configuration, ConfigurationManager, ConfigurationSources};
+use crate::config::{
+    ConfigFaultKind, ConfigReport, Configuration, ConfigurationManager, ConfigurationSources, Consequence,
+};
 use crate::panic::panic_message;
 use crate::platform::PlatformConfig;
 use crate::tuning;
@@ -62,9 +64,6 @@ pub enum BlueprintError {
     /// A module's name can't be used.
     #[error("{0}")]
     Name(String),
-    /// The configuration names a worker that is not there.
-    #[error("{0}")]
-    Worker(String),
 }
 
 impl Blueprint {
@@ -83,7 +82,7 @@ impl Blueprint {
             .iter()
             .map(|module| assemble(module, &current, &platform));
         let modules = assembled.collect::<Result<Vec<_>, _>>()?;
-        check_workers(&platform, &modules)?;
+        check_workers(&current, &modules, Consequence::NothingStarted)?;
         Ok(Self {
             configuration,
             platform,
@@ -152,10 +151,24 @@ pub fn assemble(
 /// Checks that the configuration of single workers names such as there are.
 ///
 /// # Errors
-/// One is not there.
-pub fn check_workers(platform: &PlatformConfig, modules: &[AssembledModule]) -> Result<(), BlueprintError> {
+/// Some are not there: each with its place, and what follows from it.
+pub fn check_workers(
+    configuration: &Configuration,
+    modules: &[AssembledModule],
+    consequence: Consequence,
+) -> Result<(), BlueprintError> {
+    let platform = platform_of(configuration)?;
     let workers = modules.iter().flat_map(|module| &module.parts.workers);
-    tuning::check(&platform.workers, workers.map(|worker| worker.name.as_str())).map_err(BlueprintError::Worker)
+    let unknown = tuning::unknown(&platform.workers, workers.map(|worker| worker.name.as_str()));
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let fault = |(name, remedy): (&str, String)| {
+        let (path, message) = (["platform", "workers", name], format!("there is no worker `{name}`"));
+        configuration.fault(&path, ConfigFaultKind::Unknown, message, remedy)
+    };
+    let report = ConfigReport::new(unknown.into_iter().map(fault).collect(), consequence);
+    Err(BlueprintError::Misconfigured(Box::new(report)))
 }
 
 /// The platform's own section of a configuration.

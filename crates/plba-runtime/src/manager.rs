@@ -55,7 +55,7 @@ impl StartupError {
 impl From<BlueprintError> for StartupError {
     fn from(error: BlueprintError) -> Self {
         let reason = match error {
-            BlueprintError::Misconfigured(_) | BlueprintError::Worker(_) => ExitReason::Misconfigured,
+            BlueprintError::Misconfigured(_) => ExitReason::Misconfigured,
             BlueprintError::Assembly { .. } | BlueprintError::Name(_) => ExitReason::StartFailed,
         };
         Self {

@@ -306,7 +306,7 @@ impl Drop for Aborted {
 impl Foundation {
     /// For what services start themselves: it is ended with the process.
     fn children(&self) -> ChildProcesses {
-        ChildProcesses::new(Arc::clone(self.supervisor.children()), "services".into(), 0, 1)
+        ChildProcesses::new(Arc::clone(self.supervisor.children()), ("services".into(), 0, 1), None)
     }
 
     fn provided(&self) -> Provided {

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::TARGET;
 use crate::blueprint::{AssembledModule, BlueprintError, Launch, assemble, check_workers, platform_of};
-use crate::config::{Configuration, ConfigurationManager};
+use crate::config::{Configuration, ConfigurationManager, Consequence};
 use crate::logging::LoggingHandle;
 use crate::modules::{ReplaceError, RunningModules};
 use crate::platform::PlatformConfig;
@@ -40,7 +40,12 @@ impl Reloader {
         configuration.on_reload("modules", move |old, new| {
             let down = lock(&keep).down.clone();
             let modules = assemble_changed(&launch, old, new, &down)?;
-            check_workers_of(&launch, new)?;
+            if let Err(refused) = check_workers_of(&launch, old, new) {
+                return Err(match refused {
+                    BlueprintError::Misconfigured(report) => report,
+                    other => other.into(),
+                });
+            }
             lock(&keep).modules = modules;
             Ok(())
         });
@@ -139,13 +144,16 @@ fn assemble_changed(
 
 /// Checks the settings of single workers against all that there will be. Assembling does no input or output, so that doing
 /// it once more only costs a moment.
-fn check_workers_of(launch: &Launch, new: &Configuration) -> Result<(), BlueprintError> {
+fn check_workers_of(launch: &Launch, old: &Configuration, new: &Configuration) -> Result<(), BlueprintError> {
     let platform = platform_of(new)?;
     if platform.workers.is_empty() {
         return Ok(());
     }
     let modules = launch.modules.iter().map(|module| assemble(module, new, &platform));
-    check_workers(&platform, &modules.collect::<Result<Vec<_>, _>>()?)
+    let stays = Consequence::StaysRunning {
+        generation: old.generation(),
+    };
+    check_workers(new, &modules.collect::<Result<Vec<_>, _>>()?, stays)
 }
 
 /// What of `[platform]` can change while running does; the rest is named.

@@ -56,16 +56,13 @@ impl WorkerSettings {
     }
 }
 
-/// Whether each name is that of a worker; if not, a sentence on the first that is not.
-pub(crate) fn check<'a>(settings: &Settings, workers: impl Iterator<Item = &'a str>) -> Result<(), String> {
+/// The names that are no workers', each with what may have been meant.
+pub(crate) fn unknown<'a>(settings: &Settings, workers: impl Iterator<Item = &'a str>) -> Vec<(&str, String)> {
     let known: Vec<String> = workers.map(str::to_owned).collect();
-    match settings.keys().find(|name| !known.contains(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let remedy = suggestion(name, &known, "workers");
-            Err(format!("[platform.workers.{name:?}] names no worker: {remedy}"))
-        }
-    }
+    let names = settings.keys().filter(|name| !known.contains(name));
+    names
+        .map(|name| (name.as_str(), suggestion(name, &known, "workers")))
+        .collect()
 }
 
 /// The settings that count now. Clones are handles on the same.
@@ -235,11 +232,10 @@ mod tests {
     fn a_name_that_is_no_workers_is_told_with_the_nearest() {
         let settings = |name: &str| Settings::from([(name.to_owned(), WorkerSettings::default())]);
         let workers = || ["orders", "replies"].into_iter();
-        assert_eq!(check(&settings("orders"), workers()), Ok(()));
-        let refused = check(&settings("oders"), workers()).unwrap_err();
+        assert_eq!(unknown(&settings("orders"), workers()), []);
         assert_eq!(
-            refused,
-            "[platform.workers.\"oders\"] names no worker: did you mean `orders`?"
+            unknown(&settings("oders"), workers()),
+            [("oders", "did you mean `orders`?".to_owned())]
         );
     }
 

@@ -1,6 +1,6 @@
 //! What supervision asks of the runtime's child processes: here there are none.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use plba_contracts::services::{ErasedService, ServiceError, ServiceKey, ServiceSource};
@@ -18,9 +18,14 @@ impl Registry {
 pub(crate) struct InstanceServices {
     pub(crate) others: Arc<dyn ServiceSource>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) worker: Arc<str>,
-    pub(crate) slot: u32,
-    pub(crate) attempt: u64,
+    pub(crate) host: Weak<dyn Host>,
+}
+
+#[allow(dead_code, reason = "whose the children would be")]
+pub(crate) trait Host: Send + Sync {
+    fn owner(&self) -> (Arc<str>, u32, u64);
+
+    fn may_start(&self) -> bool;
 }
 
 #[async_trait]

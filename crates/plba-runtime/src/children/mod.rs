@@ -7,7 +7,7 @@ use std::io::{self, Error};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use plba_contracts::services::{ErasedService, ServiceError, ServiceKey, ServiceSource};
@@ -28,7 +28,8 @@ const OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Each child leads a process group of its own, to which its own children belong unless they leave it on purpose
 /// (`setsid`). The whole group is ended, by SIGTERM and, 1 s later, by SIGKILL,
 /// - when the [`ChildProcess`] is dropped, also by a panic;
-/// - when the instance is told by force to stop, or has ended in whatever way, whatever became of the `ChildProcess`;
+/// - when the instance is told by force to stop, or has ended in whatever way, whatever became of the `ChildProcess`; it
+///   starts no more from then on, wherever this handle has got to;
 /// - at the end of the process, then by SIGKILL at once, and named in the stop report.
 ///
 /// A graceful stop leaves it alone: it belongs to what is in hand and is to be finished. What was ended is waited for, so
@@ -38,6 +39,17 @@ const OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
 pub struct ChildProcesses {
     registry: Arc<Registry>,
     owner: Owner,
+    /// The instance on whose behalf it is, if it is one's.
+    host: Option<Weak<dyn Host>>,
+}
+
+/// An instance as what starts children for it sees it.
+pub(crate) trait Host: Send + Sync {
+    /// Its worker's name, its slot and the number of the attempt.
+    fn owner(&self) -> (Arc<str>, u32, u64);
+
+    /// Whether it may start children: until it is told by force to stop, or has ended.
+    fn may_start(&self) -> bool;
 }
 
 /// A child process and its group. Dropped, it is ended.
@@ -63,23 +75,31 @@ impl ChildProcesses {
     /// For who runs outside a process with workers, such as a command or a test; `owner` is what the children are known
     /// by. They end when their [`ChildProcess`] is dropped.
     pub fn detached(owner: &str) -> Self {
-        Self::new(Arc::default(), owner.into(), 0, 1)
+        Self::new(Arc::default(), (owner.into(), 0, 1), None)
     }
 
-    pub(crate) fn new(registry: Arc<Registry>, worker: Arc<str>, slot: u32, attempt: u64) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, owner: (Arc<str>, u32, u64), host: Option<Weak<dyn Host>>) -> Self {
+        let (worker, slot, attempt) = owner;
         let owner = Owner { worker, slot, attempt };
-        Self { registry, owner }
+        Self { registry, owner, host }
+    }
+
+    fn may_start(&self) -> bool {
+        let alive = |host: &Weak<dyn Host>| host.upgrade().is_some_and(|host| host.may_start());
+        self.host.as_ref().is_none_or(alive)
     }
 
     /// Starts the command in a process group of its own. Blocks for as long as a fork takes.
     ///
     /// # Errors
     /// The program can't be started, the system gives no thread to wait for it with, or the instance has been told by
-    /// force to stop.
+    /// force to stop or has ended.
     pub fn spawn(&self, mut command: Command) -> io::Result<ChildProcess> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.process_group(0);
-        let (child, group, status) = self.registry.spawn(&self.owner, program, || command.spawn())?;
+        let may_start = || self.may_start();
+        let spawned = self.registry.spawn(&self.owner, program, may_start, || command.spawn());
+        let (child, group, status) = spawned?;
         Ok(ChildProcess {
             child,
             group,
@@ -200,20 +220,24 @@ async fn read(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
 pub(crate) struct InstanceServices {
     pub(crate) others: Arc<dyn ServiceSource>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) worker: Arc<str>,
-    pub(crate) slot: u32,
-    pub(crate) attempt: u64,
+    pub(crate) host: Weak<dyn Host>,
 }
 
 #[async_trait]
 impl ServiceSource for InstanceServices {
     async fn resolve(&self, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
-        if *key == ServiceKey::of::<ChildProcesses>() {
-            let (registry, worker) = (Arc::clone(&self.registry), Arc::clone(&self.worker));
-            let own = ChildProcesses::new(registry, worker, self.slot, self.attempt);
-            return Ok(Arc::new(Arc::new(own)));
+        if *key != ServiceKey::of::<ChildProcesses>() {
+            return self.others.resolve(key, path).await;
         }
-        self.others.resolve(key, path).await
+        let Some(host) = self.host.upgrade() else {
+            return Err(ServiceError::Failed {
+                key: key.clone(),
+                source: "the instance of the worker that asks for it has ended".into(),
+            });
+        };
+        let registry = Arc::clone(&self.registry);
+        let own = ChildProcesses::new(registry, host.owner(), Some(Weak::clone(&self.host)));
+        Ok(Arc::new(Arc::new(own)))
     }
 }
 

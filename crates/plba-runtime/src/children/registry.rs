@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ pub(crate) struct Registry {
     inner: Mutex<Inner>,
     /// A group is gone.
     gone: Condvar,
-    /// How many groups there are: most processes have none, and many instances ask.
+    /// How many groups there are or are being made: most processes have none, and many instances ask.
     count: AtomicUsize,
 }
 
@@ -91,6 +91,31 @@ struct Inner {
     stopping: bool,
     lines: Vec<ChildStop>,
     closed: bool,
+}
+
+/// A child that was started, its group, and what will be known of its end.
+pub(super) type Spawned = (Child, GroupId, watch::Receiver<Option<Status>>);
+
+/// A group that is being made is counted from before anybody asks whether it may be: who forbids it afterwards sees it.
+struct Announced<'a>(&'a AtomicUsize);
+
+impl<'a> Announced<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        Self(count)
+    }
+
+    /// It counts until it is forgotten.
+    fn is_made(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 struct Group {
@@ -114,9 +139,10 @@ impl Registry {
         self: &Arc<Self>,
         owner: &Owner,
         program: String,
+        may_start: impl FnOnce() -> bool,
         spawn: impl FnOnce() -> io::Result<Child>,
-    ) -> io::Result<(Child, GroupId, watch::Receiver<Option<Status>>)> {
-        let (sender, status) = watch::channel(None);
+    ) -> io::Result<Spawned> {
+        let announced = Announced::new(&self.count);
         // The lock is held over the fork: what ends all groups must not miss one that is just being made.
         let mut inner = self.lock();
         if inner.closed {
@@ -124,7 +150,13 @@ impl Registry {
                 "the process is stopping: it starts no more child processes",
             ));
         }
+        if !may_start() {
+            return Err(io::Error::other(
+                "the instance of the worker has ended or was told by force to: it starts no more child processes",
+            ));
+        }
         let child = spawn()?;
+        let (sender, status) = watch::channel(None);
         let pid = Pid::from_child(&child);
         inner.next += 1;
         let id = inner.next;
@@ -137,16 +169,15 @@ impl Registry {
             killed: false,
         };
         inner.groups.insert(id, group);
-        self.count.fetch_add(1, Ordering::AcqRel);
         let registry = Arc::clone(self);
         let wait = move || registry.wait(id, pid, &sender);
         if let Err(error) = Builder::new().name(format!("child-{}", child.id())).spawn(wait) {
             inner.groups.remove(&id);
-            self.count.fetch_sub(1, Ordering::AcqRel);
             signal(pid, Signal::KILL);
             let _ = waitpgid(pid, WaitOptions::empty());
             return Err(error);
         }
+        announced.is_made();
         Ok((child, id, status))
     }
 
@@ -197,6 +228,8 @@ impl Registry {
 
     /// Begins to end all groups of one attempt.
     pub(crate) fn end_of(self: &Arc<Self>, worker: &str, slot: u32, attempt: u64) {
+        // Whoever is just starting one has announced it before looking whether the owner still may.
+        fence(Ordering::SeqCst);
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }

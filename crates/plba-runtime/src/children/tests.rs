@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 fn children() -> ChildProcesses {
-    ChildProcesses::new(Arc::default(), "orders".into(), 0, 1)
+    ChildProcesses::new(Arc::default(), ("orders".into(), 0, 1), None)
 }
 
 fn shell(script: &str) -> Command {
@@ -106,4 +106,36 @@ async fn the_end_of_the_process_leaves_nobody() {
     assert_eq!(members(group), Vec::<u32>::new());
     assert_eq!((lines.len(), lines[0].how), (1, ChildEnd::Killed), "{lines:?}");
     assert!(children.spawn(shell("exit 0")).is_err(), "no more are started");
+}
+
+/// A worker's handle that somebody has kept is no way round its end.
+#[tokio::test]
+async fn an_instance_that_has_ended_starts_no_more() {
+    use std::sync::Mutex;
+
+    use crate::supervisor::tests::{services, supervisor};
+    use crate::worker::{once_with, secs};
+
+    let kept: Arc<Mutex<Option<ChildProcesses>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    let routine = once_with("orders", move |services| {
+        let keep = Arc::clone(&keep);
+        async move {
+            let children = services.get::<ChildProcesses>().await?;
+            children.output(shell("exit 0")).await?;
+            *keep.lock().unwrap() = Some(ChildProcesses::clone(&children));
+            Ok(())
+        }
+    });
+    let supervisor = supervisor();
+    supervisor.start(vec![routine.into()], services()).await.unwrap();
+    until("its end", || {
+        supervisor.snapshot()[0].state == crate::supervisor::SlotState::Finished
+    })
+    .await;
+    let children = kept.lock().unwrap().take().unwrap();
+    let refused = children.spawn(shell("sleep 1000")).err().unwrap().to_string();
+    assert!(refused.contains("has ended"), "{refused}");
+    let stop = plba_contracts::stop::StopHandle::new();
+    supervisor.stop(secs(5), stop.signal()).await;
 }

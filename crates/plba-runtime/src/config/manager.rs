@@ -95,7 +95,8 @@ impl ConfigurationManager {
 
     /// Asks `subscriber` before a reload publishes: it gets the running and the new configuration, in this order.
     ///
-    /// - **`Err`** or **panic**: a veto; the running configuration stays, and the report says who vetoed and why.
+    /// - **`Err`** or **panic**: a veto; the running configuration stays, and the report says who vetoed and why. An error
+    ///   that is a [`ConfigReport`] tells its faults with their places instead.
     /// - **`Ok`**: no objection. Another may still veto, so act on the published snapshot, not here.
     ///
     /// Called on a blocking thread; its name stands in reports.
@@ -148,18 +149,19 @@ impl ConfigurationManager {
         let subscribers = self.lock_subscribers().clone();
         let (running, next) = (Arc::clone(running), Arc::clone(next));
         let asked = tokio::task::spawn_blocking(move || {
-            let veto = |(name, subscriber): &(String, Subscriber)| {
+            let vetoed = |message| vec![bare(ConfigFaultKind::Vetoed, message)];
+            let vetoes = |(name, subscriber): &(String, Subscriber)| {
                 let asked = catch_unwind(AssertUnwindSafe(|| subscriber(&running, &next)));
                 match asked {
-                    Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(bare(ConfigFaultKind::Vetoed, format!("refused by {name}: {error}"))),
-                    Err(_) => Some(bare(
-                        ConfigFaultKind::Vetoed,
-                        format!("refused by {name}, which panicked"),
-                    )),
+                    Ok(Ok(())) => Vec::new(),
+                    Ok(Err(error)) => match error.downcast::<ConfigReport>() {
+                        Ok(report) => report.faults,
+                        Err(error) => vetoed(format!("refused by {name}: {error}")),
+                    },
+                    Err(_) => vetoed(format!("refused by {name}, which panicked")),
                 }
             };
-            subscribers.iter().filter_map(veto).collect()
+            subscribers.iter().flat_map(vetoes).collect()
         });
         asked
             .await

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::check::Sections;
 use super::default_file;
 use super::explain::{self, ExplainError, Explanation};
+use super::report::{ConfigFault, ConfigFaultKind, Located};
 use super::schema::SchemaView;
 use super::show::Shown;
 use super::sources::Sources;
@@ -105,6 +106,20 @@ impl Configuration {
     pub fn differs_in(&self, other: &Self, table: &str) -> bool {
         let value = |configuration: &Self| configuration.effective.child(table).map(Node::value);
         value(self) != value(other)
+    }
+
+    /// A fault of this key, with its place. For what can only be found once modules have assembled.
+    pub(crate) fn fault(&self, path: &[&str], kind: ConfigFaultKind, message: String, remedy: String) -> ConfigFault {
+        let path: Vec<String> = path.iter().map(|segment| (*segment).to_owned()).collect();
+        let node = self.effective.at(&path);
+        let fault = Located {
+            place: node.map(|node| node.key.unwrap_or(node.place)),
+            kind,
+            key: dotted(&path),
+            message,
+            remedy: Some(remedy),
+        };
+        fault.report(&self.sources)
     }
 
     pub(super) fn view(&self) -> SchemaView<'_> {

@@ -123,7 +123,7 @@ pub enum SupervisorEvent {
     Stragglers {
         /// How many instances.
         count: usize,
-        /// The first of them, with what they have in hand, such as `orders#0 (task 17)`; at most 16.
+        /// The first of them, with what they have in hand, such as `orders[0] (task 17)`; at most 16.
         first: Vec<String>,
         /// For how long the stop has gone on, in seconds.
         #[serde(with = "crate::seconds")]
@@ -329,7 +329,7 @@ fn write_log(event: &SupervisorEvent) {
                 .unwrap_or_default();
             warn!(
                 worker,
-                slot, "hung: busy with {busy_with}{span} for {duration:.0?}, since {since}"
+                slot, "hung: busy with {busy_with}{span} for {duration:.0?}, since {since:.0}"
             );
         }
         SupervisorEvent::Unhung { worker, slot } => info!(worker, slot, "no longer hung"),

@@ -17,7 +17,7 @@ use super::board::Record;
 use super::machine::protocol::{Attempt, Event};
 use super::race::Race;
 use super::view::AttemptEnd;
-use crate::children::Registry;
+use crate::children::{Host, Registry};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::channel::UnboundedSender;
 use crate::sync::{AbortHandle, AtomicWaker, Mutex, MutexGuard, planted};
@@ -88,8 +88,9 @@ impl Instance {
         }
     }
 
-    /// Whatever became of the handles on them: nothing that it started outlives an instance.
+    /// Whatever became of the handles on them: nothing that it started outlives an instance, and it starts no more.
     fn end_children(&self) {
+        self.stop.fetch_max(StopPhase::Force as u8, Ordering::AcqRel);
         let Attempt { key, number } = self.attempt;
         self.children.end_of(&self.record.name, key.slot, number);
     }
@@ -143,6 +144,17 @@ impl Instance {
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Worker>>> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host for Instance {
+    fn owner(&self) -> (Arc<str>, u32, u64) {
+        let Attempt { key, number } = self.attempt;
+        (Arc::clone(&self.record.name), key.slot, number)
+    }
+
+    fn may_start(&self) -> bool {
+        !self.is_stopping(StopPhase::Force)
     }
 }
 

@@ -267,7 +267,7 @@ async fn a_blocking_routine_has_a_thread_of_its_own_and_its_panic_is_caught() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_thread_that_ignores_its_signal_is_left_behind_and_named() {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     let receiver = Mutex::new(receiver);
@@ -276,8 +276,8 @@ async fn a_thread_that_ignores_its_signal_is_left_behind_and_named() {
         Ok(())
     }))
     .await;
-    let report = supervisor.stop(millis(200), StopHandle::new().signal()).await;
+    let report = supervisor.stop(secs(25), StopHandle::new().signal()).await;
     assert_eq!(report[0].how, StopOutcome::Forced);
-    assert_eq!(report[0].held.as_deref(), Some("thread \"deaf#0\""));
+    assert_eq!(report[0].held.as_deref(), Some("thread \"deaf[0]\""));
     drop(sender);
 }

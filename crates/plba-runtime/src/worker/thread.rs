@@ -38,7 +38,7 @@ impl Drop for Waiter<'_> {
 /// # Cancel safety
 /// When dropped, the thread runs on, and a line in the log says so: a thread can't be ended from outside.
 pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerContext) -> Result<Outcome, RoutineError> {
-    let name = format!("{}#{}", context.name, context.slot);
+    let name = format!("{}[{}]", context.name, context.slot);
     let (sender, receiver) = oneshot::channel::<Ended>();
     let told = stop.clone();
     let span = tracing::Span::current();

@@ -43,7 +43,7 @@ impl Failure {
 impl From<BlueprintError> for Failure {
     fn from(error: BlueprintError) -> Self {
         match &error {
-            BlueprintError::Misconfigured(_) | BlueprintError::Worker(_) => Self::usage(error),
+            BlueprintError::Misconfigured(_) => Self::usage(error),
             BlueprintError::Assembly { .. } | BlueprintError::Name(_) => Self::new(error),
         }
     }

@@ -96,7 +96,9 @@ fn a_worker_is_as_it_is_configured_and_a_reload_changes_it_without_a_restart() {
 
     write(&home, "[platform.workers.god]\nconcurrency = 3\n");
     app.signal(Signal::HUP);
-    app.wait_for_line("names no worker: did you mean `good`?");
+    app.wait_for_line("platform.workers.god: there is no worker `god`");
+    app.wait_for_line("did you mean `good`?");
+    assert_eq!(instances(&worker(&app, "good").unwrap()), 1, "what runs goes on");
     app.signal(Signal::TERM);
     app.signal(Signal::TERM);
     app.end();
@@ -105,15 +107,23 @@ fn a_worker_is_as_it_is_configured_and_a_reload_changes_it_without_a_restart() {
 #[test]
 fn a_worker_that_is_not_there_is_refused_with_the_nearest_name() {
     let home = Home::new("faults", "unknown", &[]);
-    write(&home, "[platform.workers.god]\nconcurrency = 3\n");
+    write(
+        &home,
+        "[platform.workers.god]\nconcurrency = 3\n[platform.workers.panic]\npaused = true\n",
+    );
     for command in ["check", "run"] {
         let refused = home.run(&[command, "--config", "workers.toml"]);
         let told = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(2), "{told}");
-        assert!(
-            told.contains("[platform.workers.\"god\"] names no worker: did you mean `good`?"),
-            "{told}"
-        );
+        for part in [
+            "workers.toml:1:19: platform.workers.god: there is no worker `god`",
+            "did you mean `good`?",
+            "workers.toml:3:19: platform.workers.panic: there is no worker `panic`",
+            "did you mean `panics`?",
+            "2 faults in the configuration; nothing was started",
+        ] {
+            assert!(told.contains(part), "no {part} in:\n{told}");
+        }
     }
     write(&home, "[platform.workers.good]\nconcurrency = 0\ninstances = 3\n");
     let refused = home.run(&["check", "--config", "workers.toml"]);

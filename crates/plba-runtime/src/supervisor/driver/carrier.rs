@@ -2,7 +2,7 @@
 //! get their answers. What a stop tells lives in `stop_report`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use super::super::machine::protocol::{Answer, Attempt, Effect, Event, Sink, Slot
 use super::super::view::{AttemptEnd, SlotState};
 use super::command::Reply;
 use super::stop_report::Held;
-use crate::children::{InstanceServices, Registry};
+use crate::children::{Host, InstanceServices, Registry};
 use crate::sync::Handle;
 use crate::sync::channel::{UnboundedSender, oneshot};
 use crate::sync::time::Instant;
@@ -126,9 +126,7 @@ impl Carrier {
             Arc::new(InstanceServices {
                 others,
                 registry: Arc::clone(&self.children),
-                worker: Arc::clone(&record.name),
-                slot: key.slot,
-                attempt: attempt.number,
+                host: Arc::downgrade(&instance) as Weak<dyn Host>,
             })
         }));
         let seed = Box::new(Seed {

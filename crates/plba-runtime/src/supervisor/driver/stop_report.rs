@@ -65,7 +65,7 @@ impl Carrier {
         let first = instances.iter().take(NAMED).map(|(key, record, instance)| {
             let busy = instance.activity.current();
             let held = busy.map(|busy| format!(" ({})", busy.what)).unwrap_or_default();
-            format!("{}#{}{held}", record.name, key.slot)
+            format!("{}[{}]{held}", record.name, key.slot)
         });
         self.events.emit(SupervisorEvent::Stragglers {
             count: instances.len(),

@@ -75,6 +75,6 @@ async fn a_stop_names_those_that_are_not_at_rest_every_few_seconds() {
         _ => None,
     });
     // After 80 % of the budget it lets go.
-    let slow = || "slow#0 (order 17)".to_owned();
+    let slow = || "slow[0] (order 17)".to_owned();
     assert_eq!(told.collect::<Vec<_>>(), [(1, slow(), 5), (1, slow(), 10)]);
 }
