@@ -238,7 +238,8 @@ impl Record {
         let caused = matches!(state, SlotState::BackingOff | SlotState::GivenUp | SlotState::Finished);
         let exit = record.last_exit.as_ref().filter(|_| caused);
         Moved {
-            incarnation: record.incarnation,
+            // Its attempt begins right after this.
+            incarnation: record.incarnation + u64::from(state == SlotState::Starting),
             cause: exit.map(|exit| exit.end.clone()),
             exit_code: exit_code.filter(|_| state == SlotState::GivenUp),
         }
@@ -404,7 +405,11 @@ fn supervisors_view(slot: &SlotView) -> Health {
     }
     match slot.state {
         SlotState::BackingOff => Health::degraded(format!("starts again soon: {last}")),
-        SlotState::GivenUp => Health::unhealthy(format!("given up since {}: {last}", at(slot.since))),
+        SlotState::GivenUp => {
+            let next = slot.until.map(|until| format!(", tried again at {}", at(until)));
+            let next = next.unwrap_or_default();
+            Health::unhealthy(format!("given up since {}{next}: {last}", at(slot.since)))
+        }
         SlotState::Abandoned => Health::unhealthy(format!("does not end since {}", at(slot.since))),
         SlotState::Paused => Health::degraded(match slot.until {
             Some(until) => format!("paused until {}", at(until)),

@@ -381,10 +381,19 @@ fn write_move(event: &SupervisorEvent) {
                 slot, "attempt {incarnation} {cause}; it starts again in {pause:.1?}"
             );
         }
-        SlotState::GivenUp => error!(worker, slot, "given up after attempt {incarnation}, which {cause}"),
+        SlotState::GivenUp => {
+            let next = match lasts {
+                Some(lasts) => format!("it is tried again in {lasts:.1?}"),
+                None => format!("`worker restart {worker}` starts it again"),
+            };
+            error!(
+                worker,
+                slot, "given up after attempt {incarnation}, which {cause}; {next}"
+            );
+        }
         SlotState::Running if *incarnation > 1 => info!(worker, slot, "running again, attempt {incarnation}"),
         SlotState::Forced => warn!(worker, slot, "did not finish in time: told to drop what it has in hand"),
-        SlotState::Dropped => warn!(worker, slot, "did not end in time: dropped"),
+        SlotState::Dropped => warn!(worker, slot, "neither started nor ended in time: dropped"),
         SlotState::Abandoned => error!(worker, slot, "does not let itself be dropped: left behind"),
         SlotState::Paused => match lasts {
             Some(lasts) => info!(worker, slot, "paused for {lasts:.0?}"),

@@ -146,7 +146,7 @@ impl fmt::Display for AttemptEnd {
             Self::Panicked(message) => write!(out, "panicked: {message}"),
             Self::NotBuilt(cause) => write!(out, "could not be built: {cause}"),
             Self::NotStarted(cause) => write!(out, "could not start: {cause}"),
-            Self::StartTimedOut(limit) => write!(out, "its start took longer than {limit:?}"),
+            Self::StartTimedOut(limit) => write!(out, "took longer than {limit:?} to start"),
             Self::Hung => out.write_str("hung"),
             Self::Dropped => out.write_str("was dropped"),
         }
@@ -161,7 +161,7 @@ pub enum StopOutcome {
     Drained,
     /// It had to drop what it had in hand.
     Forced,
-    /// It did not end and was left behind.
+    /// It, or a thread of it, did not end and was left behind.
     Abandoned,
 }
 

@@ -277,7 +277,7 @@ async fn a_thread_that_ignores_its_signal_is_left_behind_and_named() {
     }))
     .await;
     let report = supervisor.stop(secs(25), StopHandle::new().signal()).await;
-    assert_eq!(report[0].how, StopOutcome::Forced);
+    assert_eq!(report[0].how, StopOutcome::Abandoned);
     assert_eq!(report[0].held.as_deref(), Some("thread \"deaf[0]\""));
     drop(sender);
 }

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use plba_contracts::stop::StopSignal;
-use plba_contracts::worker::WorkerContext;
+use plba_contracts::worker::{BusyGuard, WorkerContext};
 use tokio::sync::oneshot;
 
 use super::outcome::{Outcome, RoutineError};
@@ -18,6 +18,8 @@ type Ended = Result<Result<Outcome, RoutineError>, Box<dyn Any + Send>>;
 /// Says so if the thread is still there when nobody waits for it any more.
 struct Waiter<'a> {
     name: &'a str,
+    /// After a forced stop, the instance is busy with its thread.
+    busy: Option<BusyGuard<'a>>,
     ended: bool,
 }
 
@@ -28,12 +30,14 @@ impl Drop for Waiter<'_> {
                 "the thread \"{}\" did not end when it was told to, and is left behind",
                 self.name
             );
+            // The instance goes, but what it is busy with does not: that is how the stop report knows.
+            std::mem::forget(self.busy.take());
         }
     }
 }
 
 /// Runs the routine once on a new thread. After a forced stop the instance counts as busy with its thread, so that the
-/// stop report names it.
+/// stop report names it; as left behind, if it does not end.
 ///
 /// # Cancel safety
 /// When dropped, the thread runs on, and a line in the log says so: a thread can't be ended from outside.
@@ -51,6 +55,7 @@ pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerConte
     std::thread::Builder::new().name(name.clone()).spawn(body)?;
     let mut waiter = Waiter {
         name: &name,
+        busy: None,
         ended: false,
     };
     let mut receiver = std::pin::pin!(receiver);
@@ -58,7 +63,7 @@ pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerConte
         biased;
         ended = &mut receiver => ended,
         () = stop.forced() => {
-            let _busy = context.activity.begin(format!("thread \"{name}\"").into());
+            waiter.busy = Some(context.activity.begin(format!("thread \"{name}\"").into()));
             receiver.await
         }
     };

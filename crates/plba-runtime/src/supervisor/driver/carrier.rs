@@ -211,8 +211,9 @@ impl Carrier {
         }
         let reply = match answer {
             Answer::Stopped(stops) => {
-                self.stopped(&stops);
-                Reply::Stopped(stops.iter().map(|stop| self.line(stop)).collect())
+                let lines: Vec<_> = stops.iter().map(|stop| self.line(stop)).collect();
+                self.stopped(&lines);
+                Reply::Stopped(lines)
             }
             other => Reply::Answer(other),
         };

@@ -44,7 +44,7 @@ impl Carrier {
         }
     }
 
-    pub(super) fn stopped(&mut self, stops: &[SlotStop]) {
+    pub(super) fn stopped(&mut self, stops: &[WorkerStop]) {
         let Some(began) = self.stop_began.take() else { return };
         self.roll_call = None;
         let count = |how| stops.iter().filter(|stop| stop.how == how).count();
@@ -76,10 +76,12 @@ impl Carrier {
 
     pub(super) fn line(&self, stop: &SlotStop) -> WorkerStop {
         let held = self.held.get(&stop.key).filter(|_| stop.how != StopOutcome::Drained);
+        // Who is gone and still busy has left a thread behind, which nobody could drop.
+        let is_busy = held.is_some_and(|held| held.activity.current().is_some());
         WorkerStop {
             worker: stop.name.to_string(),
             slot: stop.key.slot,
-            how: stop.how,
+            how: if is_busy { StopOutcome::Abandoned } else { stop.how },
             held: held.map(|held| held.what.clone()),
             became: held.map(|held| held.activity.fate()),
             took: stop.took,

@@ -32,7 +32,7 @@ async fn a_worker_that_does_not_start_ends_the_start_up_with_its_cause() {
             Does::CantStart,
             "could not start: port 8080 is in use; stop what uses it",
         ),
-        (Does::NeverStarts, "its start took longer than 30s"),
+        (Does::NeverStarts, "took longer than 30s to start"),
     ] {
         let (supervisor, log) = (supervisor(), Log::default());
         let definitions = vec![acts("a", does, &log), acts("b", Does::Waits, &log).after("a")];
@@ -43,6 +43,8 @@ async fn a_worker_that_does_not_start_ends_the_start_up_with_its_cause() {
             more: 0,
         };
         assert_eq!(error, expected);
+        let told = format!("worker \"a\" did not start: it {cause}; mend that and start again");
+        assert_eq!(error.to_string(), told);
         supervisor.stop(secs(5), never_forced()).await;
         assert!(log.lock().unwrap().is_empty(), "b starts after a only");
     }
