@@ -285,6 +285,29 @@ mod tests {
             lasts: None,
             cause: None,
         });
+        counts.count(&SupervisorEvent::Moved {
+            worker: worker.clone(),
+            slot,
+            state: SlotState::GivenUp,
+            incarnation,
+            lasts: None,
+            cause: None,
+        });
+        counts.count(&SupervisorEvent::Hung {
+            worker: worker.clone(),
+            slot,
+            busy_with: "task 7".to_owned(),
+            span: None,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            duration: Duration::from_secs(3),
+        });
+        counts.count(&SupervisorEvent::ExecutorStalled {
+            duration: Duration::from_secs(5),
+        });
+        counts.count(&SupervisorEvent::Started {
+            workers: 1,
+            took: Duration::from_millis(250),
+        });
         counts.count(&SupervisorEvent::Ended {
             worker,
             slot,
@@ -312,6 +335,10 @@ mod tests {
             r#"plba_worker_starts_total ["orders"] 1.0"#,
             r#"plba_worker_exits_total ["panicked", "orders"] 1.0"#,
             r#"plba_stopped_instances_total ["drained"] 3.0"#,
+            r#"plba_worker_given_up_total ["orders"] 1.0"#,
+            r#"plba_worker_hangs_total ["orders"] 1.0"#,
+            r#"plba_executor_stalls_total [] 1.0"#,
+            r#"plba_start_seconds [] 0.25"#,
             r#"plba_stop_seconds [] 1.5"#,
         ] {
             assert!(told.iter().any(|line| line == wanted), "no {wanted} in {told:#?}");

@@ -1,9 +1,15 @@
 //! Tests of child processes, with real ones.
 
 use std::fs;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use plba_contracts::health::Health;
+use plba_contracts::stop::StopHandle;
+use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, WorkerDefinition, WorkerStatus};
+
 use super::*;
+use crate::supervisor::tests::{services, supervisor};
 
 fn children() -> ChildProcesses {
     ChildProcesses::new(Arc::default(), ("orders".into(), 0, 1), None)
@@ -108,34 +114,57 @@ async fn the_end_of_the_process_leaves_nobody() {
     assert!(children.spawn(shell("exit 0")).is_err(), "no more are started");
 }
 
-/// A worker's handle that somebody has kept is no way round its end.
+/// Starts a child once it was told by force to stop, and keeps its handle for afterwards.
+struct Late {
+    stop: StopHandle,
+    children: Arc<ChildProcesses>,
+    told: Arc<Mutex<Option<(Arc<ChildProcesses>, String)>>>,
+}
+
+#[async_trait]
+impl Worker for Late {
+    async fn start(self: Arc<Self>, _: WorkerContext) -> Result<Running, StartError> {
+        Ok(Running::new(async move {
+            self.children.output(shell("exit 0")).await.unwrap();
+            self.stop.signal().forced().await;
+            let refused = self.children.spawn(shell("sleep 1000")).err().unwrap();
+            *self.told.lock().unwrap() = Some((Arc::clone(&self.children), refused.to_string()));
+            Exit::Stopped
+        }))
+    }
+
+    fn stop(&self, force: bool) {
+        self.stop.stop(force);
+    }
+
+    fn health(&self) -> Health {
+        Health::Ok
+    }
+
+    fn status(&self) -> WorkerStatus {
+        WorkerStatus::default()
+    }
+}
+
 #[tokio::test]
-async fn an_instance_that_has_ended_starts_no_more() {
-    use std::sync::Mutex;
-
-    use crate::supervisor::tests::{services, supervisor};
-    use crate::worker::{once_with, secs};
-
-    let kept: Arc<Mutex<Option<ChildProcesses>>> = Arc::default();
-    let keep = Arc::clone(&kept);
-    let routine = once_with("orders", move |services| {
-        let keep = Arc::clone(&keep);
+async fn an_instance_that_was_forced_or_has_ended_starts_no_more() {
+    let told: Arc<Mutex<Option<(Arc<ChildProcesses>, String)>>> = Arc::default();
+    let tell = Arc::clone(&told);
+    let definition = WorkerDefinition::new("late", move |services| {
+        let told = Arc::clone(&tell);
         async move {
-            let children = services.get::<ChildProcesses>().await?;
-            children.output(shell("exit 0")).await?;
-            *keep.lock().unwrap() = Some(ChildProcesses::clone(&children));
-            Ok(())
+            let (stop, children) = (StopHandle::new(), services.get::<ChildProcesses>().await?);
+            Ok(Arc::new(Late { stop, children, told }) as Arc<dyn Worker>)
         }
     });
     let supervisor = supervisor();
-    supervisor.start(vec![routine.into()], services()).await.unwrap();
-    until("its end", || {
-        supervisor.snapshot()[0].state == crate::supervisor::SlotState::Finished
-    })
-    .await;
-    let children = kept.lock().unwrap().take().unwrap();
-    let refused = children.spawn(shell("sleep 1000")).err().unwrap().to_string();
-    assert!(refused.contains("has ended"), "{refused}");
-    let stop = plba_contracts::stop::StopHandle::new();
-    supervisor.stop(secs(5), stop.signal()).await;
+    supervisor.start(vec![definition], services()).await.unwrap();
+    let force = StopHandle::new();
+    force.stop(true);
+    supervisor.stop(Duration::from_secs(10), force.signal()).await;
+    let (children, when_forced) = told.lock().unwrap().take().unwrap();
+    let afterwards = children.spawn(shell("sleep 1000")).err().unwrap().to_string();
+    for refused in [when_forced, afterwards] {
+        assert!(refused.contains("has ended or was told by force"), "{refused}");
+    }
 }

@@ -161,9 +161,10 @@ impl RoutineWorker {
 
     /// One run; `None` when it was dropped by a forced stop.
     async fn run_once(&self, stop: &StopSignal, context: &WorkerContext) -> Option<Turnout> {
-        // What runs until it is told to stop is not busy with one thing, so it can't be hung.
-        let serves = matches!(self.recipe.plan, Plan::Service(_));
-        let _busy = (!serves).then(|| context.activity.begin_again(&context.name));
+        // What runs until it is told to stop is not busy with one thing, so it can't be hung. Who waits for a thread says
+        // itself what it is busy with.
+        let others = matches!(self.recipe.plan, Plan::Service(_) | Plan::Blocking(_));
+        let _busy = (!others).then(|| context.activity.begin_again(&context.name));
         let mut run = self.call(stop, context);
         // A thread can't be dropped: it is waited for until the supervisor itself lets go.
         let mut forced = (!matches!(self.recipe.plan, Plan::Blocking(_))).then(|| stop.forced());

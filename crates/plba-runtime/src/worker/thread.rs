@@ -18,7 +18,7 @@ type Ended = Result<Result<Outcome, RoutineError>, Box<dyn Any + Send>>;
 /// Says so if the thread is still there when nobody waits for it any more.
 struct Waiter<'a> {
     name: &'a str,
-    /// After a forced stop, the instance is busy with its thread.
+    /// The instance is busy with its routine; after a forced stop, with its thread.
     busy: Option<BusyGuard<'a>>,
     ended: bool,
 }
@@ -55,7 +55,7 @@ pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerConte
     std::thread::Builder::new().name(name.clone()).spawn(body)?;
     let mut waiter = Waiter {
         name: &name,
-        busy: None,
+        busy: Some(context.activity.begin_again(&context.name)),
         ended: false,
     };
     let mut receiver = std::pin::pin!(receiver);
@@ -63,6 +63,8 @@ pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerConte
         biased;
         ended = &mut receiver => ended,
         () = stop.forced() => {
+            // What ends first does not end what begins.
+            waiter.busy = None;
             waiter.busy = Some(context.activity.begin(format!("thread \"{name}\"").into()));
             receiver.await
         }
