@@ -125,8 +125,10 @@ struct Late {
 impl Worker for Late {
     async fn start(self: Arc<Self>, _: WorkerContext) -> Result<Running, StartError> {
         Ok(Running::new(async move {
-            self.children.output(shell("exit 0")).await.unwrap();
+            let mut child = self.children.spawn(shell("sleep 1000")).unwrap();
             self.stop.signal().forced().await;
+            // The force itself has ended it; nobody has dropped it.
+            child.wait().await.unwrap();
             let refused = self.children.spawn(shell("sleep 1000")).err().unwrap();
             *self.told.lock().unwrap() = Some((Arc::clone(&self.children), refused.to_string()));
             Exit::Stopped

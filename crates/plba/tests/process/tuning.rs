@@ -32,7 +32,7 @@ fn instances(worker: &Value) -> usize {
 
 #[test]
 fn a_worker_is_as_it_is_configured_and_a_reload_changes_it_without_a_restart() {
-    let home = Home::new("faults", "tuning", &["faults.timeout=60s"]);
+    let home = Home::new("faults", "tuning", &["faults.timeout=1h", "faults.stall_after=1h"]);
     write(&home, "[platform.workers.good]\nconcurrency = 2\npaused = true\n");
     let mut app = home.start(&["--config", "workers.toml"]);
     app.wait_for_line("faults is ready");
