@@ -107,7 +107,7 @@ impl<'a> Announced<'a> {
     }
 
     /// It counts until it is forgotten.
-    fn is_made(self) {
+    fn keep(self) {
         std::mem::forget(self);
     }
 }
@@ -177,7 +177,7 @@ impl Registry {
             let _ = waitpgid(pid, WaitOptions::empty());
             return Err(error);
         }
-        announced.is_made();
+        announced.keep();
         Ok((child, id, status))
     }
 
