@@ -114,11 +114,14 @@ async fn the_end_of_the_process_leaves_nobody() {
     assert!(children.spawn(shell("exit 0")).is_err(), "no more are started");
 }
 
+/// What [`Late`] started children with, and what it was told.
+type Told = Arc<Mutex<Option<(Arc<ChildProcesses>, String)>>>;
+
 /// Starts a child once it was told by force to stop, and keeps its handle for afterwards.
 struct Late {
     stop: StopHandle,
     children: Arc<ChildProcesses>,
-    told: Arc<Mutex<Option<(Arc<ChildProcesses>, String)>>>,
+    told: Told,
 }
 
 #[async_trait]
@@ -150,7 +153,7 @@ impl Worker for Late {
 
 #[tokio::test]
 async fn an_instance_that_was_forced_or_has_ended_starts_no_more() {
-    let told: Arc<Mutex<Option<(Arc<ChildProcesses>, String)>>> = Arc::default();
+    let told: Told = Arc::default();
     let tell = Arc::clone(&told);
     let definition = WorkerDefinition::new("late", move |services| {
         let told = Arc::clone(&tell);
