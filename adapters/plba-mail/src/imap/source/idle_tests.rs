@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use plba_contracts::health::Health;
-use plba_tasks::ledger::EntryState;
+use plba_tasks::ledger::{EntryState, SourceLedger};
 use plba_tasks::source::TaskSource;
 use tokio::time::{Instant, sleep};
 
@@ -275,6 +275,49 @@ async fn a_server_that_offers_idle_and_refuses_it_is_polled_on_the_same_connecti
     assert_eq!(bench.take(1).await, ["mail1"]);
     assert_eq!((begin.elapsed().as_secs(), scripts.count()), (30, 1));
     assert!(source.connection().mode.unwrap().contains("unknown command"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_each_idle_at_once_is_polled() {
+    let scripts = Scripts::new(vec![idling(
+        [vec![answer("IDLE", "+ idling\r\n{tag} OK over\r\n")], look_finds_one()].concat(),
+    )]);
+    let (bench, source) = (Bench::new(), source(&scripts, IDLE));
+    let _running = bench.run(&source);
+    assert_eq!(bench.take(1).await, ["mail1"]);
+    assert_eq!((scripts.count(), source.status().errors), (1, 0));
+    assert!(source.connection().mode.unwrap().contains("at once"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_is_retried_is_fetched_without_a_word_from_the_server() {
+    let outsized = answer(
+        "UID FETCH 1 (UID FLAGS",
+        "* 1 FETCH (UID 1 RFC822.SIZE 5000)\r\n{tag} OK\r\n",
+    );
+    let scripts = Scripts::new(vec![idling(vec![
+        answer("IDLE", "+ idling\r\n* 1 EXISTS\r\n"),
+        done(),
+        ok("NOOP"),
+        found("UID SEARCH UID 1:*", "1"),
+        outsized,
+        found("UID SEARCH UID 2:*", "1"),
+        agreed(),
+        done(),
+        ok("NOOP"),
+        sizes("UID FETCH 1 (UID FLAGS", &[1]),
+        bodies("UID FETCH 1 (UID BODY.PEEK[])", &[1]),
+        found("UID SEARCH UID 2:*", "1"),
+        agreed(),
+    ])]);
+    let bench = Bench::new();
+    let _running = bench.run(&source(&scripts, "mode=idle&since=now&max_message=4KiB"));
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(bench.keys(EntryState::Dead), ["7:1"]);
+    let begin = Instant::now();
+    bench.ledger.retry_dead(&[bench.intake().task_id("7:1")]).await.unwrap();
+    assert_eq!(bench.take(1).await, ["mail1"]);
+    assert!(begin.elapsed() <= Duration::from_secs(30), "{:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,7 @@ pub(super) enum Rest {
 enum Woken {
     Look,
     Reissue,
+    Ended,
     Completions(Vec<Arc<str>>),
     Stop,
 }
@@ -124,12 +125,18 @@ impl Shift<'_> {
                 begun => begun?,
             }
             self.source.shown.idling(self.source.board.now());
+            let begun = Instant::now();
             let woken = self.listen(open, longest, looked, due).await?;
             open.session.idle_end().await?;
             self.source.shown.state(ConnectionState::Working);
             match woken {
                 Woken::Look => return Ok(Rest::Over),
-                Woken::Reissue => self.source.shown.reissued(),
+                Woken::Ended if begun.elapsed() < STIR => {
+                    open.idles = false;
+                    self.fall_back("the server ends each IDLE at once");
+                    return self.poll(open).await;
+                }
+                Woken::Reissue | Woken::Ended => self.source.shown.reissued(),
                 Woken::Completions(keys) => {
                     self.tell(open, keys).await?;
                 }
@@ -152,6 +159,8 @@ impl Shift<'_> {
     ) -> Result<Woken, Fault> {
         let stop = self.stop;
         let reissue = Instant::now() + longest;
+        let interval = self.source.location.common.interval;
+        let mut ask = Instant::now() + interval;
         loop {
             due = self.due(open, looked, due);
             // What is heard comes last, so that a server that never falls silent can't put off the rest.
@@ -160,13 +169,20 @@ impl Shift<'_> {
                 () = stop.requested() => return Ok(Woken::Stop),
                 () = sleep_until(due) => return Ok(Woken::Look),
                 () = sleep_until(reissue) => return Ok(Woken::Reissue),
+                // Of a dead letter that an operator retries the ledger knows, and not the server.
+                () = sleep_until(ask) => {
+                    if !self.intake.pending(1).await?.is_empty() {
+                        return Ok(Woken::Look);
+                    }
+                    ask = Instant::now() + interval;
+                }
                 keys = self.completions.next() => return Ok(Woken::Completions(keys)),
                 notice = open.session.idle_notice(longest) => match notice? {
                     Notice::Stirred => {
                         self.source.shown.noticed();
                         due = due.min(looked + STIR);
                     }
-                    Notice::Ended => return Ok(Woken::Reissue),
+                    Notice::Ended => return Ok(Woken::Ended),
                 },
             }
         }
