@@ -25,8 +25,8 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 #[serde(default)]
 pub struct BotConfig {
     /// Where orders come from: `maildir:PATH`, `imap://USER@HOST/FOLDER` or `imaps://USER@HOST/FOLDER`, each with options
-    /// after a `?`, such as `since=now|unseen|all|DATE`, `interval=30s`, `password_file=FILE`, `ca=FILE`.
-    /// The default lies in the state directory, wherever that is, and is filled with sample orders.
+    /// after a `?`, such as `mode=poll|idle`, `since=now|unseen|all|DATE`, `interval=30s`, `password_file=FILE`,
+    /// `ca=FILE`. The default lies in the state directory, wherever that is, and is filled with sample orders.
     pub source: Location,
     /// The mailbox's password; better given by the environment, or as `password_file` in `source`, than in a file.
     pub password: Option<Secret>,

@@ -175,20 +175,20 @@ pub(crate) fn answers(outbox: &Path) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn one_line_of_configuration_changes_the_source_from_maildir_to_imap() {
+async fn one_line_of_configuration_changes_the_source_from_maildir_to_imap_and_from_polling_to_idle() {
     let Some(dovecot) = require(Dovecot::start().await) else {
         return;
     };
     let home = Home::new("swap");
     let maildir = "[mail_order_bot]\nworkers = 2\nsource = \"maildir:inbox\"\n";
     std::fs::write(home.join("bot.toml"), maildir).unwrap();
-    let mails: Vec<_> = order_mails(2, 2).unwrap().map(Result::unwrap).collect();
+    let mails: Vec<_> = order_mails(4, 2).unwrap().map(Result::unwrap).collect();
     for part in ["tmp", "new", "cur"] {
         std::fs::create_dir_all(home.join("inbox").join(part)).unwrap();
     }
     std::fs::write(home.join("inbox/new/first"), &mails[0].raw).unwrap();
     let mut bot = home.start(&["--config", "bot.toml"]);
-    bot.wait("first order", || home.orders(&["--config", "bot.toml"]).len() == 1);
+    bot.wait("first order", || stored_while_running(&home).len() == 1);
     bot.stop();
 
     dovecot.deliver(dovecot.user(), &mails[1].raw).unwrap();
@@ -198,11 +198,27 @@ async fn one_line_of_configuration_changes_the_source_from_maildir_to_imap() {
         1,
         "one line differs"
     );
-    std::fs::write(home.join("bot.toml"), imap).unwrap();
+    std::fs::write(home.join("bot.toml"), &imap).unwrap();
     let mut bot = home.start(&["--config", "bot.toml"]);
-    bot.wait("second order", || home.orders(&["--config", "bot.toml"]).len() == 2);
+    bot.wait("second order", || stored_while_running(&home).len() == 2);
     bot.wait("\\Seen", || seen(&dovecot).len() == 1);
     bot.stop();
+
+    // By the clock it looks once a day only: what comes while it runs, the server has told it.
+    let idle = imap.replace("mode=poll&interval=200ms", "mode=idle&interval=24h&safety=24h");
+    assert_eq!(
+        idle.lines().zip(imap.lines()).filter(|(a, b)| a != b).count(),
+        1,
+        "one line differs"
+    );
+    std::fs::write(home.join("bot.toml"), idle).unwrap();
+    dovecot.deliver(dovecot.user(), &mails[2].raw).unwrap();
+    let mut bot = home.start(&["--config", "bot.toml"]);
+    bot.wait("third \\Seen", || seen(&dovecot).len() == 2);
+    dovecot.deliver(dovecot.user(), &mails[3].raw).unwrap();
+    bot.wait("fourth \\Seen", || seen(&dovecot).len() == 3);
+    bot.stop();
+    assert_eq!(home.orders(&["--config", "bot.toml"]).len(), 4);
 }
 
 #[tokio::test]
