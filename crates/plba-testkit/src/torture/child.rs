@@ -91,6 +91,7 @@ impl Child {
         let mut queue: Arc<dyn TaskQueue> = Arc::new(WatchedQueue {
             inner: queue,
             recorder: Arc::clone(&recorder),
+            planted: orders.planted,
         });
         if let Some(point) = orders.failpoint {
             let told = Arc::clone(&recorder);

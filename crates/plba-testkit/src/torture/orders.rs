@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::planted::Planted;
 use crate::failpoint::Failpoint;
 
 /// The variable that holds the orders.
@@ -23,6 +24,7 @@ pub(super) struct Orders {
     /// Ids whose publication is not known to have succeeded: to be published again.
     pub(super) again: Vec<String>,
     pub(super) failpoint: Option<Failpoint>,
+    pub(super) planted: Option<Planted>,
     /// End once nothing waits and nothing is in hand.
     pub(super) drain: bool,
 }
@@ -53,6 +55,7 @@ impl Orders {
             "produce": produce,
             "again": self.again,
             "failpoint": self.failpoint.map(|point| point.to_string()),
+            "planted": self.planted.map(Planted::name),
             "drain": self.drain,
         })
         .to_string()
@@ -86,6 +89,10 @@ impl Orders {
                 Some(name) => Some(Failpoint::named(&name)?),
                 None => None,
             },
+            planted: match word("planted") {
+                Some(name) => Some(Planted::named(&name)?),
+                None => None,
+            },
             drain: value["drain"].as_bool()?,
         })
     }
@@ -105,6 +112,7 @@ mod tests {
             produce: Produce::Endless,
             again: vec!["1.2.ok".to_owned()],
             failpoint: Failpoint::named("ack.during.kill"),
+            planted: Some(Planted::NacksInTwoSteps),
             drain: true,
         };
         assert_eq!(Orders::read(&orders.text()), Some(orders));

@@ -110,6 +110,7 @@ impl<'a> Case<'a> {
             produce,
             again,
             failpoint,
+            planted: self.subject.planted,
             drain,
         };
         let start = |orders: Orders| {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::orders::{self, Orders};
+use super::planted::Planted;
 
 /// A backend under torture.
 pub struct Subject {
@@ -14,6 +15,7 @@ pub struct Subject {
     child: &'static str,
     place: Box<dyn Fn() -> Place + Send + Sync>,
     pub(super) lease: Duration,
+    pub(super) planted: Option<Planted>,
 }
 
 /// A place for one queue that nobody else has.
@@ -41,7 +43,15 @@ impl Subject {
             child,
             place: Box::new(place),
             lease: Duration::from_secs(1),
+            planted: None,
         }
+    }
+
+    /// The same with a fault, to see it found.
+    #[must_use]
+    pub fn with(mut self, planted: Planted) -> Self {
+        self.planted = Some(planted);
+        self
     }
 
     pub(super) fn place(&self) -> Place {

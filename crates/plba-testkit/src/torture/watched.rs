@@ -11,11 +11,13 @@ use plba_tasks::queue::{
 };
 use plba_tasks::task::{NewTask, QueueName, TaskId};
 
+use super::planted::Planted;
 use super::record::{Answer, Event, Held, Recorder, Way};
 
 pub(super) struct WatchedQueue {
     pub(super) inner: Arc<dyn TaskQueue>,
     pub(super) recorder: Arc<Recorder>,
+    pub(super) planted: Option<Planted>,
 }
 
 type Ended = Result<Vec<Result<(), EndError>>, QueueError>;
@@ -103,18 +105,31 @@ impl TaskQueue for WatchedQueue {
 
     async fn consume(&self, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let taken = self.inner.consume(queue, consumer, max).await?;
+        if let Some(planted) = self.planted {
+            let tokens = taken.iter().map(|delivery| delivery.token.clone()).collect();
+            planted.taken(&self.inner, tokens).await;
+        }
         self.took(&taken);
         Ok(taken)
     }
 
     async fn end(&self, endings: Vec<Ending>) -> Ended {
         let asked = self.ending(&endings);
-        let answers = self.inner.end(endings).await;
+        let answers = match self.planted {
+            Some(planted) => planted.end(&self.inner, endings).await,
+            None => self.inner.end(endings).await,
+        };
         self.ended(asked, &answers);
         answers
     }
 
     async fn exchange(&self, endings: Vec<Ending>, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Exchange {
+        if self.planted.is_some() {
+            return Exchange {
+                ended: self.end(endings).await,
+                taken: Ok(Vec::new()),
+            };
+        }
         let asked = self.ending(&endings);
         let exchange = self.inner.exchange(endings, queue, consumer, max).await;
         self.ended(asked, &exchange.ended);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use plba_sql::sqlite::{SqliteSettings, SqliteTaskQueue};
 use plba_tasks::queue::TaskQueue;
 use plba_testkit::directory::Directory;
-use plba_testkit::torture::{self, Kills, Place, Subject};
+use plba_testkit::torture::{self, Kills, Place, Planted, Subject};
 
 use super::ground::sound;
 
@@ -45,4 +45,26 @@ fn failure_1_every_failpoint_is_hit_once_and_nothing_is_lost() {
 #[test]
 fn failures_1_and_38_kills_at_random_moments_lose_nothing_and_leave_the_file_sound() {
     torture::kills(&subject(), &Kills::from_environment(100), None);
+}
+
+/// A planted fault has to be told of, or the torture finds none.
+fn is_found(planted: Planted, told: &str) {
+    let plan = Kills {
+        kills: 25,
+        ..Kills::from_environment(25)
+    };
+    let found = std::panic::catch_unwind(|| torture::kills(&subject().with(planted), &plan, None));
+    let panic = found.expect_err("the fault was not found");
+    let report = panic.downcast_ref::<String>().unwrap();
+    assert!(report.contains(told), "{report}");
+}
+
+#[test]
+fn the_torture_finds_a_backend_that_acks_before_the_handler_has_run() {
+    is_found(Planted::AcksFirst, "tasks are lost");
+}
+
+#[test]
+fn the_torture_finds_a_backend_that_nacks_in_two_steps() {
+    is_found(Planted::NacksInTwoSteps, "tasks are lost");
 }
