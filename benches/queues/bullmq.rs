@@ -59,6 +59,7 @@ async fn install() -> Result<TempDir, String> {
             "--ignore-scripts",
             "--silent",
             "bullmq@6",
+            "ioredis@5",
         ])
         .current_dir(directory.path());
     let output = spawn_blocking(move || run(command, PATIENCE)).await;

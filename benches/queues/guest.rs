@@ -83,8 +83,13 @@ impl Guest {
         let output = spawn_blocking(move || run(command, PATIENCE)).await??;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-            return Err(format!("ended with {}: {last}", output.status).into());
+            let mut lines = said.lines().filter(|line| !line.trim().is_empty());
+            // The line that says what is wrong, if one does, or the first.
+            let first = lines.clone().next().unwrap_or_default();
+            let fault = lines
+                .find(|line| line.contains("Error") || line.contains("panicked"))
+                .unwrap_or(first);
+            return Err(format!("ended with {}: {fault}", output.status).into());
         }
         read(&output.stdout)
     }

@@ -1,4 +1,4 @@
-//! apalis on Redis, with its locks and without: a batch of 128, told of new tasks by publish and subscribe, a connection
+//! apalis on Redis, with its locks: a batch of 128, told of new tasks by publish and subscribe, a connection
 //! for each worker.
 
 use std::time::{Duration, Instant};
