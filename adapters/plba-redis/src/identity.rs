@@ -31,7 +31,7 @@ pub(crate) fn for_people(name: &str) -> String {
 
 /// The presence in a name, as text; empty in a name that is none of ours.
 pub(crate) fn presence_of(name: &str) -> &str {
-    name.splitn(4, '|').nth(2).unwrap_or_default()
+    name.split('|').nth(2).unwrap_or_default()
 }
 
 #[cfg(test)]
