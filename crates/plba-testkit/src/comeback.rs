@@ -155,7 +155,7 @@ pub fn killed_and_started_again(test: &str, location: &str) {
         }
         life.kill();
     }
-    println!("{KILLS} processes killed; the next one had the task within {longest:?} of its start");
+    eprintln!("{KILLS} processes killed; the next one had the task within {longest:?} of its start");
     assert!(
         longest < LIMIT,
         "a process that was started again had its task only after {longest:?}"
@@ -174,7 +174,7 @@ pub fn killed_and_started_again(test: &str, location: &str) {
     let killed = Instant::now();
     assert_eq!(waiting.took(PATIENCE), Some(KILLS + 2));
     let waited = killed.elapsed();
-    println!("one that waited had the task {waited:?} after the other was killed");
+    eprintln!("one that waited had the task {waited:?} after the other was killed");
     assert!(
         waited < LIMIT,
         "a process that waited had the task only after {waited:?}"

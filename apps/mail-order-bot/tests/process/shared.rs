@@ -75,7 +75,7 @@ fn acting(members: &mut Vec<Member>, limit: Duration) -> Member {
         let places: Vec<usize> = (0..members.len()).filter(|place| acting[*place]).collect();
         assert!(places.len() <= 1, "{} bots run the source", places.len());
         if let [place] = places[..] {
-            println!("one of {} runs the source after {:?}", members.len(), began.elapsed());
+            eprintln!("one of {} runs the source after {:?}", members.len(), began.elapsed());
             return members.remove(place);
         }
         assert!(began.elapsed() < limit, "nobody runs the source within {limit:?}");
@@ -107,7 +107,7 @@ async fn share(queue: &str, name: &str) {
         return;
     };
     let seed = fastrand::u64(..1 << 32);
-    println!("seed of orders and kills: {seed}");
+    eprintln!("seed of orders and kills: {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mails: Vec<OrderMail> = order_mails(3 * PART, seed).unwrap().map(Result::unwrap).collect();
     let deliver = |part: usize| {
@@ -147,7 +147,7 @@ async fn share(queue: &str, name: &str) {
     pause(Duration::from_millis(random.u64(0..30)));
     first.bot.kill();
     let killed = Instant::now();
-    println!("killed with {} of {PART} stored", stored(&store).len());
+    eprintln!("killed with {} of {PART} stored", stored(&store).len());
     deliver(1);
     let mut second = acting(&mut others, LEASE + BEYOND);
     assert!(killed.elapsed() < LEASE + BEYOND, "{:?}", killed.elapsed());
@@ -156,7 +156,7 @@ async fn share(queue: &str, name: &str) {
     let target = PART + random.usize(0..PART / 2);
     second.bot.wait("more orders", || stored(&store).len() >= target);
     second.bot.stop();
-    println!("stopped with {} of {} stored", stored(&store).len(), 2 * PART);
+    eprintln!("stopped with {} of {} stored", stored(&store).len(), 2 * PART);
     let mut last = acting(&mut others, LEASE + BEYOND);
     deliver(2);
 
