@@ -115,6 +115,8 @@ pub struct Endpoint {
     pub summary: &'static str,
     /// Whether it changes something; such calls are audited.
     pub changes: bool,
+    /// Whether it has an answer where the application has never run; see [`first`](Self::first).
+    pub first: bool,
     /// The least role that may call it.
     pub role: Role,
     /// Its parameters.
@@ -144,6 +146,7 @@ impl Endpoint {
             name,
             summary,
             changes: false,
+            first: false,
             role,
             parameters,
             answer,
@@ -186,6 +189,14 @@ impl Endpoint {
 
     fn takes(mut self, name: &'static str, help: &'static str, kind: ParameterKind) -> Self {
         self.parameters.push(Parameter { name, help, kind });
+        self
+    }
+
+    /// It has an answer where the application has never run, such as what a first run would do. The command line, which
+    /// otherwise refuses to look where there is no state directory, then makes one.
+    #[must_use]
+    pub fn first(mut self) -> Self {
+        self.first = true;
         self
     }
 

@@ -26,7 +26,8 @@ pub fn endpoints() -> Vec<Endpoint> {
                 let source = services.get::<MailSource>().await.map_err(failed)?;
                 source.preview().await.map_err(failed)
             },
-        ),
+        )
+        .first(),
     ]
 }
 

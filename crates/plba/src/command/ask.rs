@@ -310,7 +310,7 @@ async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, 
 fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters: Parameters) -> Result<Value, Failure> {
     let clock = Arc::new(SystemClock::new());
     let directory: &Path = blueprint.platform.state_dir.as_path();
-    if !endpoint.changes && !directory.exists() {
+    if !endpoint.changes && !endpoint.first && !directory.exists() {
         // Whoever only looks, perhaps from a wrong directory, must leave nothing behind.
         return Err(Failure::new(format!(
             "{} has not run here: there is no state directory {}; ask from the directory that it runs in, or name its state \
