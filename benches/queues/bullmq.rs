@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
 
 use crate::guest::{Guest, Place, find, run};
 
@@ -62,10 +61,7 @@ async fn install() -> Result<TempDir, String> {
             "ioredis@5",
         ])
         .current_dir(directory.path());
-    let output = spawn_blocking(move || run(command, PATIENCE)).await;
-    let output = output
-        .map_err(|error| error.to_string())?
-        .map_err(|error| format!("npm: {error}"))?;
+    let output = run(command, PATIENCE).await.map_err(|error| format!("npm: {error}"))?;
     if output.status.success() {
         return Ok(directory);
     }

@@ -80,7 +80,7 @@ impl Guest {
             .args(&self.arguments)
             .args([address, self.tasks.to_string(), workers.to_string()])
             .args(pickups.map(|count| count.to_string()));
-        let output = spawn_blocking(move || run(command, PATIENCE)).await??;
+        let output = run(command, PATIENCE).await?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let mut lines = said.lines().filter(|line| !line.trim().is_empty());
@@ -120,7 +120,7 @@ impl Contestant for Guest {
 }
 
 /// Runs a command that says little, and kills it when it takes too long.
-pub(crate) fn run(mut command: Command, patience: Duration) -> Result<Output> {
+pub(crate) async fn run(mut command: Command, patience: Duration) -> Result<Output> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -133,7 +133,7 @@ pub(crate) fn run(mut command: Command, patience: Duration) -> Result<Output> {
             child.wait()?;
             return Err(format!("took longer than {} s", patience.as_secs()).into());
         }
-        std::thread::sleep(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(child.wait_with_output()?)
 }
