@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use plba_redis::{RedisSettings, RedisTaskQueue};
 use plba_tasks::queue::{
-    ConsumerId, DeadFilter, Delivery, EndError, How, Incarnation, PublishError, TaskQueue, UNDECODABLE,
+    ConsumerId, DeadFilter, Delivery, EndError, How, Incarnation, Presence, PublishError, TaskQueue, UNDECODABLE,
 };
 use plba_tasks::task::{NewTask, QueueName};
 use plba_testkit::runtime;
@@ -277,7 +277,7 @@ fn what_a_process_held_that_has_ended_comes_at_once() {
         let held = stage.take(1).await.remove(0);
         // The holder's name becomes that of a process that has ended.
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let (own, ended) = (std::process::id(), child.id());
+        let (own, ended) = (Presence::of_this_process().unwrap(), Presence::of(child.id()).unwrap());
         child.wait().unwrap();
         let groups = stage
             .server
@@ -291,7 +291,8 @@ fn what_a_process_held_that_has_ended_comes_at_once() {
             .await
             .unwrap();
         let name = holders.lines().find(|line| line.contains('|')).unwrap();
-        let dead = name.replace(&format!(":{own}:"), &format!(":{ended}:"));
+        let dead = name.replace(&own.to_string(), &ended.to_string());
+        assert_ne!(name, dead);
         let entry = held.token.place.as_deref().unwrap().rsplit(' ').next().unwrap();
         let claim = ["XCLAIM", &stage.key("normal"), &group, &dead, "0", entry, "JUSTID"];
         stage.server.cli(claim).await.unwrap();
