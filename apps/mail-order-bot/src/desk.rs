@@ -9,10 +9,10 @@ use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::checking::Checker;
 use crate::domain::customer::ProfileError;
 use crate::domain::{Catalogue, CustomerProfile, Order, OrderId, OrderStatus, Profiles, UnknownSenders};
-use crate::reading::{self, Extracted, IncomingMail, ReadError, ReadingLimits};
+use crate::intake;
+use crate::reading::{self, IncomingMail, ReadError, ReadingLimits};
 use crate::reply::compose::{ComposeError, ComposedReply, order_reply, unrecognised_reply};
 use crate::reply::{ReplyOptions, ReplyOptionsError, ReplySettings, etiquette};
 use crate::store::{
@@ -66,11 +66,11 @@ pub enum DeskError {
 /// [`DeskOptions`], checked. Made once, without I/O, when configuration is validated.
 #[derive(Debug, Clone)]
 pub struct DeskSettings {
-    limits: ReadingLimits,
-    replies: ReplySettings,
-    profiles: Profiles,
-    unknown_senders: UnknownSenders,
-    own_lists: Vec<String>,
+    pub(crate) limits: ReadingLimits,
+    pub(crate) replies: ReplySettings,
+    pub(crate) profiles: Profiles,
+    pub(crate) unknown_senders: UnknownSenders,
+    pub(crate) own_lists: Vec<String>,
     duplicate_window: SignedDuration,
 }
 
@@ -307,35 +307,14 @@ impl OrderDesk {
     }
 
     fn read_order(&self, mail: &IncomingMail) -> Result<Result<NewOrder, NotAnOrder>, ReadError> {
-        let Some(from) = &mail.from else {
-            return Ok(Err(NotAnOrder::NoSender));
-        };
-        if self.settings.replies.is_own(&from.address) {
-            return Ok(Err(NotAnOrder::OwnMail));
-        }
-        if let Some(automation) = mail.automation.filter(|automation| !automation.may_order()) {
-            return Ok(Err(NotAnOrder::Automatic(automation.describe())));
-        }
-        let stranger = CustomerProfile::default();
-        let profile = self.settings.profiles.find(&from.address);
-        let known = |reference: &str| self.catalogue.find(reference).is_some();
-        let found = reading::extract(mail, profile.unwrap_or(&stranger), &known, &self.settings.limits)?;
-        if found == Extracted::default() {
-            return Ok(Err(NotAnOrder::NoLines));
-        }
-        let checker = Checker {
-            catalogue: &self.catalogue,
-            decimal: profile.unwrap_or(&stranger).decimal,
-            may_order: profile.is_some() || self.settings.unknown_senders == UnknownSenders::AcceptAsGuest,
-        };
-        let checked = checker.check(&found.lines, !found.notes.is_empty());
-        Ok(Ok(NewOrder {
-            customer: self.settings.profiles.customer(&from.address, from.name.as_deref()),
-            status: checked.status,
-            lines: checked.lines,
-            total: checked.total,
+        let understood = intake::understand(mail, &self.catalogue, &self.settings)?;
+        Ok(understood.map(|understood| NewOrder {
+            customer: understood.customer,
+            status: understood.checked.status,
+            lines: understood.checked.lines,
+            total: understood.checked.total,
             currency: self.catalogue.currency().to_owned(),
-            notes: found.notes,
+            notes: understood.extracted.notes,
             duplicate_window: self.settings.duplicate_window,
         }))
     }

@@ -9,6 +9,7 @@
 //! | [`domain`] | orders, customers, catalogue, money |
 //! | [`reading`] | a message's bytes → who wrote it, and the order lines in it |
 //! | [`checking`] | order lines against the catalogue → accepted or rejected, with reasons |
+//! | [`intake`] | both together: a mail that was read → a checked order, or why it is none |
 //! | [`store`] | orders, message outcomes and the outbox in one SQLite file |
 //! | [`reply`] | the answer as a mail, and who must not be answered |
 //! | [`desk`] | the one entry point that puts these together |
@@ -19,6 +20,7 @@ pub mod bot;
 pub mod checking;
 pub mod desk;
 pub mod domain;
+pub mod intake;
 pub mod reading;
 pub mod reply;
 pub mod samples;

@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod customer;
+pub mod intent;
 pub mod money;
 pub mod number;
 pub mod order;
@@ -11,6 +12,7 @@ pub mod reason;
 
 pub use catalogue::{Article, Catalogue, CatalogueError};
 pub use customer::{AttachmentKind, Customer, CustomerProfile, Profiles, UnknownSenders};
+pub use intent::Intent;
 pub use money::Money;
 pub use number::{DecimalStyle, NumberError};
 pub use order::{LineStatus, Order, OrderId, OrderLine, OrderStatus};

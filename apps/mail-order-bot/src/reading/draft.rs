@@ -1,7 +1,9 @@
 //! An order line as the customer wrote it, before anybody judged it.
 
+use serde::{Deserialize, Serialize};
+
 /// A cell's content.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Value {
     /// The text, trimmed.
     pub text: String,

@@ -1,12 +1,13 @@
 //! From a message's leaves to its order lines: which leaf is looked at, and what is said about those that fail.
 
 use super::draft::DraftLine;
+use super::explanation::{Explanation, Step, shortened};
 use super::mail::IncomingMail;
 use super::mime::Leaf;
 use super::table::TableReader;
 use super::workbook::{Container, WorkbookProblem, is_workbook, sniff};
 use super::{ReadingLimits, charset, csv, html, text, xlsx};
-use crate::domain::{AttachmentKind, CustomerProfile};
+use crate::domain::{AttachmentKind, CustomerProfile, Intent};
 
 /// What a message holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +16,20 @@ pub struct Extracted {
     pub lines: Vec<DraftLine>,
     /// What could not be read although it looks like a part of an order; for the customer.
     pub notes: Vec<String>,
+    /// What the mail wants.
+    pub intent: Intent,
+    /// The customer's own number of the order, if the mail gives one.
+    pub order_number: Option<String>,
+    /// What was recognised and why.
+    pub explanation: Explanation,
+}
+
+impl Extracted {
+    /// Whether there is neither a line nor anything that looks like one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.notes.is_empty()
+    }
 }
 
 struct Extraction<'a> {
@@ -65,7 +80,19 @@ pub(super) fn extract(
 impl Extraction<'_> {
     fn attachments(&mut self, leaves: &[Leaf]) {
         for leaf in leaves.iter().filter(|leaf| !is_body(leaf)) {
-            match self.attachment(leaf) {
+            let attachment = self.attachment(leaf);
+            let (lines, verdict) = match &attachment {
+                Attachment::Lines(lines) => (lines.len(), "its lines are the order's"),
+                Attachment::Problem(problem) => (0, problem.as_str()),
+                Attachment::Unrelated => (0, "nothing that orders come in"),
+            };
+            self.found.explanation.add(Step::Part {
+                part: format!("attachment {}", label(leaf)),
+                content_type: shortened(&leaf.content_type),
+                verdict: verdict.to_owned(),
+                lines,
+            });
+            match attachment {
                 Attachment::Lines(lines) => self.found.lines.extend(lines),
                 Attachment::Problem(problem) => {
                     self.found
@@ -100,10 +127,15 @@ impl Extraction<'_> {
     }
 
     fn workbook(&self, leaf: &Leaf) -> Attachment {
-        match xlsx::lines(&leaf.bytes, &self.table(label(leaf), true), self.limits) {
-            Ok(lines) if lines.is_empty() => Attachment::Problem(NO_COLUMNS.to_owned()),
-            Ok(lines) => Attachment::Lines(lines),
-            Err(problem) => Attachment::Problem(problem.to_string()),
+        let sheets = match xlsx::sheets(&leaf.bytes, self.limits) {
+            Ok(sheets) => sheets,
+            Err(problem) => return Attachment::Problem(problem.to_string()),
+        };
+        let table = self.table(label(leaf), true);
+        let mut found = sheets.iter().filter_map(|sheet| table.lines(&sheet.rows));
+        match found.find(|lines| !lines.is_empty()) {
+            Some(lines) => Attachment::Lines(lines),
+            None => Attachment::Problem(NO_COLUMNS.to_owned()),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The message as the business sees it: sender, subject, identity, facts, leaves. What is in it is `extract`.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use mail_parser::{Address, HeaderValue, Message, MessageParser, MimeHeaders};
 use sha2::{Digest, Sha256};
@@ -13,7 +15,9 @@ const MAX_MESSAGE_ID: usize = 500;
 const MAX_ADDRESS: usize = 254;
 const MAX_LINE: usize = 300;
 /// Message-IDs of the thread that a reply refers to.
-const MAX_REFERENCES: usize = 20;
+const MAX_THREAD: usize = 20;
+/// Messages that a mail says it belongs to.
+const MAX_REFERENCES: usize = 32;
 
 /// Someone's address with the name they give themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +49,10 @@ pub struct IncomingMail {
     pub subject: String,
     /// When it was written, as it says.
     pub date: Option<Timestamp>,
-    /// The thread it belongs to, oldest first, for the reply's `References`.
+    /// The thread it belongs to, oldest first and itself at the end, for the reply's `References`.
+    pub thread: Vec<String>,
+    /// The messages it answers or belongs to, the nearest first: `In-Reply-To`, then `References` from the last on; at
+    /// most 32, each once, without angle brackets.
     pub references: Vec<String>,
     /// Whether a machine sent it.
     pub automation: Option<Automation>,
@@ -96,7 +103,8 @@ pub(super) fn parse(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, 
     let (automation, apart_from_list) = automation(&headers, &head, from.as_ref());
     Ok(IncomingMail {
         has_message_id: own_id.is_some(),
-        references: references(&headers, own_id),
+        thread: thread(&headers, own_id),
+        references: references(&headers),
         automation,
         list_id,
         apart_from_list,
@@ -157,20 +165,30 @@ fn usable_id(id: &str) -> Option<String> {
     (plain && !id.is_empty() && id.len() <= MAX_MESSAGE_ID).then(|| id.to_owned())
 }
 
-fn references(headers: &Message<'_>, own: Option<String>) -> Vec<String> {
-    let ids = |value: &HeaderValue<'_>| -> Vec<String> {
-        match value {
-            HeaderValue::Text(id) => usable_id(id).into_iter().collect(),
-            HeaderValue::TextList(ids) => ids.iter().filter_map(|id| usable_id(id)).collect(),
-            _ => Vec::new(),
-        }
-    };
+fn ids(value: &HeaderValue<'_>) -> Vec<String> {
+    match value {
+        HeaderValue::Text(id) => usable_id(id).into_iter().collect(),
+        HeaderValue::TextList(ids) => ids.iter().filter_map(|id| usable_id(id)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn references(headers: &Message<'_>) -> Vec<String> {
+    let mut nearest_first = ids(headers.in_reply_to());
+    nearest_first.extend(ids(headers.references()).into_iter().rev());
+    let mut seen = HashSet::new();
+    nearest_first.retain(|id| seen.insert(id.clone()));
+    nearest_first.truncate(MAX_REFERENCES);
+    nearest_first
+}
+
+fn thread(headers: &Message<'_>, own: Option<String>) -> Vec<String> {
     let mut thread = ids(headers.references());
     if thread.is_empty() {
         thread = ids(headers.in_reply_to());
     }
     thread.extend(own);
-    thread.split_off(thread.len().saturating_sub(MAX_REFERENCES))
+    thread.split_off(thread.len().saturating_sub(MAX_THREAD))
 }
 
 /// `Orders <orders.example.com>` → `orders.example.com` (RFC 2919).

@@ -14,6 +14,7 @@ pub mod charset;
 pub mod columns;
 mod csv;
 pub mod draft;
+pub mod explanation;
 pub mod extract;
 pub mod facts;
 mod html;
@@ -28,6 +29,7 @@ mod xlsx;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use draft::{DraftLine, Value};
+pub use explanation::Explanation;
 pub use extract::Extracted;
 pub use facts::Automation;
 pub use limits::ReadingLimits;

@@ -1,5 +1,7 @@
 //! Rows of cells, from whatever kind of table → order lines.
 
+use serde::{Deserialize, Serialize};
+
 use super::columns::Columns;
 use super::draft::{DraftLine, Value, is_article_like};
 use crate::domain::CustomerProfile;
@@ -10,11 +12,20 @@ const ROWS_ABOVE_HEADINGS: usize = 30;
 pub(super) const MAX_COLUMNS: usize = 256;
 
 /// One row; empty rows are left out, so it knows its number.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Row {
     /// As a person counts, from 1.
     pub(super) number: u32,
     pub(super) cells: Vec<Value>,
+}
+
+/// One sheet of a workbook.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Sheet {
+    /// Its name.
+    pub(super) name: String,
+    /// Its rows that are not empty.
+    pub(super) rows: Vec<Row>,
 }
 
 /// How a table is read.

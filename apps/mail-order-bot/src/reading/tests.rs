@@ -197,7 +197,8 @@ fn headers_are_read_and_made_harmless() {
         (mail.message_id.as_str(), mail.has_message_id),
         ("abc@example.com", true)
     );
-    assert_eq!(mail.references, ["r1@x", "r2@x", "abc@example.com"]);
+    assert_eq!(mail.thread, ["r1@x", "r2@x", "abc@example.com"]);
+    assert_eq!(mail.references, ["r2@x", "r1@x"]);
     assert_eq!(mail.date.unwrap().to_string(), "2026-11-22T09:00:00Z");
 }
 

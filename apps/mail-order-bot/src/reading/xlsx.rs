@@ -7,40 +7,34 @@ use std::io::Cursor;
 use calamine::{DataRef, Reader, Xlsx};
 
 use super::ReadingLimits;
-use super::draft::{DraftLine, Value};
-use super::table::{MAX_COLUMNS, Row, TableReader};
+use super::draft::Value;
+use super::table::{MAX_COLUMNS, Row, Sheet};
 use super::workbook::{WorkbookProblem, guard};
 
 /// Sheets that are looked at.
 const MAX_SHEETS: usize = 20;
 
-/// The lines of the first sheet that is an order table; empty when none is.
-pub(super) fn lines(
-    bytes: &[u8],
-    reader: &TableReader<'_>,
-    limits: &ReadingLimits,
-) -> Result<Vec<DraftLine>, WorkbookProblem> {
+/// The first twenty sheets, all of them together within the limit of cells.
+pub(super) fn sheets(bytes: &[u8], limits: &ReadingLimits) -> Result<Vec<Sheet>, WorkbookProblem> {
     guard(bytes, limits)?;
     let mut workbook: Xlsx<_> = Xlsx::new(Cursor::new(bytes)).map_err(|_| WorkbookProblem::NotAWorkbook)?;
-    for sheet in workbook.sheet_names().into_iter().take(MAX_SHEETS) {
-        let rows = rows(&mut workbook, &sheet, limits.cells)?;
-        let lines = reader.lines(&rows).unwrap_or_default();
-        if !lines.is_empty() {
-            return Ok(lines);
-        }
+    let mut left = limits.cells;
+    let mut sheets = Vec::new();
+    for name in workbook.sheet_names().into_iter().take(MAX_SHEETS) {
+        let rows = rows(&mut workbook, &name, &mut left)?;
+        sheets.push(Sheet { name, rows });
     }
-    Ok(Vec::new())
+    Ok(sheets)
 }
 
-fn rows(workbook: &mut Xlsx<Cursor<&[u8]>>, sheet: &str, cells: usize) -> Result<Vec<Row>, WorkbookProblem> {
+fn rows(workbook: &mut Xlsx<Cursor<&[u8]>>, sheet: &str, left: &mut usize) -> Result<Vec<Row>, WorkbookProblem> {
     // A chart sheet has no cells.
     let Ok(mut reader) = workbook.worksheet_cells_reader(sheet) else {
         return Ok(Vec::new());
     };
     let mut rows: BTreeMap<u32, BTreeMap<u32, Value>> = BTreeMap::new();
-    let mut left = cells;
     while let Some(cell) = reader.next_cell().map_err(|_| WorkbookProblem::NotAWorkbook)? {
-        left = left.checked_sub(1).ok_or(WorkbookProblem::TooMuchContent)?;
+        *left = left.checked_sub(1).ok_or(WorkbookProblem::TooMuchContent)?;
         let (row, column) = cell.get_position();
         let value = value_of(cell.get_value());
         if !value.is_empty() && (column as usize) < MAX_COLUMNS {
@@ -72,9 +66,19 @@ fn value_of(value: &DataRef<'_>) -> Value {
         DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => Value::text(text),
         DataRef::SharedString(text) => Value::text(text),
         DataRef::Bool(flag) => Value::text(if *flag { "TRUE" } else { "FALSE" }),
-        // A price in a cell that somebody formatted as a date is still that number.
-        DataRef::DateTime(date) => Value::number(date.as_f64()),
+        DataRef::DateTime(date) => date_of(*date),
         DataRef::Error(error) => Value::text(&error.to_string()),
         DataRef::Float(_) | DataRef::Empty => Value::default(),
     }
+}
+
+/// A cell that is shown as a date. A small number in it is a price or quantity that somebody formatted wrongly; anything
+/// after 1908 is a date, which must not be taken for a quantity.
+pub(super) fn date_of(date: calamine::ExcelDateTime) -> Value {
+    const LAST_NUMBER: f64 = 3_000.0;
+    if date.as_f64() < LAST_NUMBER {
+        return Value::number(date.as_f64());
+    }
+    let (year, month, day, ..) = date.to_ymd_hms_milli();
+    Value::text(&format!("{year:04}-{month:02}-{day:02}"))
 }

@@ -102,8 +102,8 @@ fn compose(
     if mail.has_message_id {
         builder = builder.in_reply_to(format!("<{}>", mail.message_id));
     }
-    if !mail.references.is_empty() {
-        let thread: Vec<String> = mail.references.iter().map(|id| format!("<{id}>")).collect();
+    if !mail.thread.is_empty() {
+        let thread: Vec<String> = mail.thread.iter().map(|id| format!("<{id}>")).collect();
         builder = builder.references(thread.join(" "));
     }
     let parts = MultiPart::alternative()

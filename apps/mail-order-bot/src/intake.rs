@@ -1,0 +1,59 @@
+//! From a mail that was read to a checked order, or the reason why it is none. Pure: the desk records what comes out,
+//! `explain` shows it.
+
+use crate::checking::{Checked, Checker};
+use crate::desk::{DeskSettings, NotAnOrder};
+use crate::domain::{Catalogue, Customer, CustomerProfile, Intent, UnknownSenders};
+use crate::reading::{self, Extracted, IncomingMail, ReadError};
+
+/// A mail that asks for something, understood as far as that goes without knowing earlier orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Understood {
+    /// Who asks.
+    pub customer: Customer,
+    /// Whether a profile names the sender.
+    pub registered: bool,
+    /// What the mail holds, and what it wants.
+    pub extracted: Extracted,
+    /// Its lines against the catalogue.
+    pub checked: Checked,
+}
+
+/// Understands `mail`: who it is from, what it wants, and its lines against the catalogue.
+///
+/// # Errors
+/// [`ReadError::Panicked`] only.
+pub fn understand(
+    mail: &IncomingMail,
+    catalogue: &Catalogue,
+    settings: &DeskSettings,
+) -> Result<Result<Understood, NotAnOrder>, ReadError> {
+    let Some(from) = &mail.from else {
+        return Ok(Err(NotAnOrder::NoSender));
+    };
+    if settings.replies.is_own(&from.address) {
+        return Ok(Err(NotAnOrder::OwnMail));
+    }
+    if let Some(automation) = mail.automation.filter(|automation| !automation.may_order()) {
+        return Ok(Err(NotAnOrder::Automatic(automation.describe())));
+    }
+    let stranger = CustomerProfile::default();
+    let named = settings.profiles.find(&from.address);
+    let profile = named.unwrap_or(&stranger);
+    let known = |reference: &str| catalogue.find(reference).is_some();
+    let extracted = reading::extract(mail, profile, &known, &settings.limits)?;
+    if extracted.is_empty() && extracted.intent == Intent::Order {
+        return Ok(Err(NotAnOrder::NoLines));
+    }
+    let checker = Checker {
+        catalogue,
+        decimal: profile.decimal,
+        may_order: named.is_some() || settings.unknown_senders == UnknownSenders::AcceptAsGuest,
+    };
+    Ok(Ok(Understood {
+        customer: settings.profiles.customer(&from.address, from.name.as_deref()),
+        registered: named.is_some(),
+        checked: checker.check(&extracted.lines, !extracted.notes.is_empty()),
+        extracted,
+    }))
+}
