@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::customer::ProfileError;
 use crate::domain::{Catalogue, CustomerProfile, Order, OrderId, OrderStatus, Profiles, UnknownSenders};
 use crate::intake;
-use crate::reading::{self, IncomingMail, ReadError, ReadingLimits};
+use crate::reading::{self, IncomingMail, ReadError, ReadingLimits, WorkbookParser};
 use crate::reply::compose::{ComposeError, ComposedReply, order_reply, unrecognised_reply};
 use crate::reply::{ReplyOptions, ReplyOptionsError, ReplySettings, etiquette};
 use crate::store::{
@@ -71,6 +71,7 @@ pub struct DeskSettings {
     pub(crate) profiles: Profiles,
     pub(crate) unknown_senders: UnknownSenders,
     pub(crate) own_lists: Vec<String>,
+    pub(crate) parser: WorkbookParser,
     duplicate_window: SignedDuration,
 }
 
@@ -102,10 +103,19 @@ impl DeskOptions {
                 profiles,
                 unknown_senders: self.unknown_senders,
                 own_lists: self.own_lists.clone(),
+                parser: WorkbookParser::here(),
                 duplicate_window: SignedDuration::from_hours(24 * i64::from(self.duplicate_window_days)),
             }),
             _ => Err(faults),
         }
+    }
+}
+
+impl DeskSettings {
+    /// As they are, but workbooks are read by `parser`; at first they are read in this process.
+    #[must_use]
+    pub fn with_parser(self, parser: WorkbookParser) -> Self {
+        Self { parser, ..self }
     }
 }
 
@@ -176,7 +186,7 @@ pub enum NotAnOrder {
 /// A message that could not be processed. Nothing was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// The message can't be read, now or later: reject it, so that it is kept as a dead letter.
+    /// The message can't be read; unless that is transient, reject it, so that it is kept as a dead letter.
     #[error(transparent)]
     Unreadable(#[from] ReadError),
     /// The store failed; [`ProcessError::is_transient`] says whether to try again.
@@ -189,7 +199,7 @@ impl ProcessError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreadable(_) => false,
+            Self::Unreadable(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
         }
     }

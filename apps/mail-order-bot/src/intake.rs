@@ -41,7 +41,7 @@ pub fn understand(
     let named = settings.profiles.find(&from.address);
     let profile = named.unwrap_or(&stranger);
     let known = |reference: &str| catalogue.find(reference).is_some();
-    let extracted = reading::extract(mail, profile, &known, &settings.limits)?;
+    let extracted = reading::extract(mail, profile, &known, &settings.limits, &settings.parser)?;
     if extracted.is_empty() && extracted.intent == Intent::Order {
         return Ok(Err(NotAnOrder::NoLines));
     }

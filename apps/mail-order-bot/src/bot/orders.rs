@@ -57,7 +57,7 @@ impl TaskHandler for OrderHandler {
         };
         match done {
             Ok(outcome) => Ok(outcome),
-            Err(error @ ProcessError::Unreadable(_)) => Ok(Outcome::reject(error.to_string())),
+            Err(ProcessError::Unreadable(error)) if !error.is_transient() => Ok(Outcome::reject(error.to_string())),
             Err(error) => Err(error.into()),
         }
     }

@@ -17,6 +17,7 @@ use super::relay::Bell;
 use super::settings::BotConfig;
 use crate::OrderDesk;
 use crate::domain::Catalogue;
+use crate::reading::WorkbookParser;
 use crate::samples;
 use crate::store::{OrderReads, OrderStore, StoreError};
 
@@ -121,6 +122,7 @@ fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
             let (catalogue, store) = (services.get::<Catalogue>().await?, services.get::<OrderStore>().await?);
             let faults = |faults: Vec<_>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             let settings = config.desk.validate().map_err(faults)?;
+            let settings = settings.with_parser(WorkbookParser::in_child()?);
             Ok(Arc::new(OrderDesk::new(
                 catalogue,
                 Arc::new(settings),

@@ -5,8 +5,8 @@ use super::explanation::{Explanation, Step, shortened};
 use super::mail::IncomingMail;
 use super::mime::Leaf;
 use super::table::TableReader;
-use super::workbook::{Container, WorkbookProblem, is_workbook, sniff};
-use super::{ReadingLimits, charset, csv, html, text, xlsx};
+use super::workbook::{self, Container, WorkbookParser, is_workbook, sniff};
+use super::{ReadError, ReadingLimits, charset, csv, html, text};
 use crate::domain::{AttachmentKind, CustomerProfile, Intent};
 
 /// What a message holds.
@@ -36,6 +36,7 @@ struct Extraction<'a> {
     profile: &'a CustomerProfile,
     known: &'a dyn Fn(&str) -> bool,
     limits: &'a ReadingLimits,
+    parser: &'a WorkbookParser,
     found: Extracted,
 }
 
@@ -52,15 +53,17 @@ pub(super) fn extract(
     profile: &CustomerProfile,
     known: &dyn Fn(&str) -> bool,
     limits: &ReadingLimits,
-) -> Extracted {
+    parser: &WorkbookParser,
+) -> Result<Extracted, ReadError> {
     let mut extraction = Extraction {
         profile,
         known,
         limits,
+        parser,
         found: Extracted::default(),
     };
     if profile.attachment != AttachmentKind::None {
-        extraction.attachments(&mail.leaves);
+        extraction.attachments(&mail.leaves)?;
     }
     let only_attachments = matches!(profile.attachment, AttachmentKind::Csv | AttachmentKind::Xlsx);
     if extraction.found.lines.is_empty() && !only_attachments {
@@ -74,13 +77,13 @@ pub(super) fn extract(
         ));
         found.lines.clear();
     }
-    found
+    Ok(found)
 }
 
 impl Extraction<'_> {
-    fn attachments(&mut self, leaves: &[Leaf]) {
+    fn attachments(&mut self, leaves: &[Leaf]) -> Result<(), ReadError> {
         for leaf in leaves.iter().filter(|leaf| !is_body(leaf)) {
-            let attachment = self.attachment(leaf);
+            let attachment = self.attachment(leaf)?;
             let (lines, verdict) = match &attachment {
                 Attachment::Lines(lines) => (lines.len(), "its lines are the order's"),
                 Attachment::Problem(problem) => (0, problem.as_str()),
@@ -102,41 +105,42 @@ impl Extraction<'_> {
                 Attachment::Unrelated => {}
             }
             if self.found.lines.len() > self.limits.lines {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
-    fn attachment(&self, leaf: &Leaf) -> Attachment {
+    fn attachment(&self, leaf: &Leaf) -> Result<Attachment, ReadError> {
         let extension = extension(leaf);
-        let named_table = matches!(extension.as_str(), "csv" | "tsv" | "xlsx" | "xlsm" | "xls" | "ods");
+        let named_workbook = matches!(extension.as_str(), "xlsx" | "xlsm" | "xls" | "ods");
+        let named_table = named_workbook || matches!(extension.as_str(), "csv" | "tsv");
         let wanted = self.profile.attachment;
-        match sniff(&leaf.bytes) {
-            Container::Zip if is_workbook(&leaf.bytes) || matches!(extension.as_str(), "xlsx" | "xlsm") => {
+        Ok(match sniff(&leaf.bytes) {
+            Container::Zip | Container::Ole if named_workbook || is_workbook(&leaf.bytes) => {
                 if wanted == AttachmentKind::Csv {
                     Attachment::Unrelated
                 } else {
-                    self.workbook(leaf)
+                    return self.workbook(leaf);
                 }
             }
-            Container::Ole if named_table => Attachment::Problem(WorkbookProblem::OldOrEncrypted.to_string()),
             Container::Other if wanted != AttachmentKind::Xlsx && is_text(&leaf.bytes) => self.csv(leaf, named_table),
             _ if named_table => Attachment::Problem("it is not what its name says".to_owned()),
             _ => Attachment::Unrelated,
-        }
+        })
     }
 
-    fn workbook(&self, leaf: &Leaf) -> Attachment {
-        let sheets = match xlsx::sheets(&leaf.bytes, self.limits) {
+    fn workbook(&self, leaf: &Leaf) -> Result<Attachment, ReadError> {
+        let sheets = match workbook::sheets(&leaf.bytes, self.limits, self.parser)? {
             Ok(sheets) => sheets,
-            Err(problem) => return Attachment::Problem(problem.to_string()),
+            Err(problem) => return Ok(Attachment::Problem(problem.to_string())),
         };
         let table = self.table(label(leaf), true);
         let mut found = sheets.iter().filter_map(|sheet| table.lines(&sheet.rows));
-        match found.find(|lines| !lines.is_empty()) {
+        Ok(match found.find(|lines| !lines.is_empty()) {
             Some(lines) => Attachment::Lines(lines),
             None => Attachment::Problem(NO_COLUMNS.to_owned()),
-        }
+        })
     }
 
     fn csv(&self, leaf: &Leaf, named_table: bool) -> Attachment {

@@ -32,6 +32,10 @@ pub struct ReadingLimits {
     pub workbook_ratio: usize,
     /// Shared strings of a workbook. Default 100,000.
     pub shared_strings: usize,
+    /// Bytes of address space of the process that parses a workbook, its program included. Default 512 MiB.
+    pub workbook_memory: usize,
+    /// Seconds of processor time that parsing a workbook may take; on the clock twice as many. Default 10.
+    pub workbook_seconds: u64,
 }
 
 impl Default for ReadingLimits {
@@ -49,6 +53,8 @@ impl Default for ReadingLimits {
             workbook_bytes: 16 << 20,
             workbook_ratio: 200,
             shared_strings: 100_000,
+            workbook_memory: 512 << 20,
+            workbook_seconds: 10,
         }
     }
 }

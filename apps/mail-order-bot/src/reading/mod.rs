@@ -1,12 +1,13 @@
 //! A message's bytes → who wrote it, whether it may be answered, and the order lines in it.
 //!
 //! Every step is bounded ([`ReadingLimits`]) and linear in the message's size; all of it runs under `catch_unwind`, so
-//! that a defect in a parser costs one message, not the process. MIME nesting is walked by [`mime`], not by
+//! that a defect in a parser costs one message, not the process; workbooks are parsed in a process of their own
+//! ([`WorkbookParser`]). MIME nesting is walked by [`mime`], not by
 //! mail-parser: its recursive message type overflows the stack when a deeply nested message is dropped, and it decodes
 //! mislabelled attachments lossily (mail-parser#125). Header grammar and transfer decoding are mail-parser's.
 //!
 //! Where lines are looked for, first hit wins, so that the same order in two forms isn't counted twice:
-//! 1. attachments: XLSX and CSV, recognised by content; all of them together,
+//! 1. attachments: workbooks (XLSX, ODS, XLS) and CSV, recognised by content; all of them together,
 //! 2. tables in the HTML body (`html.rs`),
 //! 3. lines of the text body ([`text`] documents the grammar).
 
@@ -23,8 +24,7 @@ pub mod mail;
 pub mod mime;
 mod table;
 pub mod text;
-mod workbook;
-mod xlsx;
+pub mod workbook;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -34,6 +34,7 @@ pub use extract::Extracted;
 pub use facts::Automation;
 pub use limits::ReadingLimits;
 pub use mail::{IncomingMail, Sender};
+pub use workbook::WorkbookParser;
 
 use crate::domain::CustomerProfile;
 
@@ -81,6 +82,20 @@ pub enum ReadError {
         /// What the panic said.
         message: String,
     },
+    /// The process that reads workbooks can't be started.
+    #[error("a workbook cannot be read now: {problem}")]
+    Unavailable {
+        /// What the system said.
+        problem: String,
+    },
+}
+
+impl ReadError {
+    /// Whether the same message may be read later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
 }
 
 /// Reads headers and parts of a raw RFC 5322 message.
@@ -91,17 +106,19 @@ pub fn read(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, ReadErro
     contained(|| mail::parse(raw, limits))?
 }
 
-/// Finds the order lines in `mail`; `known` says whether the catalogue has an article of this number or name.
+/// Finds the order lines in `mail`; `known` says whether the catalogue has an article of this number or name, and `parser`
+/// reads the workbooks.
 ///
 /// # Errors
-/// Only [`ReadError::Panicked`]: what can't be read otherwise is a note in [`Extracted`].
+/// Only [`ReadError::Panicked`] and [`ReadError::Unavailable`]: what can't be read otherwise is a note in [`Extracted`].
 pub fn extract(
     mail: &IncomingMail,
     profile: &CustomerProfile,
     known: &dyn Fn(&str) -> bool,
     limits: &ReadingLimits,
+    parser: &WorkbookParser,
 ) -> Result<Extracted, ReadError> {
-    contained(|| extract::extract(mail, profile, known, limits))
+    contained(|| extract::extract(mail, profile, known, limits, parser))?
 }
 
 fn contained<T>(work: impl FnOnce() -> T) -> Result<T, ReadError> {

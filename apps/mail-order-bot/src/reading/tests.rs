@@ -14,7 +14,14 @@ fn known(reference: &str) -> bool {
 
 fn extracted(raw: &[u8], limits: &ReadingLimits) -> Extracted {
     let mail = read(raw, limits).unwrap();
-    extract(&mail, &CustomerProfile::default(), &known, limits).unwrap()
+    extract(
+        &mail,
+        &CustomerProfile::default(),
+        &known,
+        limits,
+        &WorkbookParser::here(),
+    )
+    .unwrap()
 }
 
 /// `article*quantity@price` of every line, joined.
@@ -360,7 +367,7 @@ fn a_hostile_workbook_becomes_a_note() {
         (
             "old excel",
             [&b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"[..], &[0; 600]].concat(),
-            "old or password",
+            "not a readable",
         ),
         ("garbage", vec![0; 600], "not what its name says"),
         ("no columns", workbook("", &[]), "no columns"),

@@ -175,7 +175,9 @@ fn our_own_answer_is_not_an_order_when_it_comes_back() {
         );
         let quoting = reading::read(raw.as_bytes(), &limits).unwrap();
         let known = |reference: &str| reference.starts_with("ART-001");
-        let found = reading::extract(&quoting, &crate::domain::CustomerProfile::default(), &known, &limits).unwrap();
+        let parser = reading::WorkbookParser::here();
+        let stranger = crate::domain::CustomerProfile::default();
+        let found = reading::extract(&quoting, &stranger, &known, &limits, &parser).unwrap();
         assert_eq!(found, reading::Extracted::default(), "{content_type}");
     }
 }

@@ -1,34 +1,29 @@
-//! Guarding a workbook: what an XLSX file must pass before calamine sees it.
+//! Guarding a workbook: what a file must pass before calamine sees it.
 //!
 //! calamine inflates without limits and trusts counts written in the file (`uniqueCount` makes it reserve that many
 //! strings; a failed allocation aborts the process). So every file of the archive is inflated here first, bounded by
 //! the bytes that really come out, and its elements and counts are checked. What sizes the archive declares is ignored.
+//! An XLS file isn't compressed, so there is little to check; the limits of the child process hold for it.
 
 use std::io::{Cursor, Read};
 
 use zip::ZipArchive;
 
-use super::ReadingLimits;
+use super::{Container, WorkbookProblem, sniff};
+use crate::reading::ReadingLimits;
 
-/// Why a workbook is not read, as the customer is told.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WorkbookProblem {
-    #[error("it is not a readable .xlsx workbook")]
-    NotAWorkbook,
-    #[error("it is an old or password-protected Excel file; please send .xlsx without a password, or CSV")]
-    OldOrEncrypted,
-    #[error("it unpacks to more than we accept")]
-    TooLarge,
-    #[error("it has more content than we accept")]
-    TooMuchContent,
-    #[error("it contains another archive")]
-    Nested,
-    #[error("it holds text in an encoding we do not accept")]
-    Encoding,
+/// What kind of workbook a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Xlsx,
+    Ods,
+    Xls,
 }
 
-const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-const OLE_MAGIC: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
+const XLSX_PART: &str = "xl/workbook.xml";
+const ODS_TYPE: &[u8] = b"application/vnd.oasis.opendocument.spreadsheet";
+/// The name of the stream in which Office keeps an encrypted file, in UTF-16 as in the directory of the container.
+const ENCRYPTED: &str = "EncryptedPackage";
 /// Below this the compression ratio doesn't matter.
 const RATIO_FREE_BYTES: usize = 1 << 20;
 /// Elements of all files together that are neither sheets nor shared strings (styles, themes, relations).
@@ -36,35 +31,49 @@ const MAX_OTHER_ELEMENTS: usize = 200_000;
 /// Elements that a shared string may have on average: `<si><t></t></si>`.
 const ELEMENTS_PER_STRING: usize = 5;
 
-/// What the first bytes say a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Container {
-    Zip,
-    Ole,
-    Other,
-}
-
-pub(super) fn sniff(bytes: &[u8]) -> Container {
-    if bytes.starts_with(ZIP_MAGIC) {
-        Container::Zip
-    } else if bytes.starts_with(OLE_MAGIC) {
-        Container::Ole
-    } else {
-        Container::Other
+/// Whether a file calls itself a workbook. Of an archive it reads only the directory.
+pub(in crate::reading) fn is_workbook(bytes: &[u8]) -> bool {
+    match sniff(bytes) {
+        Container::Zip => ZipArchive::new(Cursor::new(bytes)).is_ok_and(|mut archive| kind(&mut archive).is_some()),
+        Container::Ole => contains_name(bytes, "Workbook") || contains_name(bytes, "Book"),
+        Container::Other => false,
     }
 }
 
-/// Whether the archive calls itself a workbook. Reads only its directory.
-pub(super) fn is_workbook(bytes: &[u8]) -> bool {
-    ZipArchive::new(Cursor::new(bytes)).is_ok_and(|archive| archive.index_for_name("xl/workbook.xml").is_some())
+/// Checks a workbook within limits and says what it is.
+pub(super) fn guard(bytes: &[u8], limits: &ReadingLimits) -> Result<Kind, WorkbookProblem> {
+    match sniff(bytes) {
+        Container::Zip => guard_archive(bytes, limits),
+        Container::Ole if contains_name(bytes, ENCRYPTED) => Err(WorkbookProblem::Encrypted),
+        Container::Ole => Ok(Kind::Xls),
+        Container::Other => Err(WorkbookProblem::NotAWorkbook),
+    }
+}
+
+fn kind(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Option<Kind> {
+    if archive.index_for_name(XLSX_PART).is_some() {
+        return Some(Kind::Xlsx);
+    }
+    let mut declared = [0_u8; ODS_TYPE.len()];
+    archive.by_name("mimetype").ok()?.read_exact(&mut declared).ok()?;
+    (declared == ODS_TYPE).then_some(Kind::Ods)
+}
+
+fn contains_name(bytes: &[u8], name: &str) -> bool {
+    let wanted: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    // An entry of the directory has 128 bytes, begins with its name, and sectors are multiples of 128.
+    bytes.chunks(128).any(|entry| entry.starts_with(&wanted))
 }
 
 /// Inflates everything once, within limits, and throws it away.
-pub(super) fn guard(bytes: &[u8], limits: &ReadingLimits) -> Result<(), WorkbookProblem> {
+fn guard_archive(bytes: &[u8], limits: &ReadingLimits) -> Result<Kind, WorkbookProblem> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|_| WorkbookProblem::NotAWorkbook)?;
     if archive.len() > limits.workbook_entries {
-        return Err(WorkbookProblem::TooMuchContent);
+        return Err(WorkbookProblem::TooManyFiles {
+            limit: limits.workbook_entries,
+        });
     }
+    let kind = kind(&mut archive).ok_or(WorkbookProblem::NotAWorkbook)?;
     let mut total = 0_usize;
     let mut other_elements = 0_usize;
     let mut content = Vec::new();
@@ -79,9 +88,13 @@ pub(super) fn guard(bytes: &[u8], limits: &ReadingLimits) -> Result<(), Workbook
         let inflated = entry.take(room as u64 + 1).read_to_end(&mut content);
         inflated.map_err(|_| WorkbookProblem::NotAWorkbook)?;
         total += content.len();
-        let ratio_exceeded = total > RATIO_FREE_BYTES && total / bytes.len().max(1) >= limits.workbook_ratio;
-        if content.len() > room || ratio_exceeded {
-            return Err(WorkbookProblem::TooLarge);
+        if content.len() > room {
+            let limit = limits.workbook_bytes;
+            return Err(WorkbookProblem::TooLarge { limit });
+        }
+        if total > RATIO_FREE_BYTES && total / bytes.len().max(1) >= limits.workbook_ratio {
+            let limit = limits.workbook_ratio;
+            return Err(WorkbookProblem::TooDense { limit });
         }
         if sniff(&content) != Container::Other {
             return Err(WorkbookProblem::Nested);
@@ -90,7 +103,7 @@ pub(super) fn guard(bytes: &[u8], limits: &ReadingLimits) -> Result<(), Workbook
             check_xml(&name, &content, limits, &mut other_elements)?;
         }
     }
-    Ok(())
+    Ok(kind)
 }
 
 /// Relations may point to any name, so a file is judged by its beginning too. Pictures and the like are left alone.
@@ -109,25 +122,26 @@ fn check_xml(
     if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") || content.iter().take(8).any(|b| *b == 0) {
         return Err(WorkbookProblem::Encoding);
     }
+    let too_many_texts = WorkbookProblem::TooManyTexts {
+        limit: limits.shared_strings,
+    };
     if declared_counts(content).any(|count| count.is_none_or(|count| count > limits.shared_strings)) {
-        return Err(WorkbookProblem::TooMuchContent);
+        return Err(too_many_texts);
     }
     // Sheets are read as a stream and counted by their cells. What lies beside them under another name is not a sheet.
-    if name.starts_with("xl/worksheets/sheet") {
+    if name.starts_with("xl/worksheets/sheet") || name == "content.xml" {
         return Ok(());
     }
     let elements = content.iter().filter(|byte| **byte == b'<').count();
     if name.ends_with("sharedstrings.xml") {
         let most = limits.shared_strings.saturating_mul(ELEMENTS_PER_STRING);
-        return if elements > most {
-            Err(WorkbookProblem::TooMuchContent)
-        } else {
-            Ok(())
-        };
+        return if elements > most { Err(too_many_texts) } else { Ok(()) };
     }
     *other_elements += elements;
     if *other_elements > MAX_OTHER_ELEMENTS {
-        Err(WorkbookProblem::TooMuchContent)
+        Err(WorkbookProblem::TooManyElements {
+            limit: MAX_OTHER_ELEMENTS,
+        })
     } else {
         Ok(())
     }
