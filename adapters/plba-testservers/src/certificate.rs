@@ -9,6 +9,8 @@ use crate::account::Account;
 use crate::{StartError, program};
 
 const WHAT: &str = "the private certificate authority";
+const SETTINGS_FILE: &str = "openssl.cnf";
+const AUTHORITY_KEY: &str = "ca.key";
 
 /// Own settings, so that the machine's `openssl.cnf` has no say. Without `CA:FALSE` on the leaf rustls refuses it.
 const SETTINGS: &str = "\
@@ -33,7 +35,24 @@ extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost, IP:127.0.0.1
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
+[signing]
+database = index.txt
+new_certs_dir = .
+default_md = sha256
+policy = anything
+unique_subject = no
+[anything]
+commonName = supplied
 ";
+
+/// Whether a certificate is valid at the time of the test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// Since 2020, and until 2049.
+    Valid,
+    /// For one day, in 2020.
+    Expired,
+}
 
 /// Paths of PEM files.
 #[derive(Debug)]
@@ -43,20 +62,30 @@ pub(crate) struct Certificates {
     /// What the server shows.
     pub(crate) server: PathBuf,
     pub(crate) server_key: PathBuf,
+    directory: PathBuf,
+}
+
+/// The certificates of a server that was asked for TLS.
+pub(crate) fn of<'a>(
+    what: &'static str,
+    certificates: Option<&'a Certificates>,
+) -> Result<&'a Certificates, StartError> {
+    certificates.ok_or_else(|| StartError::failed(what, "it has no certificate: ask for TLS in its options"))
 }
 
 impl Certificates {
     /// Writes the files into `directory`, readable by the account.
     pub(crate) fn create(directory: &Path, account: &Account) -> Result<Certificates, StartError> {
         let file = |name: &str| directory.join(name);
-        let settings = file("openssl.cnf");
+        let settings = file(SETTINGS_FILE);
         fs::write(&settings, SETTINGS).map_err(|error| StartError::io(WHAT, "write its settings", &error))?;
         let made = Certificates {
             authority: file("ca.pem"),
             server: file("server.pem"),
             server_key: file("server.key"),
+            directory: directory.to_owned(),
         };
-        let authority_key = file("ca.key");
+        let authority_key = file(AUTHORITY_KEY);
         request("authority", &settings, &made.authority, &authority_key, None)?;
         request(
             "server",
@@ -71,6 +100,55 @@ impl Certificates {
                 .map_err(|error| StartError::io(WHAT, "hand over the certificate", &error))?;
         }
         Ok(made)
+    }
+
+    /// Writes another certificate for the server's key, one that is or is not valid, into `file`.
+    pub(crate) fn sign_again(&self, validity: Validity, file: &Path, account: &Account) -> Result<(), StartError> {
+        let path = |name: &str| self.directory.join(name);
+        fs::write(path("index.txt"), "").map_err(|error| StartError::io(WHAT, "write its index", &error))?;
+        let (request, signed) = (path("server.csr"), path("signed.pem"));
+        let mut asking = Command::new("openssl");
+        asking
+            .args(["req", "-new", "-section", "server_request", "-config"])
+            .arg(path(SETTINGS_FILE))
+            .arg("-key")
+            .arg(&self.server_key)
+            .arg("-out")
+            .arg(&request);
+        program::run(WHAT, &mut asking)?;
+        let (from, until) = match validity {
+            Validity::Valid => ("20200101000000Z", "20491231000000Z"),
+            Validity::Expired => ("20200101000000Z", "20200102000000Z"),
+        };
+        let mut signing = Command::new("openssl");
+        signing
+            .current_dir(&self.directory)
+            .args([
+                "ca",
+                "-batch",
+                "-notext",
+                "-rand_serial",
+                "-name",
+                "signing",
+                "-extensions",
+                "server",
+            ])
+            .args(["-startdate", from, "-enddate", until, "-config"])
+            .arg(path(SETTINGS_FILE))
+            .arg("-cert")
+            .arg(&self.authority)
+            .arg("-keyfile")
+            .arg(path(AUTHORITY_KEY))
+            .arg("-in")
+            .arg(&request)
+            .arg("-out")
+            .arg(&signed);
+        program::run(WHAT, &mut signing)?;
+        // In one step: a server may read it at any time.
+        account
+            .own(&signed)
+            .and_then(|()| fs::rename(&signed, file))
+            .map_err(|error| StartError::io(WHAT, "hand over the certificate", &error))
     }
 }
 

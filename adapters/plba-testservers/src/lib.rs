@@ -4,8 +4,8 @@
 //!
 //! What lives here: one folder per server ([`Dovecot`], [`RedisServer`], [`PostgresServer`]) and, in the root, the skeleton
 //! that they share: find the program (`program`), drop privileges (`account`), make a directory (`directory`), pick ports
-//! (`port`, `attempt`), make certificates (`certificate`), run, end and pause processes (`process`, `slot`), wait until
-//! ready (`wait`), ask through the server's own client (`command`).
+//! (`port`, `attempt`), make certificates (`certificate`), run, end and pause processes (`served`, `process`, `slot`), wait
+//! until ready (`wait`), ask through the server's own client (`command`).
 //!
 //! What does not: clients, protocols under test, fakes and fault injection (those are `plba-testkit`).
 //!
@@ -37,9 +37,11 @@ mod process;
 mod program;
 mod redis;
 mod require;
+mod served;
 mod slot;
 mod wait;
 
+pub use certificate::Validity;
 pub use dovecot::{Dovecot, StoredMessage};
 pub use error::{CommandError, NotRun, StartError};
 pub use postgres::{PostgresDatabase, PostgresOptions, PostgresServer};

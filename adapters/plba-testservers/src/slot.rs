@@ -54,6 +54,12 @@ impl Slot {
         }
     }
 
+    /// Kills those of its processes that are called `name`; says how many they were.
+    pub(crate) fn kill_members(&self, name: &str) -> usize {
+        let slot = self.lock();
+        slot.as_ref().map_or(0, |process| process.kill_members(name))
+    }
+
     /// Stops all its processes where they are.
     pub(crate) fn pause(&self) {
         if let Some(process) = self.lock().as_ref() {

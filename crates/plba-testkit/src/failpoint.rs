@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use plba_tasks::handler::{HandlerError, Outcome, TaskContext, TaskHandler};
 use plba_tasks::queue::{
-    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
-    Exchange, How, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+    ConsumerId, Cursor, Delivery, DeliveryToken, EndError, Ending, Exchange, How, PublishError, QueueError, Recovery,
+    TaskQueue,
 };
 use plba_tasks::task::{NewTask, QueueName, Task, TaskId};
 
+use crate::decorator::{Decorated, QueueDecorator};
 use crate::torture::die;
 
 /// How long a call has been under way when it is hit in its midst.
@@ -200,8 +200,8 @@ pub struct FailingQueue {
 
 impl FailingQueue {
     /// Wraps a queue.
-    pub fn new(inner: Arc<dyn TaskQueue>, armed: Arc<Armed>) -> Self {
-        Self { inner, armed }
+    pub fn around(inner: Arc<dyn TaskQueue>, armed: Arc<Armed>) -> Arc<dyn TaskQueue> {
+        Arc::new(Decorated(Self { inner, armed }))
     }
 }
 
@@ -216,13 +216,9 @@ fn steps(of: Step, endings: &[Ending]) -> Vec<Step> {
 }
 
 #[async_trait]
-impl TaskQueue for FailingQueue {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-
-    fn lease(&self) -> Duration {
-        self.inner.lease()
+impl QueueDecorator for FailingQueue {
+    fn inner(&self) -> &dyn TaskQueue {
+        self.inner.as_ref()
     }
 
     async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
@@ -262,47 +258,6 @@ impl TaskQueue for FailingQueue {
     async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
         let call = self.inner.recover(cursor, limit);
         self.armed.run(&[Step::Recover], call, || Err(unreachable_now())).await
-    }
-
-    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
-        self.inner.stats().await
-    }
-
-    fn govern(&self, queue: &QueueName, rules: QueueRules) {
-        self.inner.govern(queue, rules);
-    }
-
-    async fn pause(&self, queue: &QueueName, until: Option<Timestamp>) -> Result<(), QueueError> {
-        self.inner.pause(queue, until).await
-    }
-
-    async fn resume(&self, queue: &QueueName) -> Result<(), QueueError> {
-        self.inner.resume(queue).await
-    }
-
-    async fn tasks(&self, filter: &TaskFilter, cursor: Option<Cursor>, limit: usize) -> Result<TaskPage, QueueError> {
-        self.inner.tasks(filter, cursor, limit).await
-    }
-
-    async fn dead_letters(
-        &self,
-        filter: &DeadFilter,
-        cursor: Option<Cursor>,
-        limit: usize,
-    ) -> Result<DeadPage, QueueError> {
-        self.inner.dead_letters(filter, cursor, limit).await
-    }
-
-    async fn dead_task(&self, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError> {
-        self.inner.dead_task(queue, id).await
-    }
-
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.inner.retry_dead(ids).await
-    }
-
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.inner.drop_dead(ids).await
     }
 }
 

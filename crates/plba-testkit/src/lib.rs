@@ -4,9 +4,11 @@
 pub mod clock;
 pub mod comeback;
 pub mod conformance;
+pub mod decorator;
 pub mod directory;
 pub mod failpoint;
 pub mod handler;
+pub mod process;
 pub mod proxy;
 pub mod runtime;
 pub mod services;

@@ -10,8 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -21,8 +21,9 @@ use crate::attempt::{self, Failure};
 use crate::blocking::blocking;
 use crate::certificate::Certificates;
 use crate::directory::TemporaryDirectory;
-use crate::process::ServerProcess;
-use crate::{NotRun, StartError, port, program, wait};
+use crate::served::{Served, Traits};
+use crate::slot::Slot;
+use crate::{NotRun, StartError, port, program};
 
 pub use mailbox::StoredMessage;
 
@@ -36,9 +37,6 @@ const MISSING: NotRun = NotRun {
 const USER: &str = "orders";
 const PASSWORD: &str = "secret";
 
-/// How long a start may take. It takes about 0.1 s on an idle machine; builds beside it cost more.
-const START: Duration = Duration::from_secs(20);
-
 /// A running Dovecot on 127.0.0.1. Each start has its own directory, ports and certificate authority.
 ///
 /// Dropping it kills its processes and removes its directory. All methods may be called from several tasks.
@@ -50,7 +48,7 @@ pub struct Dovecot {
 #[derive(Debug)]
 struct Server {
     // Dropped first: processes end before their directory goes.
-    process: Mutex<Option<ServerProcess>>,
+    slot: Slot,
     program: PathBuf,
     account: Account,
     certificates: Certificates,
@@ -147,16 +145,13 @@ impl Dovecot {
     /// Kills the processes that serve logged-in clients and says how many they were: their connections close without a
     /// BYE, and the server takes new ones.
     pub fn kill_sessions(&self) -> usize {
-        self.server
-            .lock()
-            .as_ref()
-            .map_or(0, |process| process.kill_members("imap"))
+        self.server.slot.kill_members("imap")
     }
 
     /// Kills the server with all its connections. Mailboxes and ports stay; [`restart`](Self::restart) brings it back.
     pub async fn stop(&self) {
         let server = Arc::clone(&self.server);
-        blocking(move || drop(server.lock().take())).await;
+        blocking(move || server.kill()).await;
     }
 
     /// Kills the server and starts it again on the same ports, with the same mailboxes and certificates.
@@ -167,11 +162,9 @@ impl Dovecot {
     pub async fn restart(&self) -> Result<(), StartError> {
         let server = Arc::clone(&self.server);
         blocking(move || {
-            let mut process = server.lock();
             // Ended before the next one starts: both want the ports.
-            *process = None;
-            *process = Some(server.run().map_err(|failure| failure.error)?);
-            Ok(())
+            server.kill();
+            server.run_again()
         })
         .await
     }
@@ -192,7 +185,7 @@ fn start(program: &Path) -> Result<Server, StartError> {
     let account = Account::for_servers(WHAT)?;
     attempt::repeat(|| {
         let server = prepare(program, account.clone())?;
-        *server.lock() = Some(server.run()?);
+        server.run_first()?;
         Ok(server)
     })
 }
@@ -208,7 +201,7 @@ fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
     write_password(&directory.join(config::PASSWORD_FILE)).map_err(failed("write the password's file"))?;
     mailbox::create(&directory.join("mail").join(USER), &account).map_err(failed("make a mailbox"))?;
     Ok(Server {
-        process: Mutex::new(None),
+        slot: Slot::default(),
         program: program.to_owned(),
         account,
         certificates,
@@ -224,42 +217,58 @@ fn write_password(file: &Path) -> io::Result<()> {
     file.write_all(format!("{PASSWORD}\n").as_bytes())
 }
 
-impl Server {
-    fn lock(&self) -> MutexGuard<'_, Option<ServerProcess>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+impl Served for Server {
+    const TRAITS: Traits = Traits {
+        what: WHAT,
+        // It takes about 0.1 s on an idle machine; builds beside it cost more.
+        start: Duration::from_secs(20),
+        late: "no LOGIN succeeded",
+        clean_end: Signal::TERM,
+        farewell: Signal::KILL,
+        log: config::LOG,
+    };
+
+    fn slot(&self) -> &Slot {
+        &self.slot
     }
 
-    /// Spawns the process and waits until it serves.
-    fn run(&self) -> Result<ServerProcess, Failure> {
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn directory(&self) -> &TemporaryDirectory {
+        &self.directory
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        command.arg("-F").arg("-c").arg(self.directory.join(config::FILE));
         command
-            .arg("-F")
-            .arg("-c")
-            .arg(self.directory.join(config::FILE))
-            .current_dir(self.directory.path());
-        let log = self.directory.join(config::LOG);
-        let mut process = ServerProcess::spawn(command, &self.account, self.directory.path(), &log, Signal::KILL)
-            .map_err(|error| StartError::io(WHAT, "run it", &error))?;
-        let ready = wait::until(START, || match process.exited() {
-            Some(status) => Some(Err(format!("it ended with {status}"))),
-            None => ready::logs_in(self.imap, PASSWORD).then_some(Ok(())),
-        });
-        match ready {
-            Some(Ok(())) => Ok(process),
-            Some(Err(reason)) => Err(self.failure(reason)),
-            None => Err(self.failure(format!("no LOGIN succeeded within {} s", START.as_secs()))),
-        }
     }
 
-    fn failure(&self, mut reason: String) -> Failure {
-        if let Ok(version) = program::run(WHAT, Command::new(&self.program).arg("--version"))
+    fn serves(&self, _: u32) -> bool {
+        ready::logs_in(self.imap, PASSWORD)
+    }
+
+    fn run_first(&self) -> Result<(), Failure> {
+        self.slot
+            .start(|| self.run())
+            .map_err(|failure| self.with_version(failure))
+    }
+}
+
+impl Server {
+    /// Says what may be wrong with a version that nobody has tried.
+    fn with_version(&self, mut failure: Failure) -> Failure {
+        if let StartError::Failed { reason, .. } = &mut failure.error
+            && let Ok(version) = program::run(WHAT, Command::new(&self.program).arg("--version"))
             && !version.starts_with("2.3.")
         {
-            reason = format!(
-                "{reason}; this is version {}, and only 2.3 is known to work",
+            reason.push_str(&format!(
+                "; this is version {}, and only 2.3 is known to work",
                 version.trim()
-            );
+            ));
         }
-        Failure::of_server(WHAT, reason, &self.directory.join(config::LOG))
+        failure
     }
 }

@@ -13,6 +13,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::blocking::blocking;
+use crate::certificate::Validity;
+use crate::served::{Served, lifecycle};
 use crate::{CommandError, NotRun, StartError, command};
 
 pub use database::PostgresDatabase;
@@ -112,15 +114,6 @@ impl PostgresServer {
         self.server.url(DATABASE)
     }
 
-    /// The PEM file of the private certificate authority that clients have to trust, if TLS was asked for. The
-    /// certificate names `localhost` and 127.0.0.1.
-    pub fn ca_path(&self) -> Option<&Path> {
-        self.server
-            .certificates
-            .as_ref()
-            .map(|certificates| certificates.authority.as_path())
-    }
-
     /// Makes an empty database of its own name, dropped with the value.
     ///
     /// # Errors
@@ -161,89 +154,9 @@ impl PostgresServer {
         let server = Arc::clone(&self.server);
         blocking(move || terminate(&server, None)).await
     }
-
-    /// Asks the server to end ("fast shutdown") and waits for it: open transactions are rolled back.
-    ///
-    /// # Errors
-    ///
-    /// When it has to be killed after 30 seconds.
-    pub async fn stop(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || server.stop()).await
-    }
-
-    /// Kills all of the server's processes with SIGKILL, and waits until they are gone.
-    pub async fn kill(&self) {
-        let server = Arc::clone(&self.server);
-        blocking(move || server.kill()).await;
-    }
-
-    /// Starts a server that has ended, on the same port, with the same data; it recovers first if it was killed. Does
-    /// nothing while it runs.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Failed`] when it doesn't come up.
-    pub async fn start_again(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || server.run_again()).await
-    }
-
-    /// [`stop`](Self::stop)s the server and starts it again.
-    ///
-    /// # Errors
-    ///
-    /// Those of both.
-    pub async fn restart(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || {
-            server.stop()?;
-            server.run_again()
-        })
-        .await
-    }
-
-    /// Kills the server, replaces its data by those of a new one and starts it again: as if its disk had been replaced.
-    /// Databases made for tests are gone.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Failed`] when it doesn't come up.
-    pub async fn wipe(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || {
-            server.kill();
-            server.renew()?;
-            server.run_again()
-        })
-        .await
-    }
-
-    /// Stops all of the server's processes where they are (SIGSTOP): connections stay open, and nothing is answered.
-    pub fn pause(&self) {
-        self.server.slot.pause();
-    }
-
-    /// Lets a paused server go on (SIGCONT).
-    pub fn resume(&self) {
-        self.server.slot.resume();
-    }
-
-    /// Whether the server runs, paused or not.
-    pub fn is_running(&self) -> bool {
-        self.server.slot.is_running()
-    }
-
-    /// The id of the server's main process, if it runs: for what no method here does.
-    pub fn pid(&self) -> Option<u32> {
-        self.server.slot.pid()
-    }
-
-    /// What the server has written to its log.
-    pub fn log(&self) -> String {
-        self.server.log()
-    }
 }
+
+lifecycle!(PostgresServer);
 
 fn terminate(server: &Server, database: Option<&str>) -> Result<usize, CommandError> {
     let only = database

@@ -12,15 +12,12 @@ use rustix::process::Signal;
 use super::programs::Programs;
 use super::{DATABASE, PASSWORD, PostgresOptions, USER, WHAT, config, ready, template};
 use crate::account::Account;
-use crate::attempt::{self, Failure};
-use crate::certificate::Certificates;
+use crate::attempt;
+use crate::certificate::{self, Certificates, Validity};
 use crate::directory::TemporaryDirectory;
-use crate::process::ServerProcess;
+use crate::served::{Served, Traits};
 use crate::slot::Slot;
-use crate::{CommandError, StartError, command, port, program, wait};
-
-/// How long a start may take. It takes about 0.1 s on an idle machine; recovery and builds beside it cost more.
-const START: Duration = Duration::from_secs(60);
+use crate::{CommandError, StartError, command, port, program};
 
 /// Ends every session, writes everything and ends.
 const FAST_SHUTDOWN: Signal = Signal::INT;
@@ -48,7 +45,7 @@ impl Server {
         let account = Account::for_servers(WHAT)?;
         attempt::repeat(|| {
             let server = Server::prepare(programs.clone(), account.clone(), options.clone())?;
-            server.slot.start(|| server.run())?;
+            server.run_first()?;
             Ok(server)
         })
     }
@@ -109,51 +106,14 @@ impl Server {
             .map_err(|error| StartError::io(WHAT, "write its configuration", &error))
     }
 
-    pub(super) fn stop(&self) -> Result<(), StartError> {
-        self.slot.stop(WHAT, FAST_SHUTDOWN)
-    }
-
-    /// A killed server leaves a segment of shared memory behind. The kernel has room for 4096 of them, and only a server
-    /// on the same data would remove it.
-    pub(super) fn kill(&self) {
-        self.slot.kill();
-        if let Some(segment) = ready::shared_memory(&self.data()) {
-            let mut removal = Command::new("ipcrm");
-            removal.args(["-m", &segment.to_string()]);
-            self.account.apply(&mut removal);
-            // Without the program it stays, which harms nobody soon.
-            let _ = program::run(WHAT, &mut removal);
-        }
-    }
-
-    pub(super) fn run_again(&self) -> Result<(), StartError> {
-        self.slot.start(|| self.run()).map_err(|failure| failure.error)
-    }
-
-    /// Spawns the process and waits until it serves.
-    fn run(&self) -> Result<ServerProcess, Failure> {
-        let data = self.data();
-        let mut command = Command::new(self.programs.path("postgres"));
-        command.arg("-D").arg(&data).current_dir(self.directory.path());
-        // What the person at the keyboard has set for their own clients is not for this server.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
-            }
-        }
-        let log = self.directory.join(config::LOG);
-        let mut process = ServerProcess::spawn(command, &self.account, self.directory.path(), &log, IMMEDIATE_SHUTDOWN)
-            .map_err(|error| StartError::io(WHAT, "run it", &error))?;
-        let ready = wait::until(START, || match process.exited() {
-            Some(status) => Some(Err(format!("it ended with {status}"))),
-            None => ready::is_ready(&data, process.pid()).then_some(Ok(())),
-        });
-        let reason = match ready {
-            Some(Ok(())) => return Ok(process),
-            Some(Err(reason)) => reason,
-            None => format!("it took no connections within {} s", START.as_secs()),
-        };
-        Err(Failure::of_server(WHAT, reason, &log))
+    /// Makes a certificate and lets the server read it.
+    pub(super) fn show_certificate(&self, validity: Validity) -> Result<(), StartError> {
+        let certificates = certificate::of(WHAT, self.certificates.as_ref())?;
+        certificates.sign_again(validity, &certificates.server, &self.account)?;
+        let answer = self.execute("SELECT pg_reload_conf()");
+        answer
+            .map(drop)
+            .map_err(|error| StartError::failed(WHAT, error.to_string()))
     }
 
     pub(super) fn url(&self, database: &str) -> String {
@@ -187,9 +147,57 @@ impl Server {
     pub(super) fn execute(&self, statement: &str) -> Result<String, CommandError> {
         self.cli(DATABASE, &command::owned(["-c", statement]))
     }
+}
 
-    pub(super) fn log(&self) -> String {
-        let log = fs::read(self.directory.join(config::LOG)).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+impl Served for Server {
+    const TRAITS: Traits = Traits {
+        what: WHAT,
+        // It takes about 0.1 s on an idle machine; recovery and builds beside it cost more.
+        start: Duration::from_secs(60),
+        late: "it took no connections",
+        clean_end: FAST_SHUTDOWN,
+        farewell: IMMEDIATE_SHUTDOWN,
+        log: config::LOG,
+    };
+
+    fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn directory(&self) -> &TemporaryDirectory {
+        &self.directory
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.programs.path("postgres"));
+        command.arg("-D").arg(self.data());
+        // What the person at the keyboard has set for their own clients is not for this server.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    fn serves(&self, pid: u32) -> bool {
+        ready::is_ready(&self.data(), pid)
+    }
+
+    /// A killed server leaves a segment of shared memory behind. The kernel has room for 4096 of them, and only a server
+    /// on the same data would remove it.
+    fn kill(&self) {
+        self.slot.kill();
+        if let Some(segment) = ready::shared_memory(&self.data()) {
+            let mut removal = Command::new("ipcrm");
+            removal.args(["-m", &segment.to_string()]);
+            self.account.apply(&mut removal);
+            // Without the program it stays, which harms nobody soon.
+            let _ = program::run(WHAT, &mut removal);
+        }
     }
 }

@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::blocking::blocking;
+use crate::certificate::Validity;
+use crate::served::{Served, lifecycle};
 use crate::{CommandError, StartError, command};
 
 pub use cluster::RedisCluster;
@@ -100,14 +102,6 @@ impl RedisServer {
         self.server.tls_url()
     }
 
-    /// The PEM file of the private certificate authority that clients have to trust, if TLS was asked for.
-    pub fn ca_path(&self) -> Option<&Path> {
-        self.server
-            .certificates
-            .as_ref()
-            .map(|certificates| certificates.authority.as_path())
-    }
-
     /// An empty numbered database (`SELECT n`) that nobody else got from this server. A cluster's node has none.
     ///
     /// # Panics
@@ -126,85 +120,6 @@ impl RedisServer {
         let (server, arguments) = (Arc::clone(&self.server), command::owned(arguments));
         blocking(move || server.cli(0, &arguments)).await
     }
-
-    /// Asks the server to end (SIGTERM) and waits for it: it writes what it has to write.
-    ///
-    /// # Errors
-    ///
-    /// When it has to be killed after 30 seconds.
-    pub async fn stop(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || server.stop()).await
-    }
-
-    /// Kills the server and its children with SIGKILL, and waits until they are gone.
-    pub async fn kill(&self) {
-        let server = Arc::clone(&self.server);
-        blocking(move || server.slot.kill()).await;
-    }
-
-    /// Starts a server that has ended, on the same port, with the same data. Does nothing while it runs.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Failed`] when it doesn't come up.
-    pub async fn start_again(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || server.run_again()).await
-    }
-
-    /// [`stop`](Self::stop)s the server and starts it again.
-    ///
-    /// # Errors
-    ///
-    /// Those of both.
-    pub async fn restart(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || {
-            server.stop()?;
-            server.run_again()
-        })
-        .await
-    }
-
-    /// Kills the server, removes its data and starts it again: as if its disk had been replaced. A replica copies the
-    /// primary anew, a cluster's node knows the others no more.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Failed`] when it doesn't come up.
-    pub async fn wipe(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || {
-            server.slot.kill();
-            server.empty()?;
-            server.run_again()
-        })
-        .await
-    }
-
-    /// Stops the server's processes where they are (SIGSTOP): connections stay open, and nothing is answered.
-    pub fn pause(&self) {
-        self.server.slot.pause();
-    }
-
-    /// Lets a paused server go on (SIGCONT).
-    pub fn resume(&self) {
-        self.server.slot.resume();
-    }
-
-    /// Whether the server runs, paused or not.
-    pub fn is_running(&self) -> bool {
-        self.server.slot.is_running()
-    }
-
-    /// The id of the server's process, if it runs: for what no method here does.
-    pub fn pid(&self) -> Option<u32> {
-        self.server.slot.pid()
-    }
-
-    /// What the server has written to its log.
-    pub fn log(&self) -> String {
-        self.server.log()
-    }
 }
+
+lifecycle!(RedisServer);

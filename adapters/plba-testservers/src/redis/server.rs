@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -13,21 +13,18 @@ use rustix::process::Signal;
 use super::config::{self, Ports, Role};
 use super::{RedisOptions, ready};
 use crate::account::Account;
-use crate::attempt::{self, Failure};
-use crate::certificate::Certificates;
+use crate::attempt;
+use crate::certificate::{self, Certificates, Validity};
 use crate::directory::TemporaryDirectory;
-use crate::process::ServerProcess;
+use crate::served::{Served, Traits};
 use crate::slot::Slot;
-use crate::{CommandError, NotRun, StartError, command, port, program, wait};
+use crate::{CommandError, NotRun, StartError, command, port, program};
 
 pub(super) const WHAT: &str = "Redis";
 const MISSING: NotRun = NotRun {
     what: WHAT,
     install: "apt-get install redis-server",
 };
-
-/// How long a start may take. It takes about 10 ms on an idle machine; loading data and builds beside it cost more.
-const START: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Server {
@@ -42,6 +39,8 @@ pub(super) struct Server {
     pub(super) certificates: Option<Certificates>,
     /// Numbered databases handed out; 0 is for everybody.
     pub(super) databases: AtomicU32,
+    /// Certificates shown besides the first one.
+    shown: AtomicU32,
     directory: TemporaryDirectory,
 }
 
@@ -52,7 +51,7 @@ impl Server {
         let account = Account::for_servers(WHAT)?;
         attempt::repeat(|| {
             let server = Server::prepare(program.clone(), cli.clone(), account.clone(), options.clone(), role)?;
-            server.slot.start(|| server.run())?;
+            server.run_first()?;
             Ok(server)
         })
     }
@@ -94,14 +93,15 @@ impl Server {
             ports,
             certificates,
             databases: AtomicU32::new(1),
+            shown: AtomicU32::new(0),
             directory,
         };
-        server.empty()?;
+        server.renew()?;
         Ok(server)
     }
 
-    /// Makes the directory of the data an empty one.
-    pub(super) fn empty(&self) -> Result<(), StartError> {
+    /// Makes the data those of a new server: none.
+    pub(super) fn renew(&self) -> Result<(), StartError> {
         let data = self.directory.join(config::DATA);
         let emptied = match fs::remove_dir_all(&data) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -113,37 +113,18 @@ impl Server {
         emptied.map_err(|error| StartError::io(WHAT, "empty its directory", &error))
     }
 
-    pub(super) fn stop(&self) -> Result<(), StartError> {
-        self.slot.stop(WHAT, Signal::TERM)
-    }
-
-    pub(super) fn run_again(&self) -> Result<(), StartError> {
-        self.slot.start(|| self.run()).map_err(|failure| failure.error)
-    }
-
-    /// Spawns the process and waits until it serves.
-    fn run(&self) -> Result<ServerProcess, Failure> {
-        let mut command = Command::new(&self.program);
-        command
-            .arg(self.directory.join(config::FILE))
-            .current_dir(self.directory.path());
-        if let Role::SentinelOf(_) = self.role {
-            command.arg("--sentinel");
-        }
-        let log = self.directory.join(config::LOG);
-        let mut process = ServerProcess::spawn(command, &self.account, self.directory.path(), &log, Signal::KILL)
-            .map_err(|error| StartError::io(WHAT, "run it", &error))?;
-        let password = self.password();
-        let ready = wait::until(START, || match process.exited() {
-            Some(status) => Some(Err(format!("it ended with {status}"))),
-            None => ready::answers(self.ports.plain, password).then_some(Ok(())),
-        });
-        let reason = match ready {
-            Some(Ok(())) => return Ok(process),
-            Some(Err(reason)) => reason,
-            None => format!("no PING was answered within {} s", START.as_secs()),
-        };
-        Err(Failure::of_server(WHAT, reason, &log))
+    /// Makes a certificate and lets the server read it: from another file, because it reads the same one only once.
+    pub(super) fn show_certificate(&self, validity: Validity) -> Result<(), StartError> {
+        let certificates = certificate::of(WHAT, self.certificates.as_ref())?;
+        let number = self.shown.fetch_add(1, Ordering::Relaxed);
+        let file = self.directory.join(&format!("server-{number}.pem"));
+        certificates.sign_again(validity, &file, &self.account)?;
+        let order = ["CONFIG", "SET", "tls-cert-file"].map(str::to_owned);
+        let order: Vec<String> = order.into_iter().chain([file.display().to_string()]).collect();
+        let answer = self.cli(0, &order);
+        answer
+            .map(drop)
+            .map_err(|error| StartError::failed(WHAT, error.to_string()))
     }
 
     /// A sentinel has none.
@@ -184,9 +165,41 @@ impl Server {
         }
         command::ask("redis-cli", command, arguments)
     }
+}
 
-    pub(super) fn log(&self) -> String {
-        let log = fs::read(self.directory.join(config::LOG)).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+impl Served for Server {
+    const TRAITS: Traits = Traits {
+        what: WHAT,
+        // It takes about 10 ms on an idle machine; loading data and builds beside it cost more.
+        start: Duration::from_secs(30),
+        late: "no PING was answered",
+        clean_end: Signal::TERM,
+        farewell: Signal::KILL,
+        log: config::LOG,
+    };
+
+    fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn directory(&self) -> &TemporaryDirectory {
+        &self.directory
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(self.directory.join(config::FILE));
+        if let Role::SentinelOf(_) = self.role {
+            command.arg("--sentinel");
+        }
+        command
+    }
+
+    fn serves(&self, _: u32) -> bool {
+        ready::answers(self.ports.plain, self.password())
     }
 }

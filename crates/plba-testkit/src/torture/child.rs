@@ -19,6 +19,7 @@ use super::orders::{Orders, Produce};
 use super::record::{Event, Recorder};
 use super::watched::WatchedQueue;
 use super::workload::{self, QUEUE, Workload, attempts};
+use crate::decorator::Decorated;
 use crate::failpoint::{Armed, FailingHandler, FailingQueue};
 use crate::worker::context;
 
@@ -88,16 +89,16 @@ impl Child {
             recorder: Arc::clone(&recorder),
             lease,
         });
-        let mut queue: Arc<dyn TaskQueue> = Arc::new(WatchedQueue {
+        let mut queue: Arc<dyn TaskQueue> = Arc::new(Decorated(WatchedQueue {
             inner: queue,
             recorder: Arc::clone(&recorder),
             planted: orders.planted,
-        });
+        }));
         if let Some(point) = orders.failpoint {
             let told = Arc::clone(&recorder);
             // Once, whatever is hit first.
             let armed = Armed::new(point, 1, move || told.write(&Event::Hit));
-            queue = Arc::new(FailingQueue::new(queue, Arc::clone(&armed)));
+            queue = FailingQueue::around(queue, Arc::clone(&armed));
             handler = Arc::new(FailingHandler::new(handler, armed));
         }
         Arc::new(Self {

@@ -4,7 +4,8 @@
 //! A backend's tests bring a [`Subject`]: how a child opens the queue, and a fresh place for one. The child is the test
 //! binary itself, run again with one test and the orders in its environment, so that nothing more has to be built. What a
 //! child does is in `child` and `workload`, what is written down in `record`, what that means in `judge`, where a process
-//! can be hit in [`failpoint`](crate::failpoint); `kills`, `sites` and `cuts` are the three kinds of torture.
+//! can be hit in [`failpoint`](crate::failpoint); `kills`, `sites` and `cuts` are the three kinds of torture, and
+//! `server` is what those add whose server can be killed too.
 //!
 //! ```no_run
 //! use plba_testkit::torture::{Kills, Place, Subject, kills};
@@ -40,6 +41,7 @@ mod orders;
 mod planted;
 mod record;
 mod report;
+mod server;
 mod sites;
 mod subject;
 mod watched;
@@ -53,5 +55,6 @@ pub use self::machine::MachineClock;
 pub(crate) use self::machine::die;
 pub use self::planted::Planted;
 pub use self::report::Report;
+pub use self::server::OnServer;
 pub use self::sites::sites;
 pub use self::subject::{Place, Subject};

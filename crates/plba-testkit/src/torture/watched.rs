@@ -1,18 +1,16 @@
 //! A queue that writes down what is asked of it and what it answers, each before the next step can be taken.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use plba_tasks::queue::{
-    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
-    Exchange, How, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+    ConsumerId, Delivery, DeliveryToken, EndError, Ending, Exchange, How, PublishError, QueueError, TaskQueue,
 };
 use plba_tasks::task::{NewTask, QueueName, TaskId};
 
 use super::planted::Planted;
 use super::record::{Answer, Event, Held, Recorder, Way};
+use crate::decorator::QueueDecorator;
 
 pub(super) struct WatchedQueue {
     pub(super) inner: Arc<dyn TaskQueue>,
@@ -82,13 +80,9 @@ fn answer(answer: &Result<(), EndError>) -> Answer {
 }
 
 #[async_trait]
-impl TaskQueue for WatchedQueue {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-
-    fn lease(&self) -> Duration {
-        self.inner.lease()
+impl QueueDecorator for WatchedQueue {
+    fn inner(&self) -> &dyn TaskQueue {
+        self.inner.as_ref()
     }
 
     async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
@@ -151,50 +145,5 @@ impl TaskQueue for WatchedQueue {
         let extended: Vec<Event> = asked.into_iter().enumerate().map(event).collect();
         self.recorder.write_all(&extended);
         answers
-    }
-
-    async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
-        self.inner.recover(cursor, limit).await
-    }
-
-    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
-        self.inner.stats().await
-    }
-
-    fn govern(&self, queue: &QueueName, rules: QueueRules) {
-        self.inner.govern(queue, rules);
-    }
-
-    async fn pause(&self, queue: &QueueName, until: Option<Timestamp>) -> Result<(), QueueError> {
-        self.inner.pause(queue, until).await
-    }
-
-    async fn resume(&self, queue: &QueueName) -> Result<(), QueueError> {
-        self.inner.resume(queue).await
-    }
-
-    async fn tasks(&self, filter: &TaskFilter, cursor: Option<Cursor>, limit: usize) -> Result<TaskPage, QueueError> {
-        self.inner.tasks(filter, cursor, limit).await
-    }
-
-    async fn dead_letters(
-        &self,
-        filter: &DeadFilter,
-        cursor: Option<Cursor>,
-        limit: usize,
-    ) -> Result<DeadPage, QueueError> {
-        self.inner.dead_letters(filter, cursor, limit).await
-    }
-
-    async fn dead_task(&self, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError> {
-        self.inner.dead_task(queue, id).await
-    }
-
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.inner.retry_dead(ids).await
-    }
-
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.inner.drop_dead(ids).await
     }
 }

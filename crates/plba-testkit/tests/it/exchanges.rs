@@ -5,16 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use plba_tasks::handler::Outcome;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
-use plba_tasks::queue::{
-    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
-    Exchange, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
-};
-use plba_tasks::task::{NewTask, QueueName, TaskId};
+use plba_tasks::queue::{ConsumerId, Delivery, Durability, EndError, Ending, Exchange, QueueError, TaskQueue};
+use plba_tasks::task::{NewTask, QueueName};
 use plba_tasks::worker::{TaskWorker, TaskWorkerSettings};
 use plba_testkit::clock::TokioClock;
+use plba_testkit::decorator::{Decorated, QueueDecorator};
 use plba_testkit::handler::FakeHandler;
 use plba_testkit::runtime::paused;
 use plba_testkit::worker::{Supervised, context};
@@ -31,18 +28,14 @@ struct Counted {
 }
 
 #[async_trait]
-impl TaskQueue for Counted {
+impl QueueDecorator for Counted {
+    fn inner(&self) -> &dyn TaskQueue {
+        &self.memory
+    }
+
     fn durability(&self) -> Durability {
         // As a durable backend: its workers keep what they sent until it is known to have arrived.
         Durability::ProcessCrash
-    }
-
-    fn lease(&self) -> Duration {
-        self.memory.lease()
-    }
-
-    async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
-        self.memory.publish(tasks).await
     }
 
     async fn consume(&self, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
@@ -67,69 +60,20 @@ impl TaskQueue for Counted {
         }
         self.memory.exchange(endings, queue, consumer, max).await
     }
-
-    async fn extend(&self, tokens: &[DeliveryToken]) -> Result<Vec<Result<(), EndError>>, QueueError> {
-        self.memory.extend(tokens).await
-    }
-
-    async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
-        self.memory.recover(cursor, limit).await
-    }
-
-    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
-        self.memory.stats().await
-    }
-
-    fn govern(&self, queue: &QueueName, rules: QueueRules) {
-        self.memory.govern(queue, rules);
-    }
-
-    async fn pause(&self, queue: &QueueName, until: Option<Timestamp>) -> Result<(), QueueError> {
-        self.memory.pause(queue, until).await
-    }
-
-    async fn resume(&self, queue: &QueueName) -> Result<(), QueueError> {
-        self.memory.resume(queue).await
-    }
-
-    async fn tasks(&self, filter: &TaskFilter, cursor: Option<Cursor>, limit: usize) -> Result<TaskPage, QueueError> {
-        self.memory.tasks(filter, cursor, limit).await
-    }
-
-    async fn dead_letters(
-        &self,
-        filter: &DeadFilter,
-        cursor: Option<Cursor>,
-        limit: usize,
-    ) -> Result<DeadPage, QueueError> {
-        self.memory.dead_letters(filter, cursor, limit).await
-    }
-
-    async fn dead_task(&self, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError> {
-        self.memory.dead_task(queue, id).await
-    }
-
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.memory.retry_dead(ids).await
-    }
-
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.memory.drop_dead(ids).await
-    }
 }
 
-fn counted() -> Arc<Counted> {
+fn counted() -> Arc<Decorated<Counted>> {
     let memory = InMemoryTaskQueue::new(MemorySettings::default(), Arc::new(TokioClock::new())).unwrap();
-    Arc::new(Counted {
+    Arc::new(Decorated(Counted {
         memory,
         consumes: AtomicUsize::new(0),
         ends: AtomicUsize::new(0),
         exchanges: AtomicUsize::new(0),
         failing: AtomicUsize::new(0),
-    })
+    }))
 }
 
-async fn worker(queue: &Arc<Counted>) -> Supervised {
+async fn worker(queue: &Arc<Decorated<Counted>>) -> Supervised {
     let handler = FakeHandler::new(|_, _| async { Ok(Outcome::done()) });
     let settings = TaskWorkerSettings::default();
     let worker = TaskWorker::new(queue.clone(), "orders".into(), handler, None, settings);
@@ -138,12 +82,12 @@ async fn worker(queue: &Arc<Counted>) -> Supervised {
         .unwrap()
 }
 
-async fn publish(queue: &Counted, count: usize) {
+async fn publish(queue: &dyn TaskQueue, count: usize) {
     let tasks = (0..count).map(|number| NewTask::new("orders", "order", number.to_string()));
     queue.publish(tasks.collect()).await.unwrap();
 }
 
-async fn acked(queue: &Counted) -> u64 {
+async fn acked(queue: &dyn TaskQueue) -> u64 {
     queue.stats().await.unwrap().first().map_or(0, |stats| stats.acked)
 }
 
@@ -151,12 +95,12 @@ async fn acked(queue: &Counted) -> u64 {
 fn with_a_backlog_a_batch_costs_one_call() {
     paused(async {
         let queue = counted();
-        publish(&queue, 640).await;
+        publish(&*queue, 640).await;
         let worker = worker(&queue).await;
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(acked(&queue).await, 640);
+        assert_eq!(acked(&*queue).await, 640);
         // Batches of 1, 2, 4 … 64, and then of 64.
-        let calls = [&queue.consumes, &queue.ends, &queue.exchanges].map(|calls| calls.load(Ordering::Relaxed));
+        let calls = [&queue.0.consumes, &queue.0.ends, &queue.0.exchanges].map(|calls| calls.load(Ordering::Relaxed));
         assert_eq!((calls[0], calls[1]), (1, 0));
         assert!((10..=17).contains(&calls[2]), "{calls:?}");
         worker.stop(false).await;
@@ -169,9 +113,9 @@ fn a_task_alone_is_ended_at_once() {
         let queue = counted();
         let worker = worker(&queue).await;
         for number in 1..=3 {
-            publish(&queue, 1).await;
+            publish(&*queue, 1).await;
             sleep(Duration::from_millis(1)).await;
-            assert_eq!(acked(&queue).await, number);
+            assert_eq!(acked(&*queue).await, number);
         }
         worker.stop(false).await;
     });
@@ -181,11 +125,11 @@ fn a_task_alone_is_ended_at_once() {
 fn an_exchange_that_failed_is_made_good() {
     paused(async {
         let queue = counted();
-        queue.failing.store(1, Ordering::Relaxed);
-        publish(&queue, 3).await;
+        queue.0.failing.store(1, Ordering::Relaxed);
+        publish(&*queue, 3).await;
         let worker = worker(&queue).await;
         sleep(Duration::from_secs(5)).await;
-        assert_eq!(acked(&queue).await, 3);
+        assert_eq!(acked(&*queue).await, 3);
         let stats = queue.stats().await.unwrap().remove(0);
         assert_eq!((stats.ready, stats.leased, stats.lost), (0, 0, 0));
         worker.stop(false).await;
@@ -196,7 +140,7 @@ fn an_exchange_that_failed_is_made_good() {
 fn a_worker_that_stops_takes_no_more() {
     paused(async {
         let queue = counted();
-        publish(&queue, 200).await;
+        publish(&*queue, 200).await;
         let handler = FakeHandler::new(|_, _| async {
             sleep(Duration::from_secs(1)).await;
             Ok(Outcome::done())

@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
 use plba_tasks::queue::{
-    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
-    Exchange, How, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+    ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, DeliveryToken, EndError, Ending, Exchange, How, PublishError,
+    QueueError, QueueRules, TaskFilter, TaskPage, TaskQueue,
 };
 use plba_tasks::task::{Conflict, NewTask, Priority, QueueName, TaskId, UniqueScope};
 use plba_testkit::clock::TokioClock;
 use plba_testkit::conformance::queue::QueueUnderTest;
 use plba_testkit::conformance::{Time, model, queue};
+use plba_testkit::decorator::{Decorated, QueueDecorator};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -82,22 +83,14 @@ impl Faulty {
 }
 
 #[async_trait]
-impl TaskQueue for Faulty {
-    fn durability(&self) -> Durability {
-        self.memory.durability()
-    }
-
-    fn lease(&self) -> Duration {
-        self.memory.lease()
+impl QueueDecorator for Faulty {
+    fn inner(&self) -> &dyn TaskQueue {
+        &self.memory
     }
 
     async fn publish(&self, mut tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
         tasks.iter_mut().for_each(|task| self.spoil(task));
         self.memory.publish(tasks).await
-    }
-
-    async fn consume(&self, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
-        self.memory.consume(queue, consumer, max).await
     }
 
     async fn end(&self, endings: Vec<Ending>) -> Result<Vec<Result<(), EndError>>, QueueError> {
@@ -123,14 +116,6 @@ impl TaskQueue for Faulty {
         self.memory.extend(tokens).await
     }
 
-    async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
-        self.memory.recover(cursor, limit).await
-    }
-
-    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
-        self.memory.stats().await
-    }
-
     fn govern(&self, queue: &QueueName, mut rules: QueueRules) {
         match self.fault {
             Fault::QueueRules => (rules.concurrency, rules.rate) = (None, None),
@@ -152,10 +137,6 @@ impl TaskQueue for Faulty {
             Fault::PauseTimes => self.memory.pause(queue, None).await,
             _ => self.memory.pause(queue, until).await,
         }
-    }
-
-    async fn resume(&self, queue: &QueueName) -> Result<(), QueueError> {
-        self.memory.resume(queue).await
     }
 
     async fn tasks(&self, filter: &TaskFilter, cursor: Option<Cursor>, limit: usize) -> Result<TaskPage, QueueError> {
@@ -182,14 +163,6 @@ impl TaskQueue for Faulty {
         }
         Ok(dead)
     }
-
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.memory.retry_dead(ids).await
-    }
-
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.memory.drop_dead(ids).await
-    }
 }
 
 async fn faulty(fault: Fault) -> QueueUnderTest {
@@ -201,7 +174,7 @@ async fn faulty(fault: Fault) -> QueueUnderTest {
     };
     let memory = InMemoryTaskQueue::new(settings, Arc::new(TokioClock::new())).unwrap();
     QueueUnderTest {
-        queue: Arc::new(Faulty { memory, fault }),
+        queue: Arc::new(Decorated(Faulty { memory, fault })),
         capacity: Some(64),
         maximum_crashes: 3,
         advance: None,

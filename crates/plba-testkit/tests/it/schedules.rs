@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use plba_contracts::clock::Clock;
 use plba_contracts::stop::StopHandle;
@@ -14,14 +13,12 @@ use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba_tasks::intake::{Intake, completion_task};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
-use plba_tasks::queue::{
-    Completion, ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError,
-    Ending, Incarnation, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
-};
+use plba_tasks::queue::{Completion, ConsumerId, Delivery, Durability, Incarnation, TaskQueue};
 use plba_tasks::schedule::{Expression, Misfire, Schedule, Schedules};
 use plba_tasks::source::TaskSource;
-use plba_tasks::task::{NewTask, QueueName, TaskId};
+use plba_tasks::task::NewTask;
 use plba_testkit::clock::{START, TokioClock};
+use plba_testkit::decorator::{Decorated, QueueDecorator};
 use plba_testkit::directory::Directory;
 use plba_testkit::runtime::{paused, real};
 use tokio::task::JoinHandle;
@@ -59,55 +56,13 @@ impl Clock for Settable {
 /// The queue in memory, taken for one that outlives the processes that use it: a test's "process" is a task.
 struct Outliving(InMemoryTaskQueue);
 
-#[async_trait]
-impl TaskQueue for Outliving {
+impl QueueDecorator for Outliving {
+    fn inner(&self) -> &dyn TaskQueue {
+        &self.0
+    }
+
     fn durability(&self) -> Durability {
         Durability::ProcessCrash
-    }
-    fn lease(&self) -> Duration {
-        self.0.lease()
-    }
-    async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
-        self.0.publish(tasks).await
-    }
-    async fn consume(&self, queue: &QueueName, by: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
-        self.0.consume(queue, by, max).await
-    }
-    async fn end(&self, endings: Vec<Ending>) -> Result<Vec<Result<(), EndError>>, QueueError> {
-        self.0.end(endings).await
-    }
-    async fn extend(&self, tokens: &[DeliveryToken]) -> Result<Vec<Result<(), EndError>>, QueueError> {
-        self.0.extend(tokens).await
-    }
-    async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {
-        self.0.recover(cursor, limit).await
-    }
-    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
-        self.0.stats().await
-    }
-    fn govern(&self, queue: &QueueName, rules: QueueRules) {
-        self.0.govern(queue, rules);
-    }
-    async fn pause(&self, queue: &QueueName, until: Option<Timestamp>) -> Result<(), QueueError> {
-        self.0.pause(queue, until).await
-    }
-    async fn resume(&self, queue: &QueueName) -> Result<(), QueueError> {
-        self.0.resume(queue).await
-    }
-    async fn tasks(&self, f: &TaskFilter, cursor: Option<Cursor>, limit: usize) -> Result<TaskPage, QueueError> {
-        self.0.tasks(f, cursor, limit).await
-    }
-    async fn dead_letters(&self, f: &DeadFilter, cursor: Option<Cursor>, l: usize) -> Result<DeadPage, QueueError> {
-        self.0.dead_letters(f, cursor, l).await
-    }
-    async fn dead_task(&self, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError> {
-        self.0.dead_task(queue, id).await
-    }
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.0.retry_dead(ids).await
-    }
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.0.drop_dead(ids).await
     }
 }
 
@@ -120,9 +75,8 @@ fn ledger() -> Arc<dyn SourceLedger> {
 }
 
 fn outliving(clock: Arc<dyn Clock>) -> Arc<dyn TaskQueue> {
-    Arc::new(Outliving(
-        InMemoryTaskQueue::new(MemorySettings::default(), clock).unwrap(),
-    ))
+    let memory = InMemoryTaskQueue::new(MemorySettings::default(), clock).unwrap();
+    Arc::new(Decorated(Outliving(memory)))
 }
 
 /// Every ten minutes.
