@@ -40,14 +40,14 @@ pub fn understand(
     let stranger = CustomerProfile::default();
     let named = settings.profiles.find(&from.address);
     let profile = named.unwrap_or(&stranger);
-    let known = |reference: &str| catalogue.find(reference).is_some();
+    let known = |reference: &str| profile.article(reference).is_some() || catalogue.find(reference).is_some();
     let extracted = reading::extract(mail, profile, &known, &settings.limits, &settings.parser)?;
     if extracted.is_empty() && extracted.intent == Intent::Order {
         return Ok(Err(NotAnOrder::NoLines));
     }
     let checker = Checker {
         catalogue,
-        decimal: profile.decimal,
+        profile,
         may_order: named.is_some() || settings.unknown_senders == UnknownSenders::AcceptAsGuest,
     };
     Ok(Ok(Understood {

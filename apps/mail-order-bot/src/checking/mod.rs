@@ -1,10 +1,16 @@
 //! Order lines against the catalogue: article, quantity, price; what is accepted and why the rest is not. Pure.
 
+mod quantity;
+
 use crate::domain::money::Money;
 use crate::domain::{
-    Article, Catalogue, DecimalStyle, LineStatus, NumberError, OrderLine, OrderStatus, Quantity, RejectReason,
+    Article, Catalogue, CustomerProfile, LineStatus, NumberError, OrderLine, OrderStatus, Quantity, RejectReason,
 };
-use crate::reading::{DraftLine, Value};
+use crate::reading::DraftLine;
+use quantity::Counted;
+
+/// Lines of one order for which an article is suggested; looking for one is the dearest step.
+const MAX_SUGGESTIONS: u32 = 100;
 
 /// The verdict on a whole order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +28,8 @@ pub struct Checked {
 pub struct Checker<'a> {
     /// What is sold.
     pub catalogue: &'a Catalogue,
-    /// How the customer writes decimals.
-    pub decimal: DecimalStyle,
+    /// How the customer orders.
+    pub profile: &'a CustomerProfile,
     /// Whether the sender may order at all; if not, every line is rejected for that reason.
     pub may_order: bool,
 }
@@ -34,6 +40,7 @@ impl Checker<'_> {
     #[must_use]
     pub fn check(&self, drafts: &[DraftLine], incomplete: bool) -> Checked {
         let mut total = Money::ZERO;
+        let mut suggestions = MAX_SUGGESTIONS;
         let mut lines = Vec::with_capacity(drafts.len());
         for (position, draft) in (1..).zip(drafts) {
             let mut line = self.line(position, draft);
@@ -47,6 +54,15 @@ impl Checker<'_> {
                     }
                 }
             }
+            if let LineStatus::Rejected {
+                reason: RejectReason::UnknownArticle { suggestion },
+            } = &mut line.status
+                && suggestions > 0
+            {
+                suggestions -= 1;
+                let near = self.catalogue.suggest(&draft.article, draft.name.as_deref());
+                *suggestion = near.map(|article| article.number.clone());
+            }
             lines.push(line);
         }
         let accepted = lines.iter().filter(|line| line.reason().is_none()).count();
@@ -58,10 +74,19 @@ impl Checker<'_> {
         Checked { lines, status, total }
     }
 
+    /// The article that `reference` means to this customer.
+    fn article(&self, reference: &str) -> Option<&Article> {
+        match self.profile.article(reference) {
+            Some(ours) => self.catalogue.find(ours),
+            None => self.catalogue.find(reference),
+        }
+    }
+
     fn line(&self, position: u32, draft: &DraftLine) -> OrderLine {
-        let article = self.catalogue.find(&draft.article);
-        let quantity = self.number(&draft.quantity, Quantity::parse);
-        let status = match self.judge(draft, article, quantity) {
+        let article = self.article(&draft.article);
+        let counted = quantity::count(draft, article, self.profile);
+        let quantity = counted.as_ref().ok().map(|counted| counted.quantity);
+        let status = match self.judge(draft, article, counted) {
             Ok(accepted) => accepted,
             Err(reason) => LineStatus::Rejected { reason },
         };
@@ -71,8 +96,8 @@ impl Checker<'_> {
             name: article
                 .map(|article| article.name.clone())
                 .or_else(|| draft.name.clone()),
-            quantity: quantity.ok(),
-            quantity_given: draft.quantity.text.clone(),
+            quantity,
+            quantity_given: quantity::given(draft),
             unit: article.map(|article| article.unit.clone()),
             price_given: draft.price.as_ref().map(|price| price.text.clone()),
             place: draft.place.clone(),
@@ -84,7 +109,7 @@ impl Checker<'_> {
         &self,
         draft: &DraftLine,
         article: Option<&Article>,
-        quantity: Result<Quantity, NumberError>,
+        counted: Result<Counted, RejectReason>,
     ) -> Result<LineStatus, RejectReason> {
         if !self.may_order {
             return Err(RejectReason::UnknownCustomer);
@@ -92,22 +117,39 @@ impl Checker<'_> {
         if draft.article.is_empty() {
             return Err(RejectReason::MissingArticle);
         }
-        let article = article.ok_or(RejectReason::UnknownArticle)?;
+        let article = article.ok_or(RejectReason::UnknownArticle { suggestion: None })?;
+        self.check_name(draft, article)?;
         if !article.available {
             return Err(RejectReason::NotAvailable);
         }
-        let quantity = quantity.map_err(|problem| RejectReason::BadQuantity { problem })?;
-        check_quantity(article, quantity)?;
-        self.check_price(draft, article)?;
-        let amount = article.price.times(quantity).ok_or(RejectReason::AmountTooLarge)?;
+        let counted = counted?;
+        quantity::check(article, counted.quantity)?;
+        self.check_price(draft, article, &counted)?;
+        let amount = article
+            .price
+            .times(counted.quantity)
+            .ok_or(RejectReason::AmountTooLarge)?;
         Ok(LineStatus::Accepted {
             unit_price: article.price,
             amount,
         })
     }
 
-    /// A price is optional; one that is given must be the catalogue's.
-    fn check_price(&self, draft: &DraftLine, article: &Article) -> Result<(), RejectReason> {
+    /// A number with a slip in it may be another article's; the name beside it tells. Where the customer has own numbers,
+    /// the names may be own ones too.
+    fn check_name(&self, draft: &DraftLine, article: &Article) -> Result<(), RejectReason> {
+        let named = draft.name.as_deref().and_then(|name| self.catalogue.named(name));
+        match named.filter(|named| named.number != article.number && self.profile.article(&draft.article).is_none()) {
+            Some(named) => Err(RejectReason::NameContradicts {
+                named: named.number.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A price is optional; one that is given must be the catalogue's within the customer's tolerance: per unit, or per
+    /// package where the quantity is in packages.
+    fn check_price(&self, draft: &DraftLine, article: &Article, counted: &Counted) -> Result<(), RejectReason> {
         let currency = self.catalogue.currency();
         let Some(given) = &draft.price else { return Ok(()) };
         let named = draft
@@ -120,10 +162,16 @@ impl Checker<'_> {
                 currency: currency.to_owned(),
             });
         }
-        let price = self
-            .number(given, Money::parse)
-            .map_err(|problem| RejectReason::BadPrice { problem })?;
-        if price == article.price {
+        let style = quantity::style(given, self.profile);
+        let price = match Money::parse(&given.text, style) {
+            Ok(price) => price,
+            // More than two places are how a program writes a division; the cents decide.
+            Err(NumberError::TooPrecise) => Money::parse_rounded(&given.text, style).map_err(bad_price)?,
+            Err(problem) => return Err(bad_price(problem)),
+        };
+        let tolerance = self.profile.price_tolerance;
+        let per_package = counted.package.and_then(|holds| article.price.times(holds));
+        if tolerance.allows(price, article.price) || per_package.is_some_and(|ours| tolerance.allows(price, ours)) {
             Ok(())
         } else {
             Err(RejectReason::PriceMismatch {
@@ -132,42 +180,15 @@ impl Checker<'_> {
             })
         }
     }
-
-    fn number<T>(
-        &self,
-        value: &Value,
-        parse: impl Fn(&str, DecimalStyle) -> Result<T, NumberError>,
-    ) -> Result<T, NumberError> {
-        parse(
-            &value.text,
-            if value.machine {
-                DecimalStyle::Point
-            } else {
-                self.decimal
-            },
-        )
-    }
 }
 
-fn check_quantity(article: &Article, quantity: Quantity) -> Result<(), RejectReason> {
-    if quantity.thousandths() == 0 {
-        return Err(RejectReason::ZeroQuantity);
-    }
-    if !quantity.is_whole() && !article.divisible() {
-        return Err(RejectReason::WholeUnitsOnly {
-            unit: article.unit.clone(),
-        });
-    }
-    match (article.minimum, article.maximum) {
-        (Some(minimum), _) if quantity < minimum => Err(RejectReason::BelowMinimum { minimum }),
-        (_, Some(maximum)) if quantity > maximum => Err(RejectReason::AboveMaximum { maximum }),
-        _ => Ok(()),
-    }
+fn bad_price(problem: NumberError) -> RejectReason {
+    RejectReason::BadPrice { problem }
 }
 
 /// The currency that `text` names by sign or code, if any.
 fn currency_in(text: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 9] = [
+    const NAMES: [(&str, &str); 16] = [
         ("€", "EUR"),
         ("eur", "EUR"),
         ("$", "USD"),
@@ -177,6 +198,13 @@ fn currency_in(text: &str) -> Option<&'static str> {
         ("chf", "CHF"),
         ("sfr", "CHF"),
         ("¥", "JPY"),
+        ("pln", "PLN"),
+        ("zł", "PLN"),
+        ("czk", "CZK"),
+        ("kč", "CZK"),
+        ("sek", "SEK"),
+        ("dkk", "DKK"),
+        ("nok", "NOK"),
     ];
     let text = text.to_lowercase();
     NAMES
@@ -188,9 +216,12 @@ fn currency_in(text: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::DecimalStyle;
+    use crate::reading::Value;
 
-    const CATALOGUE: &str = "article,name,price,unit,min_quantity,max_quantity,available\n\
-        T-1,Tea,4.50,pcs,,100,yes\nT-2,Loose tea,28.00,kg,0.5,50,yes\nT-3,Rare tea,9,pcs,,,no\nT-4,Cup,6.75,pcs,2,,yes\n";
+    const CATALOGUE: &str = "article,name,price,unit,min_quantity,max_quantity,multiple,packages,available\n\
+        T-1,Tea,4.50,pcs,,100,,,yes\nT-2,Loose tea,28.00,kg,0.5,50,,bag=5,yes\nT-3,Rare tea,9,pcs,,,,,no\n\
+        T-4,Cup,6.75,pcs,2,,,,yes\nT-5,Spoon,1.20,pcs,,,6,Karton=12,yes\n";
 
     fn draft(article: &str, quantity: &str, price: Option<&str>) -> DraftLine {
         let price = price.map(Value::text);
@@ -206,7 +237,7 @@ mod tests {
         let catalogue = Catalogue::from_csv(CATALOGUE.as_bytes(), "test").unwrap();
         let checker = Checker {
             catalogue: &catalogue,
-            decimal: DecimalStyle::Either,
+            profile: &CustomerProfile::default(),
             may_order: true,
         };
         checker.check(drafts, incomplete)
@@ -222,7 +253,10 @@ mod tests {
             (draft("tea", "2", Some("EUR 4.5")), None),
             (draft("T-2", "1,5", None), None),
             (draft("", "2", None), Some(RejectReason::MissingArticle)),
-            (draft("T-9", "2", None), Some(RejectReason::UnknownArticle)),
+            (
+                draft("T-9", "2", None),
+                Some(RejectReason::UnknownArticle { suggestion: None }),
+            ),
             (draft("T-3", "2", None), Some(RejectReason::NotAvailable)),
             (
                 draft("T-1", "", None),
@@ -312,7 +346,10 @@ mod tests {
         let catalogue = Catalogue::from_csv(CATALOGUE.as_bytes(), "test").unwrap();
         let checker = Checker {
             catalogue: &catalogue,
-            decimal: DecimalStyle::Comma,
+            profile: &CustomerProfile {
+                decimal: DecimalStyle::Comma,
+                ..CustomerProfile::default()
+            },
             may_order: true,
         };
         let mut line = draft("T-2", "", None);
@@ -328,7 +365,7 @@ mod tests {
         let catalogue = Catalogue::from_csv(CATALOGUE.as_bytes(), "test").unwrap();
         let checker = Checker {
             catalogue: &catalogue,
-            decimal: DecimalStyle::Either,
+            profile: &CustomerProfile::default(),
             may_order: false,
         };
         let checked = checker.check(&[draft("T-1", "1", None)], false);

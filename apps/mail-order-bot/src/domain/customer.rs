@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::number::DecimalStyle;
+use super::tolerance::PriceTolerance;
 
 /// Who ordered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ pub struct CustomerProfile {
     pub name: Option<String>,
     /// Addresses (`buyer@example.com`) and whole domains (`example.com`); compared exactly, ignoring case.
     pub senders: Vec<String>,
-    /// Column headings beyond the built-in ones, per field: `article`, `quantity`, `price`, `name`, `currency`.
+    /// Column headings beyond the built-in ones, per field: `article`, `quantity`, `unit`, `price`, `name`, `currency`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, Vec<String>>,
     /// How this customer writes decimals; default: decide per number, refuse what is ambiguous.
@@ -66,6 +67,84 @@ pub struct CustomerProfile {
     /// Where the lines are; default: `any`.
     #[serde(default)]
     pub attachment: AttachmentKind,
+    /// Columns by their place, per field: `C` or `3`. Then headings are not looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub positions: BTreeMap<String, String>,
+    /// The sheet of a workbook that holds the order; default: the first that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<String>,
+    /// The unit of quantities that have none, such as `box`; default: the one that the article is sold in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What this customer's words for units mean: `{ Gebinde = "box" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: BTreeMap<String, String>,
+    /// This customer's article numbers and ours: `{ "4400" = "ART-010" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub articles: BTreeMap<String, String>,
+    /// How far the customer's prices may be from the catalogue's: `0.05`, `2%` or `any`; default: not at all.
+    #[serde(default)]
+    pub price_tolerance: PriceTolerance,
+}
+
+/// The column that `place` means, from 0: `A` is 0, `3` is 2; at most 256 columns.
+#[must_use]
+pub fn column_at(place: &str) -> Option<usize> {
+    let place = place.trim();
+    let by_letter = || {
+        let letters = (1..=2).contains(&place.len()) && place.bytes().all(|byte| byte.is_ascii_alphabetic());
+        letters.then(|| {
+            let value = |byte: u8| usize::from(byte.to_ascii_uppercase() - b'A' + 1);
+            place.bytes().fold(0, |sum, byte| sum * 26 + value(byte))
+        })
+    };
+    let from_one = place.parse().ok().or_else(by_letter)?;
+    (1..=256).contains(&from_one).then(|| from_one - 1)
+}
+
+impl CustomerProfile {
+    fn check(&self, report: &mut impl FnMut(String)) {
+        for (field, place) in &self.positions {
+            if !COLUMN_FIELDS.contains(&field.as_str()) {
+                report(format!(
+                    "`positions` has no field {field:?}; there are {}",
+                    COLUMN_FIELDS.join(", ")
+                ));
+            }
+            if column_at(place).is_none() {
+                report(format!(
+                    "`positions.{field}` {place:?} is no column: write a letter (`C`) or a number from 1"
+                ));
+            }
+        }
+        let needed = ["article", "quantity"]
+            .iter()
+            .any(|field| !self.positions.contains_key(*field));
+        if !self.positions.is_empty() && needed {
+            report("`positions` needs both `article` and `quantity`".to_owned());
+        }
+        let empty = |text: &String| text.trim().is_empty();
+        if self.articles.iter().any(|(own, ours)| empty(own) || empty(ours)) {
+            report("`articles` must not have an empty number on either side".to_owned());
+        }
+        if self.sheet.iter().chain(&self.unit).any(empty)
+            || self.units.iter().any(|(own, ours)| empty(own) || empty(ours))
+        {
+            report("`sheet`, `unit` and `units` must not be empty; leave them out instead".to_owned());
+        }
+    }
+
+    /// Our number of what this customer calls `reference`.
+    #[must_use]
+    pub fn article<'p>(&'p self, reference: &str) -> Option<&'p str> {
+        let own = self.articles.get(reference.trim()).or_else(|| {
+            let mut entries = self.articles.iter();
+            entries
+                .find(|(own, _)| own.eq_ignore_ascii_case(reference.trim()))
+                .map(|(_, ours)| ours)
+        });
+        own.map(String::as_str)
+    }
 }
 
 /// All profiles, checked.
@@ -86,8 +165,8 @@ pub struct ProfileError {
     pub problem: String,
 }
 
-/// The fields that `columns` of a profile may name.
-pub const COLUMN_FIELDS: [&str; 5] = ["article", "quantity", "price", "name", "currency"];
+/// The fields that `columns` and `positions` of a profile may name.
+pub const COLUMN_FIELDS: [&str; 6] = ["article", "quantity", "unit", "price", "name", "currency"];
 
 impl Profiles {
     /// Takes the profiles after checking ids, senders, columns and delimiters.
@@ -126,6 +205,7 @@ impl Profiles {
                     COLUMN_FIELDS.join(", ")
                 ));
             }
+            profile.check(&mut report);
             if profile
                 .delimiter
                 .is_some_and(|delimiter| !delimiter.is_ascii() || "\"\r\n".contains(delimiter))
@@ -194,13 +274,30 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_placed_by_letter_or_number() {
+        for (place, column) in [
+            ("A", Some(0)),
+            ("c", Some(2)),
+            ("AA", Some(26)),
+            ("3", Some(2)),
+            ("0", None),
+            ("", None),
+            ("ZZ", None),
+        ] {
+            assert_eq!(column_at(place), column, "{place}");
+        }
+    }
+
+    #[test]
     fn every_fault_is_reported() {
         let mut bad = profile("", &[]);
         bad.columns.insert("colour".to_owned(), Vec::new());
         bad.delimiter = Some('"');
+        bad.positions.insert("article".to_owned(), "0".to_owned());
+        bad.sheet = Some(" ".to_owned());
         let twice = profile("b", &["a@b.c"]);
         let errors = Profiles::new(vec![profile("a", &["a@b.c"]), twice, bad]).unwrap_err();
-        assert_eq!(errors.len(), 5, "{errors:#?}");
+        assert_eq!(errors.len(), 8, "{errors:#?}");
         assert_eq!(errors[0].index, 2);
     }
 }

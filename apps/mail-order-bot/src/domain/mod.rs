@@ -4,17 +4,22 @@
 pub mod catalogue;
 pub mod customer;
 pub mod intent;
+pub mod measure;
 pub mod money;
 pub mod number;
 pub mod order;
 pub mod quantity;
 pub mod reason;
+pub mod tolerance;
+pub mod unit;
 
 pub use catalogue::{Article, Catalogue, CatalogueError};
 pub use customer::{AttachmentKind, Customer, CustomerProfile, Profiles, UnknownSenders};
 pub use intent::Intent;
+pub use measure::Measure;
 pub use money::Money;
 pub use number::{DecimalStyle, NumberError};
 pub use order::{LineStatus, Order, OrderId, OrderLine, OrderStatus};
 pub use quantity::Quantity;
 pub use reason::RejectReason;
+pub use tolerance::PriceTolerance;

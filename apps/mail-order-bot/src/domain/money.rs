@@ -37,6 +37,15 @@ impl Money {
         parse_scaled(text, 2, style).map(Self)
     }
 
+    /// As [`parse`](Self::parse), but up to six places are rounded half up to a hundredth.
+    ///
+    /// # Errors
+    /// [`NumberError`] as there.
+    pub fn parse_rounded(text: &str, style: DecimalStyle) -> Result<Self, NumberError> {
+        let millionths = parse_scaled(text, 6, style)?;
+        Ok(Self(millionths / 10_000 + i64::from(millionths % 10_000 >= 5_000)))
+    }
+
     /// The sum; `None` past the range of an `i64`.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {

@@ -34,6 +34,9 @@ pub enum NumberError {
     /// Not a number.
     #[error("it is not a number")]
     NotANumber,
+    /// A date, which is no number however it is written.
+    #[error("it is a date")]
+    Date,
     /// `1.234` without knowing the sender's decimal separator.
     #[error("it can be read in two ways (decimal or thousands separator)")]
     Ambiguous,
@@ -62,6 +65,9 @@ pub fn parse_scaled(text: &str, places: u32, style: DecimalStyle) -> Result<i64,
     if text.chars().count() > MAX_LENGTH {
         return Err(NumberError::TooLarge);
     }
+    if is_date(text) {
+        return Err(NumberError::Date);
+    }
     let core = numeric_core(text)?;
     let (whole, fraction) = split(&core, style)?;
     let fraction = fraction.trim_end_matches('0');
@@ -73,6 +79,35 @@ pub fn parse_scaled(text: &str, places: u32, style: DecimalStyle) -> Result<i64,
     }
     let digits = format!("{whole}{fraction:0<width$}", width = places as usize);
     digits.parse().map_err(|_| NumberError::TooLarge)
+}
+
+/// Whether `text` is a date: `24.12.2026`, `24/12/26`, `2026-12-24`, perhaps with a time behind it.
+pub fn is_date(text: &str) -> bool {
+    let date = text.trim().split([' ', 'T']).next().unwrap_or_default();
+    let Some(separator) = date
+        .chars()
+        .find(|c| !c.is_ascii_digit())
+        .filter(|c| "./-".contains(*c))
+    else {
+        return false;
+    };
+    let groups: Vec<&str> = date.split(separator).collect();
+    let [first, second, third] = groups.as_slice() else {
+        return false;
+    };
+    let number = |group: &str, digits: std::ops::RangeInclusive<usize>| {
+        (digits.contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| group.parse().unwrap_or(0_u16))
+    };
+    let of_year = |group: Option<u16>| group.is_some_and(|number| (1..=31).contains(&number));
+    let year = |group: &str| {
+        number(group, 2..=2).is_some() || number(group, 4..=4).is_some_and(|year| (1900..2200).contains(&year))
+    };
+    let (day, month) = (number(first, 1..=2), number(second, 1..=2));
+    // One of both is the month.
+    let month_and_day = |a: Option<u16>, b: Option<u16>| of_year(a) && of_year(b) && (a.min(b) <= Some(12));
+    month_and_day(day, month) && year(third)
+        || first.len() == 4 && year(first) && month_and_day(month, number(third, 1..=2))
 }
 
 /// The run of digits and separators inside `text`, without grouping spaces.
@@ -91,7 +126,7 @@ fn numeric_core(text: &str) -> Result<String, NumberError> {
     }
     let core: String = core
         .chars()
-        .filter(|c| !matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\'' | '’'))
+        .filter(|c| !matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\u{2009}' | '\u{2007}' | '\'' | '’'))
         .collect();
     if core.chars().all(|c| c.is_ascii_digit() || c == '.' || c == ',') {
         Ok(core)
@@ -210,6 +245,11 @@ mod tests {
             ("12.50.", Either, Ok(1250)),
             ("1e5", Either, Err(NumberError::NotANumber)),
             ("NaN", Either, Err(NumberError::NotANumber)),
+            ("1\u{2009}234,5", Either, Ok(123_450)),
+            ("1’234.50 CHF", Either, Ok(123_450)),
+            ("24.12.2026", Either, Err(NumberError::Date)),
+            ("2026-11-24 10:00", Either, Err(NumberError::Date)),
+            ("11/24/26", Either, Err(NumberError::Date)),
         ];
         for (text, style, expected) in table {
             assert_eq!(parse_scaled(text, 2, *style), *expected, "{text:?} as {style:?}");

@@ -34,6 +34,17 @@ impl Quantity {
     /// # Errors
     /// [`NumberError`] when it is missing, no number, ambiguous, negative, or finer than a thousandth.
     pub fn parse(text: &str, style: DecimalStyle) -> Result<Self, NumberError> {
+        // `24.12.` is a day of the month; a sum of money may end a sentence.
+        let day = |text: &str| {
+            let (day, month) = text.trim().strip_suffix('.')?.split_once('.')?;
+            let fits = |number: &str, most: u8| {
+                (1..=2).contains(&number.len()) && number.parse::<u8>().is_ok_and(|number| (1..=most).contains(&number))
+            };
+            (fits(day, 31) && fits(month, 12)).then_some(())
+        };
+        if day(text).is_some() {
+            return Err(NumberError::Date);
+        }
         parse_scaled(text, 3, style).map(Self)
     }
 }

@@ -15,7 +15,16 @@ pub enum RejectReason {
     /// The line names no article.
     MissingArticle,
     /// The catalogue has no such article.
-    UnknownArticle,
+    UnknownArticle {
+        /// The number of the article that may be meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        suggestion: Option<String>,
+    },
+    /// The name beside the article's number is that of another article.
+    NameContradicts {
+        /// The number of the article with that name.
+        named: String,
+    },
     /// The article is in the catalogue but not sold at the moment.
     NotAvailable,
     /// The quantity can't be read.
@@ -29,6 +38,25 @@ pub enum RejectReason {
     WholeUnitsOnly {
         /// The unit it is sold in.
         unit: String,
+    },
+    /// A unit that can't be counted in the one that the article is sold in.
+    UnknownUnit {
+        /// The customer's unit.
+        given: String,
+        /// The unit it is sold in.
+        unit: String,
+    },
+    /// The customer's package holds another number than the catalogue's.
+    PackageDiffers {
+        /// The package as the customer calls it.
+        package: String,
+        /// What it holds, in the unit that the article is sold in.
+        holds: Quantity,
+    },
+    /// Not a multiple of what is packed together.
+    NotAMultiple {
+        /// What is packed together.
+        multiple: Quantity,
     },
     /// Less than the smallest quantity that is sold.
     BelowMinimum {
@@ -69,11 +97,15 @@ impl RejectReason {
     pub fn code(&self) -> &'static str {
         match self {
             Self::MissingArticle => "missing_article",
-            Self::UnknownArticle => "unknown_article",
+            Self::UnknownArticle { .. } => "unknown_article",
+            Self::NameContradicts { .. } => "name_contradicts",
             Self::NotAvailable => "not_available",
             Self::BadQuantity { .. } => "bad_quantity",
             Self::ZeroQuantity => "zero_quantity",
             Self::WholeUnitsOnly { .. } => "whole_units_only",
+            Self::UnknownUnit { .. } => "unknown_unit",
+            Self::PackageDiffers { .. } => "package_differs",
+            Self::NotAMultiple { .. } => "not_a_multiple",
             Self::BelowMinimum { .. } => "below_minimum",
             Self::AboveMaximum { .. } => "above_maximum",
             Self::BadPrice { .. } => "bad_price",
@@ -89,11 +121,21 @@ impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingArticle => f.write_str("the line names no article"),
-            Self::UnknownArticle => f.write_str("we have no article with this number or name"),
+            Self::UnknownArticle { suggestion: None } => f.write_str("we have no article with this number or name"),
+            Self::UnknownArticle {
+                suggestion: Some(number),
+            } => write!(f, "we have no article with this number or name; do you mean {number}?"),
+            Self::NameContradicts { named } => write!(
+                f,
+                "the name beside the number is that of {named}; which one do you mean?"
+            ),
             Self::NotAvailable => f.write_str("the article is not available at the moment"),
             Self::BadQuantity { problem } => write!(f, "we cannot use the quantity: {problem}"),
             Self::ZeroQuantity => f.write_str("the quantity is zero"),
             Self::WholeUnitsOnly { unit } => write!(f, "it is sold in whole units ({unit}) only"),
+            Self::UnknownUnit { given, unit } => write!(f, "we cannot count \"{given}\" of it; it is sold by {unit}"),
+            Self::PackageDiffers { package, holds } => write!(f, "our \"{package}\" holds {holds}"),
+            Self::NotAMultiple { multiple } => write!(f, "it is packed by {multiple}; please order a multiple of that"),
             Self::BelowMinimum { minimum } => write!(f, "the smallest quantity is {minimum}"),
             Self::AboveMaximum { maximum } => write!(f, "the largest quantity is {maximum}"),
             Self::BadPrice { problem } => write!(f, "we cannot use the price: {problem}"),
@@ -112,7 +154,11 @@ mod tests {
     #[test]
     fn the_code_is_what_the_json_says() {
         for reason in [
-            RejectReason::UnknownArticle,
+            RejectReason::UnknownArticle { suggestion: None },
+            RejectReason::UnknownUnit {
+                given: "pallet".to_owned(),
+                unit: "kg".to_owned(),
+            },
             RejectReason::BadQuantity {
                 problem: NumberError::Ambiguous,
             },
@@ -128,5 +174,12 @@ mod tests {
             assert_eq!(json["code"], reason.code());
             assert_eq!(serde_json::from_value::<RejectReason>(json).unwrap(), reason);
         }
+        let stored = serde_json::json!({ "code": "unknown_article" });
+        let read: RejectReason = serde_json::from_value(stored).unwrap();
+        assert_eq!(
+            read,
+            RejectReason::UnknownArticle { suggestion: None },
+            "as earlier versions stored it"
+        );
     }
 }

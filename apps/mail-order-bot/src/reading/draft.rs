@@ -56,6 +56,8 @@ pub struct DraftLine {
     pub name: Option<String>,
     /// The quantity; may be empty.
     pub quantity: Value,
+    /// Its unit, if that has a place of its own.
+    pub unit: Option<String>,
     /// The price per unit, if given.
     pub price: Option<Value>,
     /// The currency, if it has a place of its own.

@@ -80,6 +80,7 @@ impl TableReader<'_> {
             article: reference.map(|cell| cell.text.clone()).unwrap_or_default(),
             name: name.map(|cell| cell.text.clone()),
             quantity: quantity.cloned().unwrap_or_default(),
+            unit: None,
             price: columns.price.and_then(cell).cloned(),
             currency: columns.currency.and_then(cell).map(|cell| cell.text.clone()),
         })

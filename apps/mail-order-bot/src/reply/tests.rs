@@ -38,7 +38,7 @@ fn order() -> Order {
         amount: Money::from_minor(900),
     };
     let rejected = LineStatus::Rejected {
-        reason: RejectReason::UnknownArticle,
+        reason: RejectReason::UnknownArticle { suggestion: None },
     };
     Order {
         id: OrderId(12),

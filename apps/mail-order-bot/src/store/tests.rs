@@ -51,7 +51,7 @@ fn order(quantity: i64) -> NewOrder {
             line(
                 2,
                 LineStatus::Rejected {
-                    reason: RejectReason::UnknownArticle,
+                    reason: RejectReason::UnknownArticle { suggestion: None },
                 },
             ),
         ],

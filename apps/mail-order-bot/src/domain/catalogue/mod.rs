@@ -11,6 +11,8 @@
 //! | `currency` | three letters | `EUR` |
 //! | `unit` | what is counted | `pcs` |
 //! | `min_quantity`, `max_quantity` | bounds of one line | no bound |
+//! | `multiple` | lines are multiples of this quantity | no such rule |
+//! | `packages` | what packages hold, in `unit`: `box=12 pallet=480` | no packages |
 //! | `available` | `yes` or `no` | `yes` |
 //!
 //! All articles have one currency, since an order has one total. Units that can be divided (`kg`, `g`, `l`, `ml`, `m`,
@@ -18,13 +20,16 @@
 
 mod file;
 mod row;
+mod suggest;
 mod table;
 
 use std::collections::HashMap;
 
 use super::money::Money;
 use super::quantity::Quantity;
+use super::unit;
 use row::CatalogueBuilder;
+use suggest::Suggestions;
 
 /// Most articles in a catalogue.
 pub const MAX_ARTICLES: usize = 200_000;
@@ -46,6 +51,10 @@ pub struct Article {
     pub minimum: Option<Quantity>,
     /// The largest quantity of one line.
     pub maximum: Option<Quantity>,
+    /// What the quantity of a line must be a multiple of.
+    pub multiple: Option<Quantity>,
+    /// What packages of it hold, in `unit`; each by its name in the catalogue.
+    pub packages: Vec<(String, Quantity)>,
 }
 
 impl Article {
@@ -54,6 +63,19 @@ impl Article {
     pub fn divisible(&self) -> bool {
         const DIVISIBLE: [&str; 9] = ["kg", "g", "l", "ml", "m", "m2", "m3", "t", "h"];
         DIVISIBLE.iter().any(|unit| self.unit.eq_ignore_ascii_case(unit))
+    }
+
+    /// What a package of this name holds: a `Karton` is a `box`, whatever the catalogue calls it.
+    #[must_use]
+    pub fn package(&self, name: &str) -> Option<Quantity> {
+        let wanted = unit::unit(name);
+        let same = |known: &str| {
+            known.eq_ignore_ascii_case(name) || wanted.is_some_and(|wanted| unit::unit(known) == Some(wanted))
+        };
+        self.packages
+            .iter()
+            .find(|(known, _)| same(known))
+            .map(|(_, holds)| *holds)
     }
 }
 
@@ -66,6 +88,7 @@ pub struct Catalogue {
     /// Numbers without leading zeros, which spreadsheets eat (`00123` becomes `123`); only where that is unambiguous.
     by_stripped_number: HashMap<String, Option<usize>>,
     by_name: HashMap<String, Option<usize>>,
+    suggestions: Suggestions,
 }
 
 /// A catalogue that can't be used. Each variant names the place.
@@ -175,6 +198,24 @@ impl Catalogue {
         self.articles.get(at)
     }
 
+    /// The article that may be meant by a `reference` that [`find`](Self::find) doesn't know: one that differs by a
+    /// letter or by what looks alike, or the only one whose name has all these words. `name` is what the customer wrote
+    /// beside it. Takes about as long for any size of the catalogue.
+    #[must_use]
+    pub fn suggest(&self, reference: &str, name: Option<&str>) -> Option<&Article> {
+        let named = name.and_then(|name| self.by_name.get(&key_of(name)).copied().flatten());
+        let at = named
+            .or_else(|| self.suggestions.near(reference))
+            .or_else(|| name.and_then(|name| self.suggestions.near(name)))?;
+        self.articles.get(at)
+    }
+
+    /// The article whose exact name, ignoring case, is `name`, where only one is called so.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Article> {
+        self.articles.get(self.by_name.get(&key_of(name)).copied().flatten()?)
+    }
+
     /// The currency of all prices.
     #[must_use]
     pub fn currency(&self) -> &str {
@@ -202,9 +243,11 @@ impl Catalogue {
             by_number.insert(key, at);
             only(&mut by_name, key_of(&article.name), at);
         }
+        let suggestions = Suggestions::new(&articles);
         Self {
             articles,
             currency,
+            suggestions,
             by_number,
             by_stripped_number,
             by_name,
@@ -275,6 +318,9 @@ mod tests {
                 "greater than",
             ),
             ("article,name,price,colour\nA,Tea,1,red\n", "c.csv:1", "column `colour`"),
+            ("article,name,price,packages\nA,Tea,1,box\n", "c.csv:2", "box=12"),
+            ("article,name,price,packages\nA,Tea,1,box=0\n", "c.csv:2", "box=12"),
+            ("article,name,price,multiple\nA,Tea,1,0\n", "c.csv:2", "more than 0"),
             ("article,name,price\nA,Tea\n", "c.csv:2", "`price` is empty"),
             ("article,name,price\n", "c.csv", "no article"),
             ("", "c.csv", "no column"),

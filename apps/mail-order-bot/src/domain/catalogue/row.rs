@@ -8,7 +8,7 @@ use crate::domain::number::DecimalStyle;
 use crate::domain::quantity::Quantity;
 
 /// The columns that a catalogue may have; the first three must be there.
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 10] = [
     "article",
     "name",
     "price",
@@ -16,6 +16,8 @@ const COLUMNS: [&str; 8] = [
     "unit",
     "min_quantity",
     "max_quantity",
+    "multiple",
+    "packages",
     "available",
 ];
 const REQUIRED: usize = 3;
@@ -114,6 +116,10 @@ impl CatalogueBuilder {
                 "`min_quantity` {minimum} is greater than `max_quantity` {maximum}"
             ));
         }
+        let multiple = self.bound("multiple", fields)?;
+        if multiple.is_some_and(|multiple| multiple.thousandths() == 0) {
+            return Err("`multiple` must be more than 0".to_owned());
+        }
         let available = match field("available").to_ascii_lowercase().as_str() {
             "" | "yes" | "true" | "1" => true,
             "no" | "false" | "0" => false,
@@ -130,6 +136,8 @@ impl CatalogueBuilder {
             available,
             minimum,
             maximum,
+            multiple,
+            packages: packages(field("packages"))?,
         };
         let currency = match field("currency") {
             "" => "EUR".to_owned(),
@@ -164,4 +172,16 @@ impl CatalogueBuilder {
         self.articles.push(article);
         Ok(())
     }
+}
+
+/// `box=12 pallet=480`.
+fn packages(text: &str) -> Result<Vec<(String, Quantity)>, String> {
+    let package = |word: &str| {
+        let (name, holds) = word.split_once('=')?;
+        let holds = Quantity::parse(holds, DecimalStyle::Point).ok()?;
+        (!name.is_empty() && holds.thousandths() > 0).then(|| (name.to_owned(), holds))
+    };
+    let words = text.split([' ', ',', ';']).filter(|word| !word.is_empty());
+    let read: Option<Vec<_>> = words.map(package).collect();
+    read.ok_or_else(|| format!("`packages` {text:?}: write names and numbers such as `box=12 pallet=480`"))
 }
