@@ -37,23 +37,20 @@ impl kameo::Actor for Waits {
     }
 }
 
-/// Starts ractor's actors, linked to one supervisor, and stops them.
+/// Starts ractor's actors, linked to one supervisor, and stops them through it, as ours are stopped.
 pub(crate) async fn ractor(count: u32) -> Round {
     let supervisor = <Waits as ractor::Actor>::spawn(None, Waits, ()).await;
     let (supervisor, _task) = supervisor.expect("a supervisor starts");
     let start = async move {
-        let mut actors = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let actor = <Waits as ractor::Actor>::spawn_linked(None, Waits, (), supervisor.get_cell()).await;
-            actors.push(actor.expect("an actor starts"));
+            actor.expect("an actor starts");
         }
-        actors
+        supervisor
     };
-    timed(start, REST, |actors| async move {
-        actors.iter().for_each(|(actor, _)| actor.stop(None));
-        for (_, task) in actors {
-            task.await.expect("an actor ends");
-        }
+    timed(start, REST, |supervisor| async move {
+        supervisor.get_cell().stop_children_and_wait(None, None).await;
+        assert!(supervisor.get_cell().get_children().is_empty(), "every actor has ended");
     })
     .await
 }

@@ -5,7 +5,7 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 
@@ -120,6 +120,13 @@ impl Services {
         }
     }
 
+    /// Nobody's services, for who never asks: every question is answered with [`ServiceError::Missing`].
+    #[must_use]
+    pub fn none() -> &'static Self {
+        static NONE: LazyLock<Services> = LazyLock::new(|| Services::new(Arc::new(NoServices), Vec::new()));
+        &NONE
+    }
+
     /// The only service of type `T`, which may be a trait object: `services.get::<dyn TaskQueue>()`.
     ///
     /// # Errors
@@ -174,6 +181,19 @@ impl Services {
     }
 }
 
+/// A source without any service.
+struct NoServices;
+
+#[async_trait]
+impl ServiceSource for NoServices {
+    async fn resolve(&self, key: &ServiceKey, _path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
+        Err(ServiceError::Missing {
+            key: key.clone(),
+            asked_by: "who has no services".into(),
+        })
+    }
+}
+
 /// A source with one service before those of another.
 struct WithOne {
     key: ServiceKey,
@@ -223,7 +243,7 @@ type CloseFn = dyn Fn(ErasedService) -> BoxFuture<'static, ()> + Send + Sync;
 /// A service as a module registers it.
 ///
 /// ```
-/// use std::sync::Arc;
+/// use std::sync::{Arc, LazyLock};
 /// use plba_contracts::services::ServiceDefinition;
 ///
 /// struct Store;

@@ -55,6 +55,11 @@ impl StopHandle {
         self.shared.raise(phase);
     }
 
+    /// Whether a stop of either kind has been asked for.
+    pub fn is_requested(&self) -> bool {
+        self.shared.phase() >= StopPhase::Graceful
+    }
+
     /// The side that hears.
     pub fn signal(&self) -> StopSignal {
         StopSignal {

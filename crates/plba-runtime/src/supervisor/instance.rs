@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Poll;
 
 use futures_util::FutureExt;
@@ -17,7 +17,7 @@ use super::board::Record;
 use super::machine::protocol::{Attempt, Event};
 use super::race::Race;
 use super::view::AttemptEnd;
-use crate::children::{Host, Registry};
+use crate::children::{Host, InstanceServices, Registry};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::channel::UnboundedSender;
 use crate::sync::{AbortHandle, AtomicWaker, Mutex, MutexGuard, planted};
@@ -218,7 +218,7 @@ pub(super) async fn run(mut obituary: Obituary, seed: Box<Seed>) {
     obituary.report(end);
 }
 
-async fn live(instance: &Instance, seed: Box<Seed>) -> AttemptEnd {
+async fn live(instance: &Arc<Instance>, seed: Box<Seed>) -> AttemptEnd {
     // Boxed, or the attempt's task would keep the space for it until the end.
     let running = match Box::pin(begin(instance, seed)).await {
         Ok(running) => running,
@@ -232,7 +232,7 @@ async fn live(instance: &Instance, seed: Box<Seed>) -> AttemptEnd {
     }
 }
 
-async fn begin(instance: &Instance, seed: Box<Seed>) -> Result<Running, AttemptEnd> {
+async fn begin(instance: &Arc<Instance>, seed: Box<Seed>) -> Result<Running, AttemptEnd> {
     let seed = *seed;
     // There is nobody yet who could finish anything, so a graceful stop is enough to leave off.
     if instance.is_stopping(StopPhase::Graceful) {
@@ -240,7 +240,7 @@ async fn begin(instance: &Instance, seed: Box<Seed>) -> Result<Running, AttemptE
     }
     let built = tokio::select! {
         biased;
-        built = seed.build.call(Services::clone(&seed.services)) => built,
+        built = seed.build.call(own_services(instance, &seed.services)) => built,
         () = instance.stopping(StopPhase::Graceful) => return Err(AttemptEnd::Stopped),
     };
     let worker = built.map_err(|error| AttemptEnd::NotBuilt(plba_contracts::describe(error.as_ref())))?;
@@ -254,6 +254,17 @@ async fn begin(instance: &Instance, seed: Box<Seed>) -> Result<Running, AttemptE
         () = instance.stopping(StopPhase::Force) => return Err(AttemptEnd::Dropped),
     };
     started.map_err(|error| AttemptEnd::NotStarted(plba_contracts::describe(&error)))
+}
+
+/// All services, and before them those of this instance alone. Whoever asks for none keeps none of it.
+fn own_services(instance: &Arc<Instance>, services: &Services) -> Services {
+    services.behind(|others| {
+        Arc::new(InstanceServices {
+            others,
+            registry: Arc::clone(&instance.children),
+            host: Arc::downgrade(instance) as Weak<dyn Host>,
+        })
+    })
 }
 
 /// Calls foreign code that must not take the supervisor with it.

@@ -84,7 +84,7 @@ where
     O: IntoOutcome,
 {
     let run = erased(move |services| routine(services.clone()));
-    Routine::new(name, Plan::Once(run)).restart(RestartPolicy::Transient)
+    Routine::asking(name, Plan::Once(run)).restart(RestartPolicy::Transient)
 }
 
 /// Runs the routine at once and then at an interval, from start to start. A run that takes longer is followed by the
@@ -109,7 +109,7 @@ where
     O: IntoOutcome,
 {
     let run = erased(move |services| routine(services.clone()));
-    Routine::new(name, Plan::Every(interval.max(MINIMUM_INTERVAL), run))
+    Routine::asking(name, Plan::Every(interval.max(MINIMUM_INTERVAL), run))
 }
 
 /// Runs the routine at the moments of a cron expression (five fields, or six with seconds first) in the system's time
@@ -136,11 +136,12 @@ where
     O: IntoOutcome,
 {
     let run = erased(move |services| routine(services.clone()));
-    Routine::new(name, Plan::Cron(expression.into(), run))
+    Routine::asking(name, Plan::Cron(expression.into(), run))
 }
 
 /// Runs the routine until it is told to stop by its signal; a forced stop drops it. One that returns `Ok` before has
-/// finished, and is started again unless the restart policy says otherwise.
+/// finished, and is started again unless the restart policy says otherwise. It is not busy with one thing, so the stall
+/// watchdog never calls it hung.
 pub fn service<F, Fut, O>(name: impl Into<String>, routine: F) -> Routine
 where
     F: Fn(StopSignal) -> Fut + Send + Sync + 'static,
@@ -161,11 +162,12 @@ where
         let run = routine(services, stop);
         Box::pin(async move { run.await.map(IntoOutcome::into_outcome) })
     });
-    Routine::new(name, Plan::Service(serve))
+    Routine::asking(name, Plan::Service(serve))
 }
 
 /// Runs the routine on a thread of its own until it is told to stop. A thread can't be ended from outside: one that
-/// ignores its signal is left behind, and named in the log and the stop report.
+/// ignores its signal is left behind, and named in the log and the stop report. As with [`service`], the stall watchdog
+/// never calls it hung.
 pub fn blocking<F, O>(name: impl Into<String>, routine: F) -> Routine
 where
     F: Fn(StopSignal) -> Result<O, RoutineError> + Send + Sync + 'static,
@@ -175,7 +177,7 @@ where
     Routine::new(name, Plan::Blocking(block))
 }
 
-/// Services are shared by all workers of a process, so that a routine that needs none is called without a copy.
+/// A routine that needs no services is called without a copy of them.
 fn erased<F, Fut, O>(routine: F) -> Run
 where
     F: Fn(&Services) -> Fut + Send + Sync + 'static,
@@ -192,6 +194,7 @@ where
 pub struct Routine {
     name: String,
     plan: Plan,
+    asks: bool,
     options: Option<Box<Options>>,
     concurrency: u32,
     criticality: Criticality,
@@ -210,6 +213,7 @@ impl Routine {
         Self {
             name: name.into(),
             plan,
+            asks: false,
             options: None,
             concurrency: 1,
             criticality: Criticality::Critical,
@@ -221,6 +225,14 @@ impl Routine {
             after: Vec::new(),
             start_timeout: None,
             stall_after: None,
+        }
+    }
+
+    /// A routine that asks for services.
+    fn asking(name: impl Into<String>, plan: Plan) -> Self {
+        Self {
+            asks: true,
+            ..Self::new(name, plan)
         }
     }
 
@@ -352,6 +364,7 @@ impl From<Routine> for WorkerDefinition {
     fn from(routine: Routine) -> Self {
         let recipe = Arc::new(Recipe {
             plan: routine.plan,
+            asks: routine.asks,
             options: routine.options,
         });
         let mut definition = Self::new(routine.name, move |services| {

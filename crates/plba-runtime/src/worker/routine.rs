@@ -63,6 +63,8 @@ impl Options {
 /// What all instances of a definition share.
 pub(super) struct Recipe {
     pub(super) plan: Plan,
+    /// Whether the routine asks for services.
+    pub(super) asks: bool,
     /// Nothing for the default ones.
     pub(super) options: Option<Box<Options>>,
 }
@@ -82,7 +84,8 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 pub(super) struct RoutineWorker {
     recipe: Arc<Recipe>,
     schedule: Option<Box<Schedule>>,
-    services: Services,
+    /// Nothing if the routine asks for none: each instance has services of its own, and there are very many routines.
+    services: Option<Box<Services>>,
     stop: StopHandle,
     tally: Tally,
 }
@@ -109,8 +112,8 @@ impl RoutineWorker {
         Ok(Self {
             tally: Tally::new(recipe.options().unhealthy_after),
             schedule: schedule.map(Box::new),
+            services: recipe.asks.then(|| Box::new(services)),
             recipe,
-            services,
             stop: StopHandle::new(),
         })
     }
@@ -118,8 +121,7 @@ impl RoutineWorker {
     /// One attempt. There are very many of these futures, so that what it keeps while it waits is little: one wait for
     /// the stop, one timer, and a boxed run while there is one.
     async fn work(&self, context: &WorkerContext) -> Exit {
-        let stop = self.stop.signal();
-        let mut asked = stop.requested();
+        let mut asked = self.stop.signal().requested();
         let mut idle_runs = 0;
         let mut next = match &self.schedule {
             None => Next::Now,
@@ -134,21 +136,21 @@ impl RoutineWorker {
                     () = tokio::time::sleep_until(moment) => {}
                 },
                 Next::Moment => {
-                    if let Some(exit) = Box::pin(self.until_moment(&stop, context)).await {
+                    if let Some(exit) = Box::pin(self.until_moment(context)).await {
                         return exit;
                     }
                 }
             }
-            if stop.is_requested() {
+            if self.stop.is_requested() {
                 return Exit::Stopped;
             }
             let began = Instant::now();
-            let following = match self.run_once(&stop, context).await {
+            let following = match self.run_once(context).await {
                 None => Err(Exit::Stopped),
                 Some(Ok(outcome)) => {
                     self.tally.succeeded(context.clock.now());
                     idle_runs = if outcome == Outcome::Idle { idle_runs + 1 } else { 0 };
-                    self.after_success(began, idle_runs, &stop)
+                    self.after_success(began, idle_runs)
                 }
                 Some(Err(error)) => self.after_failure(error, context),
             };
@@ -160,14 +162,13 @@ impl RoutineWorker {
     }
 
     /// One run; `None` when it was dropped by a forced stop.
-    async fn run_once(&self, stop: &StopSignal, context: &WorkerContext) -> Option<Turnout> {
-        // What runs until it is told to stop is not busy with one thing, so it can't be hung. Who waits for a thread says
-        // itself what it is busy with.
+    async fn run_once(&self, context: &WorkerContext) -> Option<Turnout> {
+        // What runs until it is told to stop is not busy with one thing, so it can't be hung.
         let others = matches!(self.recipe.plan, Plan::Service(_) | Plan::Blocking(_));
         let _busy = (!others).then(|| context.activity.begin_again(&context.name));
-        let mut run = self.call(stop, context);
+        let mut run = self.call(context);
         // A thread can't be dropped: it is waited for until the supervisor itself lets go.
-        let mut forced = (!matches!(self.recipe.plan, Plan::Blocking(_))).then(|| stop.forced());
+        let mut forced = (!matches!(self.recipe.plan, Plan::Blocking(_))).then(|| self.stop.signal().forced());
         // In this order what is over at once, as many runs are, never waits for a stop.
         poll_fn(|task| {
             if let Poll::Ready(result) = run.as_mut().poll(task) {
@@ -181,11 +182,12 @@ impl RoutineWorker {
         .await
     }
 
-    fn call<'a>(&'a self, stop: &'a StopSignal, context: &'a WorkerContext) -> BoxFuture<'a, Turnout> {
+    fn call<'a>(&'a self, context: &'a WorkerContext) -> BoxFuture<'a, Turnout> {
+        let services = self.services.as_deref().unwrap_or(Services::none());
         let run = match &self.recipe.plan {
-            Plan::Once(run) | Plan::Every(_, run) | Plan::Cron(_, run) => run(&self.services),
-            Plan::Service(serve) => return serve(self.services.clone(), stop.clone()),
-            Plan::Blocking(block) => return Box::pin(thread::run(Arc::clone(block), stop, context)),
+            Plan::Once(run) | Plan::Every(_, run) | Plan::Cron(_, run) => run(services),
+            Plan::Service(serve) => return serve(services.clone(), self.stop.signal()),
+            Plan::Blocking(block) => return Box::pin(thread::run(Arc::clone(block), self.stop.signal(), context)),
         };
         match self.recipe.options().timeout {
             None => run,
@@ -193,10 +195,10 @@ impl RoutineWorker {
         }
     }
 
-    fn after_success(&self, began: Instant, idle_runs: u32, stop: &StopSignal) -> Result<Next, Exit> {
+    fn after_success(&self, began: Instant, idle_runs: u32) -> Result<Next, Exit> {
         match &self.recipe.plan {
             Plan::Once(_) => Err(Exit::Finished),
-            Plan::Service(_) | Plan::Blocking(_) if stop.is_requested() => Err(Exit::Stopped),
+            Plan::Service(_) | Plan::Blocking(_) if self.stop.is_requested() => Err(Exit::Stopped),
             Plan::Service(_) | Plan::Blocking(_) => Err(Exit::Finished),
             Plan::Every(interval, _) => {
                 let limit = self.recipe.options().idle_limit;
@@ -225,8 +227,8 @@ impl RoutineWorker {
     }
 
     /// Waits for the next moment of the schedule; gives how the attempt ends if it ends instead.
-    async fn until_moment(&self, stop: &StopSignal, context: &WorkerContext) -> Option<Exit> {
-        let clock = &context.clock;
+    async fn until_moment(&self, context: &WorkerContext) -> Option<Exit> {
+        let (clock, stop) = (&context.clock, self.stop.signal());
         let moment = self.schedule.as_ref().and_then(|schedule| schedule.after(clock.now()));
         let Some(moment) = moment else {
             return Some(Exit::Finished);

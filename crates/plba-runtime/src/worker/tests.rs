@@ -244,6 +244,12 @@ async fn a_blocking_routine_has_a_thread_of_its_own_and_its_panic_is_caught() {
         Ok(())
     }))
     .await;
+    let slot = only(&supervisor).slots.remove(0);
+    assert!(
+        slot.busy.is_none(),
+        "what runs until it is told to stop can't be hung: {:?}",
+        slot.busy
+    );
     assert_eq!(stopped(&supervisor).await.how, StopOutcome::Drained);
 
     let panics = blocking("panics", |stop| {

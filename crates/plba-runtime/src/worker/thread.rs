@@ -18,7 +18,8 @@ type Ended = Result<Result<Outcome, RoutineError>, Box<dyn Any + Send>>;
 /// Says so if the thread is still there when nobody waits for it any more.
 struct Waiter<'a> {
     name: &'a str,
-    /// The instance is busy with its routine; after a forced stop, with its thread.
+    /// After a forced stop the instance is busy with its thread. Before it is not: what runs until it is told to stop is
+    /// not busy with one thing, so it can't be hung.
     busy: Option<BusyGuard<'a>>,
     ended: bool,
 }
@@ -41,7 +42,7 @@ impl Drop for Waiter<'_> {
 ///
 /// # Cancel safety
 /// When dropped, the thread runs on, and a line in the log says so: a thread can't be ended from outside.
-pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerContext) -> Result<Outcome, RoutineError> {
+pub(super) async fn run(routine: Block, stop: StopSignal, context: &WorkerContext) -> Result<Outcome, RoutineError> {
     let name = format!("{}[{}]", context.name, context.slot);
     let (sender, receiver) = oneshot::channel::<Ended>();
     let told = stop.clone();
@@ -55,7 +56,7 @@ pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerConte
     std::thread::Builder::new().name(name.clone()).spawn(body)?;
     let mut waiter = Waiter {
         name: &name,
-        busy: Some(context.activity.begin_again(&context.name)),
+        busy: None,
         ended: false,
     };
     let mut receiver = std::pin::pin!(receiver);
@@ -63,8 +64,6 @@ pub(super) async fn run(routine: Block, stop: &StopSignal, context: &WorkerConte
         biased;
         ended = &mut receiver => ended,
         () = stop.forced() => {
-            // What ends first does not end what begins.
-            waiter.busy = None;
             waiter.busy = Some(context.activity.begin(format!("thread \"{name}\"").into()));
             receiver.await
         }

@@ -2,7 +2,7 @@
 //! get their answers. What a stop tells lives in `stop_report`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use super::super::machine::protocol::{Answer, Attempt, Effect, Event, Sink, Slot
 use super::super::view::{AttemptEnd, SlotState};
 use super::command::Reply;
 use super::stop_report::Held;
-use crate::children::{Host, InstanceServices, Registry};
+use crate::children::Registry;
 use crate::sync::Handle;
 use crate::sync::channel::{UnboundedSender, oneshot};
 use crate::sync::time::Instant;
@@ -122,13 +122,6 @@ impl Carrier {
         );
         let instance = Arc::new(instance);
         let (build, services) = record.begun(key.slot, incarnation, Arc::clone(&instance), self.wall);
-        let services = Arc::new(services.behind(|others| {
-            Arc::new(InstanceServices {
-                others,
-                registry: Arc::clone(&self.children),
-                host: Arc::downgrade(&instance) as Weak<dyn Host>,
-            })
-        }));
         let seed = Box::new(Seed {
             build,
             services,
