@@ -32,11 +32,12 @@ impl Board {
         self.clock.now()
     }
 
-    /// Upstream was looked through to the end just now; `note` says how far, or what hampers.
-    pub(crate) fn reconciled(&self, note: Option<String>) {
+    /// Upstream was looked through to the end just now; `note` says how far, and `hampered` what does not work as
+    /// configured all the same.
+    pub(crate) fn reconciled(&self, note: Option<String>, hampered: Option<String>) {
         let now = self.clock.now();
         let mut status = self.lock();
-        status.health = Health::Ok;
+        status.health = hampered.map_or(Health::Ok, Health::degraded);
         status.last_success = Some(now);
         status.note = note;
     }

@@ -117,7 +117,7 @@ async fn mail_that_somebody_else_has_read_is_not_lost() {
     deliver(&dovecot, 1..2);
     let mut other = somebody_else(&dovecot).await;
     other.open_folder("INBOX").await.unwrap();
-    assert_eq!(other.mark_seen(&[1, 2], 10).await.unwrap().seen, [1, 2]);
+    assert_eq!(other.mark(&[1, 2], &["\\Seen"], 10).await.unwrap().marked, [1, 2]);
     let bench = bench.restarted();
     let _running = bench.run(&plain(&dovecot, "INBOX", "since=now"));
     assert_eq!(bench.take(1).await, [message(1)]);
@@ -219,7 +219,7 @@ async fn a_preview_counts_and_changes_nothing() {
     deliver(&dovecot, 0..12);
     let mut other = somebody_else(&dovecot).await;
     other.open_folder("INBOX").await.unwrap();
-    other.mark_seen(&[1, 2], 10).await.unwrap();
+    other.mark(&[1, 2], &["\\Seen"], 10).await.unwrap();
     for (since, count) in [
         ("now", 0),
         ("unseen", 10),

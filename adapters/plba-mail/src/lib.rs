@@ -19,7 +19,9 @@ mod test_bench;
 #[cfg(test)]
 mod test_ledger;
 
-pub use location::{BadLocation, Common, ImapLocation, Location, MaildirLocation, Mechanism, TokenSource, Watch};
+pub use location::{
+    After, BadLocation, Common, ImapLocation, Location, MaildirLocation, Mark, Mechanism, TokenSource, Watch,
+};
 pub use open::{MailSource, OpenError, SCHEMES, open};
 pub use preview::{Headline, Preview, PreviewError};
 pub use settings::SourceSettings;

@@ -1,6 +1,7 @@
 //! The intake: the one way by which a source hands work to a queue and learns of its completion, with the ledger kept in
 //! step. Which upstream there is, and how it is told, is the source's business.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,7 +10,9 @@ use plba_contracts::trace::{TraceContext, TraceFactory};
 use tracing::Span;
 
 use crate::ledger::{DeliveryEnd, EntryState, Known, LedgerError, SourceLedger};
-use crate::queue::{Completion, ConsumerId, Durability, EndError, PublishError, QueueError, TaskQueue};
+use crate::queue::{
+    Completion, ConsumerId, DeadFilter, DeadLetter, Durability, EndError, PublishError, QueueError, TaskQueue,
+};
 use crate::source::SourceError;
 use crate::task::{AttemptEnd, EndedAttempt, NewTask, Origin, PRODUCER, QueueName, TRACEPARENT, Task, TaskId};
 
@@ -34,6 +37,22 @@ pub fn completion_task(origin: &Origin) -> NewTask {
     )
     .with_id(origin.task_id())
 }
+
+/// How many dead letters are asked for at once.
+const DEAD_PAGE: usize = 1_000;
+
+/// The name under which a ledger keeps, as a cursor, the note `name` of a source (see [`Intake::note`]); for whoever has the
+/// ledger and no intake.
+pub fn note_name(source: &str, name: &str) -> String {
+    format!("{source}{NOTE}{name}")
+}
+
+/// Whether a ledger's source is no source but a note beside one.
+pub fn is_note(source: &str) -> bool {
+    source.contains(NOTE)
+}
+
+const NOTE: &str = "#note/";
 
 /// Something that a source has found upstream.
 #[derive(Clone, Debug)]
@@ -343,6 +362,57 @@ impl Intake {
         };
         let origin = Origin::new(Arc::clone(&self.source), key);
         Ok(self.ledger.record_ends(vec![(origin, end)]).await?)
+    }
+
+    /// The keys of this source's dead letters, be they in the queue or in the ledger, at most `limit`.
+    ///
+    /// # Errors
+    /// The queue or the ledger can't be read.
+    pub async fn dead(&self, limit: usize) -> Result<Vec<Arc<str>>, IntakeError> {
+        let mut found = BTreeSet::new();
+        let ours = |letter: DeadLetter| letter.origin.filter(|origin| origin.source == self.source);
+        let filter = DeadFilter {
+            text: Some(self.source.to_string()),
+            ..DeadFilter::default()
+        };
+        let mut next = None;
+        loop {
+            let page = self.queue.dead_letters(&filter, next, DEAD_PAGE).await?;
+            found.extend(page.letters.into_iter().filter_map(ours).map(|origin| origin.key));
+            next = page.next;
+            if next.is_none() || found.len() >= limit {
+                break;
+            }
+        }
+        // Of what never became a task only the ledger knows.
+        let mut next = None;
+        while found.len() < limit {
+            let page = self.ledger.dead_letters(next, DEAD_PAGE).await?;
+            found.extend(page.letters.into_iter().filter_map(ours).map(|origin| origin.key));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(found.into_iter().take(limit).collect())
+    }
+
+    /// What is kept beside the cursor under a name, for this source or by anybody who wants something of it; `None` for
+    /// nothing.
+    ///
+    /// # Errors
+    /// The ledger can't be read.
+    pub async fn note(&self, name: &str) -> Result<Option<String>, IntakeError> {
+        let text = self.ledger.cursor(&note_name(&self.source, name)).await?;
+        Ok(text.filter(|text| !text.is_empty()))
+    }
+
+    /// Keeps a text beside the cursor under a name, at most 64 KiB; an empty one forgets it.
+    ///
+    /// # Errors
+    /// It could not be recorded.
+    pub async fn set_note(&self, name: &str, text: &str) -> Result<(), IntakeError> {
+        Ok(self.ledger.set_cursor(&note_name(&self.source, name), text).await?)
     }
 
     /// The id under which the task of a key is published.

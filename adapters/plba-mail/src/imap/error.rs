@@ -136,9 +136,10 @@ pub(crate) fn suggested_pause(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds).min(LONGEST_PAUSE))
 }
 
-/// Sorts a tagged `NO`.
+/// Sorts a tagged `NO`. A folder without room for what is moved there is no reason to fetch nothing.
 pub(crate) fn refused(command: &'static str, text: String) -> ImapError {
-    if asks_for_pause(&text) {
+    let moves = matches!(command, "UID MOVE" | "UID COPY");
+    if asks_for_pause(&text) && !(moves && text.to_ascii_uppercase().contains("[OVERQUOTA]")) {
         let wait = suggested_pause(&text);
         return ImapError::Throttled { command, wait, text };
     }

@@ -24,7 +24,7 @@ async fn fetch_two(script: Vec<Step>) -> (Result<Vec<(u32, Body)>, ImapError>, I
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_refused_is_an_error() {
     let mut session = logged_in(vec![answer("UID STORE 7", "{tag} NO [READ-ONLY] no\r\n")]).await;
-    let error = session.mark_seen(&[7], 100).await.unwrap_err();
+    let error = session.mark(&[7], &["\\Seen"], 100).await.unwrap_err();
     assert!(matches!(error, ImapError::Refused { .. }), "{error}");
     assert!(session.is_usable());
 }
@@ -278,13 +278,17 @@ async fn seen_is_proven_by_what_the_server_shows() {
             "* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n* 2 FETCH (FLAGS (\\Seen))\r\n* 3 FETCH (UID 3 FLAGS ())\r\n{tag} OK\r\n",
         ),
         answer(
-            "UID FETCH 2:4 (UID FLAGS RFC822.SIZE)",
+            "UID FETCH 2:4 (UID FLAGS)",
             "* 2 FETCH (UID 2 FLAGS (\\seen))\r\n* 3 FETCH (UID 3 FLAGS (\\Answered))\r\n{tag} OK\r\n",
         ),
     ];
-    let marked = logged_in(script).await.mark_seen(&[1, 2, 3, 4], 100).await.unwrap();
+    let marked = logged_in(script)
+        .await
+        .mark(&[1, 2, 3, 4], &["\\Seen"], 100)
+        .await
+        .unwrap();
     let expected = Marked {
-        seen: vec![1, 2],
+        marked: vec![1, 2],
         gone: vec![4],
         unproven: vec![3],
     };
@@ -305,11 +309,12 @@ async fn a_folder_that_keeps_no_seen_flag_is_refused() {
         "* OK [UIDVALIDITY 1] ok\r\n* OK [PERMANENTFLAGS (\\Answered)] ok\r\n{tag} OK [READ-WRITE] done\r\n",
     ];
     for text in refusals {
-        let error = logged_in(vec![answer("SELECT", text)])
+        let folder = logged_in(vec![answer("SELECT", text)])
             .await
             .open_folder("INBOX")
             .await
-            .unwrap_err();
+            .unwrap();
+        let error = folder.require_writable(["\\Seen"]).unwrap_err();
         assert!(matches!(error, ImapError::ReadOnly { .. }), "{error}");
     }
     let text = "* 3 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n* OK [PERMANENTFLAGS (\\Seen \\*)] ok\r\n{tag} OK [READ-WRITE] done\r\n";
@@ -319,6 +324,8 @@ async fn a_folder_that_keeps_no_seen_flag_is_refused() {
         .await
         .unwrap();
     assert_eq!((folder.uid_validity, folder.exists, folder.uid_next), (7, 3, None));
+    folder.require_writable(["\\Seen"]).unwrap();
+    assert!(folder.keeps("$Ordered") && !folder.keeps("\\Flagged"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,6 +402,6 @@ async fn a_cut_at_any_byte_is_an_error() {
 async fn converse(session: &mut ImapSession) -> Result<(), ImapError> {
     session.open_folder("INBOX").await?;
     assert_eq!(session.bodies(&[1, 2], 8, 100).await?.len(), 2);
-    assert_eq!(session.mark_seen(&[1, 2], 10).await?.seen, [1, 2]);
+    assert_eq!(session.mark(&[1, 2], &["\\Seen"], 10).await?.marked, [1, 2]);
     Ok(())
 }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use super::error::ImapError;
 use super::session::ImapSession;
 use super::uid_set::leading_set;
-use super::wire::SMALL_LITERAL;
 
 /// How many UIDs one command names at most.
 pub(crate) const MAX_UIDS: usize = 1000;
@@ -97,38 +96,34 @@ impl ImapSession {
     /// A message that the server leaves out is looked for again before it counts as gone; if it is still there the
     /// answer is [`ImapError::Refused`].
     pub async fn bodies(&mut self, uids: &[u32], sizes: u64, largest: u64) -> Result<Vec<(u32, Body)>, ImapError> {
-        const COMMAND: &str = "UID FETCH";
-        let mut found: BTreeMap<u32, Bytes> = BTreeMap::new();
+        let mut answer = Vec::with_capacity(uids.len());
         let mut rest = uids;
         while !rest.is_empty() {
-            let (set, taken) = leading_set(rest, MAX_UIDS);
-            let line = format!("UID FETCH {set} (UID BODY.PEEK[])");
-            self.set_max_literal(largest);
-            let fetched = self
-                .run(COMMAND, &line, self.timing().for_bytes(sizes), |response| {
-                    if let Some((uid, body)) = body_of(response)
-                        && uids.binary_search(&uid).is_ok()
-                    {
-                        found.entry(uid).or_insert_with(|| Bytes::copy_from_slice(body));
-                    }
-                })
-                .await;
-            self.set_max_literal(SMALL_LITERAL);
-            fetched?;
+            let taken = self.fetch_begin(rest, sizes, largest).await?;
+            let fetched = self.fetch_end().await;
+            fetched.ended?;
+            self.require_gone(&fetched.missing).await?;
+            answer.extend(fetched.here.into_iter().map(|(uid, body)| (uid, Body::Here(body))));
+            answer.extend(fetched.missing.into_iter().map(|uid| (uid, Body::Gone)));
             rest = &rest[taken..];
         }
-        let missing: Vec<u32> = uids.iter().copied().filter(|uid| !found.contains_key(uid)).collect();
-        let withheld = self.existing(&missing).await?;
-        if !withheld.is_empty() {
-            return Err(ImapError::Refused {
-                command: COMMAND,
+        answer.sort_unstable_by_key(|(uid, _)| *uid);
+        Ok(answer)
+    }
+
+    /// Looks whether messages that a FETCH has left out are really gone.
+    ///
+    /// # Errors
+    /// [`ImapError::Refused`] if some still exist.
+    pub async fn require_gone(&mut self, missing: &[u32]) -> Result<(), ImapError> {
+        let withheld = self.existing(missing).await?;
+        match withheld.is_empty() {
+            true => Ok(()),
+            false => Err(ImapError::Refused {
+                command: "UID FETCH",
                 text: format!("it left out the bodies of UIDs {withheld:?}, which still exist"),
-            });
+            }),
         }
-        let answer = uids
-            .iter()
-            .map(|&uid| (uid, found.remove(&uid).map_or(Body::Gone, Body::Here)));
-        Ok(answer.collect())
     }
 }
 
@@ -175,26 +170,23 @@ pub(crate) fn merge(found: &mut BTreeMap<u32, Message>, response: &Response<'_>)
     }
 }
 
-fn uid_of(attributes: &[AttributeValue<'_>]) -> Option<u32> {
+pub(super) fn uid_of(attributes: &[AttributeValue<'_>]) -> Option<u32> {
     attributes.iter().find_map(|attribute| match attribute {
         AttributeValue::Uid(uid) => Some(*uid),
         _ => None,
     })
 }
 
-fn body_of<'r>(response: &'r Response<'_>) -> Option<(u32, &'r [u8])> {
-    let Response::Fetch(_, attributes) = response else {
-        return None;
-    };
-    let body = attributes.iter().find_map(|attribute| match attribute {
+/// The whole body among the attributes; `None` for one that is `NIL`, and for a part of one.
+pub(super) fn body_of<'r>(attributes: &'r [AttributeValue<'_>]) -> Option<&'r [u8]> {
+    attributes.iter().find_map(|attribute| match attribute {
         AttributeValue::BodySection {
             section: None,
+            index: None,
             data: Some(data),
-            ..
         } => Some(data.as_ref()),
         _ => None,
-    })?;
-    Some((uid_of(attributes)?, body))
+    })
 }
 
 #[cfg(test)]

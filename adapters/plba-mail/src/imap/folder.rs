@@ -17,6 +17,47 @@ pub struct Folder {
     pub uid_next: Option<u32>,
     /// How many messages there are.
     pub exists: u32,
+    /// The highest mod-sequence of its messages, if the server keeps such (RFC 7162 section 3.1.2.1).
+    pub highest_mod_seq: Option<u64>,
+    /// Whether it can only be read.
+    pub read_only: bool,
+    /// Which flags can be kept, in small letters; `None` if the server told nothing of it, which means all.
+    permanent: Option<Vec<String>>,
+    /// The name as the configuration has it.
+    path: String,
+}
+
+impl Folder {
+    /// The name as the configuration has it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether the folder keeps this flag, such as `\Seen` or a keyword (RFC 9051 section 7.1, PERMANENTFLAGS). A server
+    /// that lists none keeps them all.
+    pub fn keeps(&self, flag: &str) -> bool {
+        let Some(permanent) = &self.permanent else { return true };
+        let named = permanent.iter().any(|kept| kept.eq_ignore_ascii_case(flag));
+        named || (!flag.starts_with('\\') && permanent.iter().any(|kept| kept == "\\*"))
+    }
+
+    /// Whether messages can be changed at all, and these flags of the system's be set.
+    ///
+    /// # Errors
+    /// [`ImapError::ReadOnly`] with what is missing.
+    pub fn require_writable<'f>(&self, flags: impl IntoIterator<Item = &'f str>) -> Result<(), ImapError> {
+        let read_only = |reason: String| ImapError::ReadOnly {
+            folder: self.path.clone(),
+            reason,
+        };
+        if self.read_only {
+            return Err(read_only("the server opened it READ-ONLY".into()));
+        }
+        match flags.into_iter().find(|flag| !self.keeps(flag)) {
+            Some(flag) => Err(read_only(format!("{flag} is not among its permanent flags"))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One line of LIST.
@@ -31,11 +72,11 @@ pub struct Listed {
 }
 
 impl ImapSession {
-    /// Opens a folder for reading and marking. Levels in `path` are separated by `/`, whatever the server uses; a folder
+    /// Opens a folder. Levels in `path` are separated by `/`, whatever the server uses; a folder
     /// that is only found below `INBOX` (as in Courier's and Cyrus' name spaces) is found there.
     ///
     /// # Errors
-    /// [`ImapError::NoFolder`] with the folders there are; [`ImapError::ReadOnly`] if `\Seen` could not be kept.
+    /// [`ImapError::NoFolder`] with the folders there are.
     pub async fn open_folder(&mut self, path: &str) -> Result<Folder, ImapError> {
         if path.eq_ignore_ascii_case("INBOX") {
             return self.select(path, "INBOX".into()).await;
@@ -80,7 +121,7 @@ impl ImapSession {
     }
 
     /// The separator of the hierarchy: LIST with an empty pattern asks for it (RFC 9051 section 6.3.9).
-    async fn separator(&mut self) -> Result<Option<String>, ImapError> {
+    pub(super) async fn separator(&mut self) -> Result<Option<String>, ImapError> {
         let root = self.list("", 1).await?;
         let separator = root.into_iter().next().and_then(|root| root.separator);
         // imap-proto leaves a quoted backslash escaped.
@@ -133,6 +174,7 @@ struct Answer {
     exists: u32,
     uid_validity: Option<u32>,
     uid_next: Option<u32>,
+    highest_mod_seq: Option<u64>,
     read_only: bool,
     permanent: Option<Vec<String>>,
 }
@@ -144,6 +186,7 @@ impl Answer {
             Response::Data { outcome, .. } | Response::Done { outcome, .. } => match &outcome.code {
                 Some(ResponseCode::UidValidity(value)) => self.uid_validity = Some(*value),
                 Some(ResponseCode::UidNext(value)) => self.uid_next = Some(*value),
+                Some(ResponseCode::HighestModSeq(value)) => self.highest_mod_seq = Some(*value),
                 Some(ResponseCode::ReadOnly) => self.read_only = true,
                 Some(ResponseCode::PermanentFlags(flags)) => {
                     self.permanent = Some(flags.iter().map(|flag| flag.to_ascii_lowercase()).collect());
@@ -155,20 +198,6 @@ impl Answer {
     }
 
     fn check(self, path: &str, wire_name: String) -> Result<Folder, ImapError> {
-        let read_only = |reason: &str| ImapError::ReadOnly {
-            folder: path.to_owned(),
-            reason: reason.to_owned(),
-        };
-        if self.read_only {
-            return Err(read_only("the server opened it READ-ONLY"));
-        }
-        // A server that lists no permanent flags keeps them all (RFC 9051 section 7.1).
-        if self
-            .permanent
-            .is_some_and(|flags| !flags.iter().any(|flag| flag == "\\seen"))
-        {
-            return Err(read_only("\\Seen is not among its permanent flags"));
-        }
         let Some(uid_validity) = self.uid_validity else {
             return Err(ImapError::Unsupported {
                 command: "SELECT",
@@ -180,11 +209,15 @@ impl Answer {
             uid_validity,
             uid_next: self.uid_next,
             exists: self.exists,
+            highest_mod_seq: self.highest_mod_seq,
+            read_only: self.read_only,
+            permanent: self.permanent,
+            path: path.to_owned(),
         })
     }
 }
 
 /// A quoted string (RFC 9051 section 4.3). Encoded names are printable ASCII, so nothing else needs care.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -5,6 +5,7 @@
 //! async-imap does the framing and parsing; its convenience methods for LOGIN, SEARCH, FETCH, STORE, NOOP and IDLE are not
 //! used, because they end quietly on `NO`, `BYE` and end of file, or never.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+use super::ahead::Ahead;
 use super::error::{ImapError, lost, refused};
 use super::login::Authentication;
 use super::wire::{ByteStream, Wire};
@@ -78,8 +80,12 @@ pub struct ImapSession {
     exists: u32,
     /// What the greeting said it can, in capitals; `None` if it said nothing of it.
     pub(super) greeted_with: Option<Vec<String>>,
+    /// What it said it can since the login, in capitals; `None` if it was not asked and did not say.
+    pub(super) able: Option<Vec<String>>,
     /// The tag of the IDLE that is running.
     pub(super) idle: Option<String>,
+    /// Bodies that were asked for and are still to come, in the order of the asking.
+    pub(super) ahead: VecDeque<Ahead>,
 }
 
 /// What a response means to the command that is running.
@@ -114,7 +120,9 @@ impl ImapSession {
             changes: Changes::default(),
             exists: 0,
             greeted_with: None,
+            able: None,
             idle: None,
+            ahead: VecDeque::new(),
         };
         let end = Instant::now() + timing.command;
         match timeout_at(end, session.read_greeting()).await {
@@ -147,16 +155,20 @@ impl ImapSession {
         self.run("NOOP", "NOOP", self.timing.command, |_| {}).await
     }
 
-    /// The server's capabilities in capitals (RFC 9051 section 6.1.1), such as `IDLE` or `AUTH=XOAUTH2`.
-    pub async fn capability(&mut self) -> Result<Vec<String>, ImapError> {
-        let mut found = Vec::new();
-        self.run("CAPABILITY", "CAPABILITY", self.timing.command, |response| {
-            if let Response::Capabilities(capabilities) = response {
-                found = names(capabilities);
-            }
-        })
-        .await?;
-        Ok(found)
+    /// Learns what the server can (RFC 9051 section 6.1.1), unless its answer to the login told: servers offer some things
+    /// only then, or no longer. [`can`](Self::can) has the answer.
+    pub async fn capability(&mut self) -> Result<(), ImapError> {
+        if self.able.is_none() {
+            self.run("CAPABILITY", "CAPABILITY", self.timing.command, |_| {})
+                .await?;
+            self.able.get_or_insert_default();
+        }
+        Ok(())
+    }
+
+    /// Whether the server has said that it can do this, such as `IDLE` or `AUTH=XOAUTH2`, in capitals.
+    pub fn can(&self, what: &str) -> bool {
+        self.able.iter().flatten().any(|able| able == what)
     }
 
     /// Says goodbye (RFC 9051 section 6.1.3) and closes the connection, within a few seconds whatever the server does.
@@ -298,17 +310,29 @@ impl ImapSession {
 
     fn sort(&mut self, command: &'static str, tag: &str, response: &Response<'_>) -> Result<Heard, ImapError> {
         match response {
-            Response::Done { tag: other, .. } if other.0 != tag => {
-                Err(lost(command, None, "the server answered a command that was not sent"))
-            }
-            Response::Done { status, outcome, .. } => {
-                let text = said(&outcome.code, outcome.information.as_deref());
-                match status {
-                    Status::Ok => Ok(Heard::Ended(Ok(()))),
-                    Status::No => Ok(Heard::Ended(Err(refused(command, text)))),
-                    Status::Bad => Ok(Heard::Ended(Err(ImapError::Unsupported { command, text }))),
-                    _ => Err(lost(command, Some(&text), "")),
+            Response::Done {
+                tag: other,
+                status,
+                outcome,
+            } => {
+                if let Some(ResponseCode::Capabilities(capabilities)) = &outcome.code {
+                    self.able = Some(names(capabilities));
                 }
+                let text = said(&outcome.code, outcome.information.as_deref());
+                let ended = |command| match status {
+                    Status::Ok => Ok(Ok(())),
+                    Status::No => Ok(Err(refused(command, text))),
+                    Status::Bad => Ok(Err(ImapError::Unsupported { command, text })),
+                    _ => Err(lost(command, Some(&text), "")),
+                };
+                if other.0 == tag {
+                    return ended(command).map(Heard::Ended);
+                }
+                match self.ahead.iter_mut().find(|ahead| ahead.is_answered_by(&other.0)) {
+                    Some(ahead) => ahead.end(ended("UID FETCH")?),
+                    None => return Err(lost(command, None, "the server answered a command that was not sent")),
+                }
+                Ok(Heard::Aside)
             }
             Response::Data {
                 status: Status::Bye,
@@ -337,8 +361,19 @@ impl ImapSession {
                 self.exists = *count;
             }
             Response::Expunge(_) => {
-                self.changes.expunged = self.changes.expunged.saturating_add(1);
-                self.exists = self.exists.saturating_sub(1);
+                self.lose(1);
+            }
+            // Instead of EXPUNGE, once QRESYNC is enabled (RFC 7162 section 3.2.10). What went earlier was never counted.
+            Response::Vanished { earlier: false, uids } => {
+                let count = uids
+                    .iter()
+                    .map(|range| u64::from(range.end() - range.start()) + 1)
+                    .sum::<u64>();
+                self.lose(u32::try_from(count).unwrap_or(u32::MAX));
+            }
+            Response::Capabilities(capabilities) => self.able = Some(names(capabilities)),
+            Response::Fetch(_, attributes) => {
+                self.ahead.iter_mut().any(|ahead| ahead.take(attributes));
             }
             Response::Data { status, outcome } => {
                 let alert = matches!(outcome.code, Some(ResponseCode::Alert));
@@ -353,7 +388,12 @@ impl ImapSession {
         }
     }
 
-    fn bye(&self) -> Option<&str> {
+    fn lose(&mut self, count: u32) {
+        self.changes.expunged = self.changes.expunged.saturating_add(count);
+        self.exists = self.exists.saturating_sub(count);
+    }
+
+    pub(super) fn bye(&self) -> Option<&str> {
         self.inner.get_ref().get_ref().bye()
     }
 
@@ -400,7 +440,7 @@ fn not_read(command: &'static str, bye: Option<&str>, error: &std::io::Error) ->
     }
 }
 
-fn out_of_time(command: &'static str, limit: Duration) -> ImapError {
+pub(super) fn out_of_time(command: &'static str, limit: Duration) -> ImapError {
     lost(
         command,
         None,

@@ -40,6 +40,7 @@ pub(super) fn parse(text: &str, encrypted: bool) -> Result<ImapLocation, String>
         common: Common::default(),
     };
     let plaintext_allowed = imap_options(&url, &mut location)?;
+    location.common.after.check(&location.folder)?;
     if !encrypted && !plaintext_allowed && !is_loopback(&location.host) {
         return Err("imap:// would send the password unencrypted; use imaps://, or add plaintext=allow".into());
     }
@@ -81,13 +82,16 @@ fn imap_options(url: &Url, location: &mut ImapLocation) -> Result<bool, String> 
     Ok(asked.plaintext_allowed)
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 16] = [
     "mode",
     "idle",
     "safety",
     "since",
     "interval",
     "max_message",
+    "mark",
+    "move",
+    "errors",
     "auth",
     "password_file",
     "token_file",

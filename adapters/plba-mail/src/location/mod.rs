@@ -1,12 +1,14 @@
 //! The URLs by which mail sources are configured, taken apart and checked. Nothing is opened here.
 //!
 //! ```text
-//! maildir:PATH?since=…&interval=…&max_message=…
+//! maildir:PATH?since=…&interval=…&max_message=…&mark=…&move=…&errors=…
 //! imaps://USER@HOST[:993]/FOLDER?mode=poll&since=…&interval=…&max_message=…&password_file=…&ca=…&only_ca=…
 //! imaps://USER@HOST[:993]/FOLDER?mode=idle&idle=…&safety=…&auth=…&token_file=…&token_command=…
+//! imaps://USER@HOST[:993]/FOLDER?mark=seen,$Ordered&move=Done&errors=Problems
 //! imap://USER@HOST[:143]/FOLDER?…&plaintext=allow
 //! ```
 
+mod after;
 mod imap;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,8 @@ use jiff::SignedDuration;
 use plba_net::TlsSettings;
 
 use crate::since::Since;
+
+pub use after::{After, Mark};
 
 /// A mail source as its URL describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Common {
     /// `max_message`: the largest message that is taken in, in bytes (default 25 MiB, at most 256 MiB). A larger one
     /// becomes a dead letter that says so.
     pub max_message: u64,
+    /// `mark`, `move` and `errors`: what becomes of messages that are over (default: they are marked as seen).
+    pub after: After,
 }
 
 impl Default for Common {
@@ -46,6 +52,7 @@ impl Default for Common {
             since: Since::default(),
             interval: Duration::from_secs(30),
             max_message: 25 * MIB,
+            after: After::default(),
         }
     }
 }
@@ -222,9 +229,18 @@ fn parse_maildir(text: &str) -> Result<MaildirLocation, String> {
     let mut common = Common::default();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         if !common.set(&key, &value)? {
-            return Err(unknown(&key, &["since", "interval", "max_message"]));
+            return Err(unknown(
+                &key,
+                &["since", "interval", "max_message", "mark", "move", "errors"],
+            ));
         }
     }
+    if let Some(word) = common.after.marks.iter().find(|mark| mark.maildir_letter().is_none()) {
+        return Err(format!(
+            "a Maildir keeps no keywords such as {word}; mark with seen, flagged or answered"
+        ));
+    }
+    common.after.check("")?;
     Ok(MaildirLocation {
         path: path.into(),
         common,
@@ -238,7 +254,7 @@ impl Common {
             "since" => self.since = value.parse().map_err(|error| format!("since: {error}"))?,
             "interval" => self.interval = interval(value)?,
             "max_message" => self.max_message = size(value)?,
-            _ => return Ok(false),
+            _ => return self.after.set(key, value),
         }
         Ok(true)
     }

@@ -78,6 +78,25 @@ fn a_token_is_for_xoauth2_and_makes_a_password_unneeded() {
 }
 
 #[test]
+fn what_becomes_of_messages_that_are_over_is_read() {
+    let after = |query: &str| imap(&format!("imaps://bot@host/?{query}")).common.after;
+    assert_eq!(after(""), After::default());
+    assert_eq!(after("mark=none").marks, []);
+    assert!(!after("mark=none").changes_anything());
+    let whole = after("mark=seen,flagged,$Ordered&move=Done/2026&errors=Problems");
+    let keyword = Mark::Keyword("$Ordered".into());
+    assert_eq!(whole.marks, [Mark::Seen, Mark::Flagged, keyword]);
+    assert_eq!(
+        (whole.done.as_deref(), whole.errors.as_deref()),
+        (Some("Done/2026"), Some("Problems"))
+    );
+    let Ok(Location::Maildir(maildir)) = "maildir:x?mark=answered&move=Done".parse() else {
+        panic!("not read");
+    };
+    assert_eq!(maildir.common.after.marks, [Mark::Answered]);
+}
+
+#[test]
 fn long_names_are_cut_and_stay_apart() {
     let [one, two] = ["a", "b"].map(|end| bounded(format!("maildir:{}{end}", "ü".repeat(200))));
     assert!(one.len() <= 180 && two.len() <= 180 && one != two, "{one} {two}");
@@ -131,6 +150,13 @@ fn each_mistake_gets_one_clear_error_and_no_password_is_shown() {
         ("imap://bot@localhost/?ca=x", "imaps://"),
         ("imaps://bot@host/a%0d%0ab", "control"),
         ("imaps://bot@host/?colour=red", "`colour`"),
+        ("imaps://bot@host/?mark=sean", "`sean`"),
+        ("imaps://bot@host/?mark=$a%20b", "`$a b`"),
+        ("imaps://bot@host/?mark=seen,,flagged", "``"),
+        ("imaps://bot@host/?move=/", "move"),
+        ("imaps://bot@host/?errors=a%0d%0ab", "errors"),
+        ("imaps://bot@host/?move=inbox", "the folder that is read"),
+        ("maildir:x?mark=$Ordered", "keywords"),
     ];
     for (text, expected) in cases {
         let error = text.parse::<Location>().unwrap_err().to_string();

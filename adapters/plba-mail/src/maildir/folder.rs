@@ -1,7 +1,8 @@
-//! A Maildir on disk: what is in it, reading a message, marking messages as seen. Everything here blocks on the disk, and
-//! everything expects files to vanish or move at any moment, because other programs use the same folder.
+//! A Maildir on disk: what is in it, delivering and reading a message. Everything here blocks on the disk, and everything
+//! expects files to vanish or move at any moment, because other programs use the same folder. What becomes of messages
+//! that are done is in `finish`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -50,15 +51,6 @@ pub enum Delivered {
     AlreadyThere,
 }
 
-/// What became of messages that were to be marked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Marked {
-    /// The S flag is on these files now.
-    pub seen: Vec<String>,
-    /// There are no such files any more.
-    pub gone: Vec<String>,
-}
-
 /// Why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MaildirError {
@@ -82,7 +74,7 @@ pub enum MaildirError {
     },
 }
 
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirError {
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirError {
     let path = path.to_path_buf();
     move |source| MaildirError::Io { what, path, source }
 }
@@ -244,39 +236,6 @@ impl Maildir {
         fs::metadata(&entry.path).and_then(|metadata| metadata.modified()).ok()
     }
 
-    /// Moves messages into `cur` with the S flag and all flags they had. Marking twice does nothing.
-    ///
-    /// Other programs rename files during the listing and between it and the move: what was not found or had moved is
-    /// tried again with a new listing. Only what two listings miss is gone.
-    pub fn mark_seen<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Result<Marked, MaildirError> {
-        const ROUNDS: usize = 50;
-        let mut marked = Marked::default();
-        let mut missed: BTreeSet<&str> = BTreeSet::new();
-        let mut left: Vec<&str> = keys.into_iter().collect();
-        for _ in 0..ROUNDS {
-            if left.is_empty() {
-                break;
-            }
-            let entries = self.by_key()?;
-            let mut again = Vec::new();
-            for key in left {
-                match entries.get(key) {
-                    Some(entry) if self.mark_one(entry)? => marked.seen.push(key.to_owned()),
-                    None if !missed.insert(key) => marked.gone.push(key.to_owned()),
-                    _ => again.push(key),
-                }
-            }
-            left = again;
-        }
-        self.sync()?;
-        match left.first() {
-            None => Ok(marked),
-            Some(key) => Err(failed("mark", &self.root.join(key))(io::Error::other(
-                "another program renames it all the time",
-            ))),
-        }
-    }
-
     fn find(&self, key: &str) -> Result<Option<Entry>, MaildirError> {
         for _ in 0..2 {
             if let Some(found) = self.scan()?.into_iter().find(|entry| entry.key == key) {
@@ -286,7 +245,7 @@ impl Maildir {
         Ok(None)
     }
 
-    fn by_key(&self) -> Result<BTreeMap<String, Entry>, MaildirError> {
+    pub(super) fn by_key(&self) -> Result<BTreeMap<String, Entry>, MaildirError> {
         Ok(self
             .scan()?
             .into_iter()
@@ -294,22 +253,8 @@ impl Maildir {
             .collect())
     }
 
-    /// Marks one file; `false` if it is no longer where it was.
-    fn mark_one(&self, entry: &Entry) -> Result<bool, MaildirError> {
-        let file_name = entry.path.file_name().unwrap_or_default().to_string_lossy();
-        let target = self.cur_dir().join(Name::parse(&file_name).seen());
-        if target == entry.path || target.exists() {
-            return Ok(true);
-        }
-        match fs::rename(&entry.path, &target) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed("mark", &entry.path)(error)),
-        }
-    }
-
     /// Makes the new names survive a crash of the machine.
-    fn sync(&self) -> Result<(), MaildirError> {
+    pub(super) fn sync(&self) -> Result<(), MaildirError> {
         for directory in [self.new_dir(), self.cur_dir()] {
             File::open(&directory)
                 .and_then(|handle| handle.sync_all())

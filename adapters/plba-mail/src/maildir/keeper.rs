@@ -11,16 +11,18 @@ use plba_tasks::ledger::{EntryState, Known};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use super::folder::{Content, Entry, Maildir, MaildirError, Marked};
+use super::finish::Finished;
+use super::folder::{Content, Entry, Maildir, MaildirError};
 use super::source::{Fault, MaildirSource, blocking, is_wanted};
 use super::watch::Watch;
 use crate::completions::{Completions, untold};
+use crate::location::{After, Mark};
 
 /// How long a notice of a delivery waits for others, so that a burst is one look.
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// How many keys are asked of the ledger at once.
-const KEYS: usize = 1000;
+pub(super) const KEYS: usize = 1000;
 
 /// The source at work.
 pub(super) struct Keeper<'s> {
@@ -87,6 +89,7 @@ impl Keeper<'_> {
             .collect();
         let maildir = self.maildir.clone();
         let gone = blocking(move || maildir.absent(gone)).await?;
+        let gone = self.take_in_aside(gone).await?;
         if !gone.is_empty() {
             warn!(
                 source = self.source.name,
@@ -95,7 +98,7 @@ impl Keeper<'_> {
             );
             self.intake.lost(&gone).await?;
         }
-        Ok(())
+        self.put_dead_aside(&entries).await
     }
 
     /// Entries of messages that no longer exist need not be kept, once they are settled.
@@ -187,7 +190,7 @@ impl Keeper<'_> {
         }
     }
 
-    async fn bury(&self, key: Arc<str>, size: u64) -> Result<(), Fault> {
+    pub(super) async fn bury(&self, key: Arc<str>, size: u64) -> Result<(), Fault> {
         let largest = self.source.location.common.max_message;
         let reason = format!("the message has {size} bytes, more than max_message ({largest})");
         error!(source = self.source.name, %key, "{reason}");
@@ -199,20 +202,20 @@ impl Keeper<'_> {
             .await?)
     }
 
-    /// Sets the S flag on done messages and settles them; those that are gone need no flag.
+    /// Marks and moves done messages, as configured, and settles them; those that are gone need neither.
     async fn tell(&mut self, keys: Vec<Arc<str>>) -> Result<(), Fault> {
         let keys = untold(self.intake, keys).await?;
         if keys.is_empty() {
             return Ok(());
         }
         let maildir = self.maildir.clone();
-        let marking = keys.clone();
-        let marked: Marked = blocking(move || maildir.mark_seen(marking.iter().map(AsRef::as_ref))).await?;
+        let (finishing, after) = (keys.clone(), self.source.location.common.after.clone());
+        let finished = blocking(move || finish(&maildir, &finishing, &after)).await?;
         debug!(
             source = self.source.name,
-            seen = marked.seen.len(),
-            gone = marked.gone.len(),
-            "marked as seen"
+            done = finished.done.len(),
+            gone = finished.gone.len(),
+            "told of what is done"
         );
         self.intake.settle(&keys).await?;
         self.source.board.add_settled(keys.len());
@@ -247,6 +250,23 @@ impl Keeper<'_> {
             }
         }
     }
+}
+
+/// What is not in the folder that is read may have been put aside before it was retried.
+fn finish(maildir: &Maildir, keys: &[Arc<str>], after: &After) -> Result<Finished, MaildirError> {
+    let flags: String = after.marks.iter().filter_map(Mark::maildir_letter).collect();
+    if flags.is_empty() && after.done.is_none() {
+        return Ok(Finished::default());
+    }
+    let target = after.done.as_ref().map(|name| maildir.folder(name)).transpose()?;
+    let mut finished = maildir.finish(keys.iter().map(AsRef::as_ref), &flags, target.as_ref())?;
+    if let Some(errors) = after.errors.as_ref().filter(|_| !finished.gone.is_empty()) {
+        let aside = maildir.folder(errors)?;
+        let others = aside.finish(finished.gone.iter().map(String::as_str), &flags, target.as_ref())?;
+        finished.done.extend(others.done);
+        finished.gone = others.gone;
+    }
+    Ok(finished)
 }
 
 /// Reads entries until so many bytes are read; answers with what was read and what is left.

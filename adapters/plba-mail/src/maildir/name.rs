@@ -27,9 +27,9 @@ impl<'n> Name<'n> {
         self.flags.contains('S')
     }
 
-    /// The file name with the S flag added and the other flags kept.
-    pub(crate) fn seen(&self) -> String {
-        let mut flags: Vec<char> = self.flags.chars().chain(['S']).collect();
+    /// The file name with flags added and the other flags kept.
+    pub(crate) fn with(&self, flags: &str) -> String {
+        let mut flags: Vec<char> = self.flags.chars().chain(flags.chars()).collect();
         flags.sort_unstable();
         flags.dedup();
         format!("{}:2,{}", self.unique, flags.into_iter().collect::<String>())
@@ -58,10 +58,10 @@ mod tests {
         for (file_name, unique, is_seen, marked) in cases {
             let name = Name::parse(file_name);
             assert_eq!(
-                (name.unique, name.is_seen(), name.seen().as_str()),
+                (name.unique, name.is_seen(), name.with("S").as_str()),
                 (unique, is_seen, marked)
             );
-            assert_eq!(Name::parse(marked).seen(), marked, "marking twice changes nothing");
+            assert_eq!(Name::parse(marked).with("S"), marked, "marking twice changes nothing");
         }
     }
 }

@@ -137,8 +137,10 @@ impl MaildirSource {
         loop {
             keeper.reconcile().await?;
             let hampered = watch.as_ref().err();
-            self.board
-                .reconciled(hampered.map(|error| format!("looking by the clock only: {error}")));
+            self.board.reconciled(
+                hampered.map(|error| format!("looking by the clock only: {error}")),
+                None,
+            );
             keeper.wait(watch.as_ref().ok()).await?;
         }
     }

@@ -72,8 +72,11 @@ fn marking_keeps_flags_moves_to_cur_and_is_idempotent() {
     scratch.put("cur", "2.host:2,FR", "");
     scratch.put("cur", "3.host:2,S", "");
     for _ in 0..2 {
-        let marked = scratch.0.mark_seen(["1.host", "2.host", "3.host", "4.host"]).unwrap();
-        assert_eq!(marked.seen, ["1.host", "2.host", "3.host"]);
+        let marked = scratch
+            .0
+            .finish(["1.host", "2.host", "3.host", "4.host"], "S", None)
+            .unwrap();
+        assert_eq!(marked.done, ["1.host", "2.host", "3.host"]);
         assert_eq!(marked.gone, ["4.host"]);
         assert_eq!(scratch.names("cur"), ["1.host:2,S", "2.host:2,FRS", "3.host:2,S"]);
         assert_eq!(scratch.names("new"), [""; 0]);
@@ -85,7 +88,7 @@ fn delivering_twice_makes_one_message_even_after_it_was_read() {
     let scratch = Scratch::new();
     scratch.deliver("1.host", "hello");
     assert_eq!(scratch.0.deliver("1.host", b"again").unwrap(), Delivered::AlreadyThere);
-    scratch.0.mark_seen(["1.host"]).unwrap();
+    scratch.0.finish(["1.host"], "S", None).unwrap();
     assert_eq!(scratch.0.deliver("1.host", b"again").unwrap(), Delivered::AlreadyThere);
     assert_eq!(scratch.names("new"), [""; 0]);
     assert_eq!(scratch.names("tmp"), [""; 0]);

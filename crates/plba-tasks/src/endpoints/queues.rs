@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::parameters::{flag, invalid, moment, text, words};
 use super::rates::{PerMinute, Rates};
 use super::{failed, queue};
+use crate::intake::is_note;
 use crate::ledger::{LedgerStats, SourceLedger};
 use crate::queue::{Durability, QueueStats, TaskQueue};
 use crate::queue_rules::{QueueRulesConfig, QueuesConfig, RateText};
@@ -172,6 +173,7 @@ async fn show(services: Services, rates: Arc<Rates>) -> Result<QueuesView, Contr
         Ok(ledger) => ledger.stats().await.map_err(failed)?,
         Err(_) => Vec::new(),
     };
+    let sources = sources.into_iter().filter(|source| !is_note(&source.source)).collect();
     Ok(QueuesView {
         durability: queue.durability(),
         queues: stats.iter().map(shown).collect(),

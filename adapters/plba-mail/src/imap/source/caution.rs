@@ -10,42 +10,58 @@ const UNREADABLE_TRIES: u32 = 3;
 /// How often it may fail with the connection: more, since connections also break for reasons of their own.
 const LOST_TRIES: u32 = 5;
 
-/// Which messages are fetched one by one, and how often single ones have failed.
+/// How many messages are fetched together, and how often single ones have failed.
 #[derive(Debug, Default)]
 pub(super) struct Caution {
-    alone_until: u32,
+    /// The message that the last fetch seems to have stumbled over: it is fetched by itself.
+    suspect: Option<u32>,
+    /// Up to this message,
+    until: u32,
+    /// no more than so many are fetched together.
+    together: usize,
     strikes: HashMap<u32, u32>,
 }
 
 impl Caution {
     /// How many of the next messages, of which `first` is the first, may be fetched together; at most `usual`.
     pub(super) fn portion(&self, first: u32, usual: usize) -> usize {
-        if first <= self.alone_until { 1 } else { usual }
+        match self.suspect {
+            Some(suspect) if suspect == first => 1,
+            _ if first <= self.until => self.together.clamp(1, usual),
+            _ => usual,
+        }
     }
 
-    /// Fetching `uids` failed. Answers with the UID to give up on, if one has failed too often by itself.
+    /// Fetching `uids` failed: those that had not come. Answers with the UID to give up on, if one has failed too often by
+    /// itself.
+    ///
+    /// Servers answer in order, as a rule, so that nonsense is about the first message that did not come; that is tried
+    /// alone, and the others in halves, as they all are when the connection breaks for no reason of its own.
     pub(super) fn failed(&mut self, uids: &[u32], error: &ImapError) -> Option<u32> {
-        let tries = match error {
+        let (tries, is_nonsense) = match error {
             ImapError::Unreadable { .. } | ImapError::Refused { .. } | ImapError::Unsupported { .. } => {
-                UNREADABLE_TRIES
+                (UNREADABLE_TRIES, true)
             }
-            ImapError::Lost { .. } => LOST_TRIES,
+            ImapError::Lost { .. } => (LOST_TRIES, false),
             _ => return None,
         };
         match uids {
             [] => None,
             [uid] => {
+                self.suspect = Some(*uid);
                 let strikes = self.strikes.entry(*uid).or_insert(0);
                 *strikes += 1;
-                let enough = *strikes >= tries;
-                self.alone_until = self.alone_until.max(*uid);
-                enough.then(|| {
-                    self.strikes.remove(uid);
+                (*strikes >= tries).then(|| {
+                    // It was what the others were fetched in small portions for.
+                    self.until = 0;
+                    self.succeeded(&[*uid]);
                     *uid
                 })
             }
-            [.., last] => {
-                self.alone_until = self.alone_until.max(*last);
+            [first, .., last] => {
+                self.suspect = is_nonsense.then_some(*first);
+                self.together = uids.len() / 2;
+                self.until = self.until.max(*last);
                 None
             }
         }
@@ -55,6 +71,7 @@ impl Caution {
     pub(super) fn succeeded(&mut self, uids: &[u32]) {
         for uid in uids {
             self.strikes.remove(uid);
+            self.suspect.take_if(|suspect| suspect == uid);
         }
     }
 
@@ -75,19 +92,51 @@ mod tests {
         }
     }
 
+    fn lost() -> ImapError {
+        ImapError::Lost {
+            command: "UID FETCH",
+            reason: "gone".into(),
+        }
+    }
+
     #[test]
-    fn a_failed_batch_is_taken_apart_and_its_bad_message_given_up() {
+    fn what_nonsense_is_about_is_tried_alone_and_given_up_and_the_others_go_on() {
         let mut caution = Caution::default();
         assert_eq!(caution.portion(1, 50), 50);
-        assert_eq!(caution.failed(&[1, 2, 3], &unreadable()), None);
-        assert_eq!(
-            (caution.portion(1, 50), caution.portion(3, 50), caution.portion(4, 50)),
-            (1, 1, 50)
-        );
-        caution.succeeded(&[1]);
-        assert_eq!(caution.failed(&[2], &unreadable()), None);
-        assert_eq!(caution.failed(&[2], &unreadable()), None);
-        assert_eq!(caution.failed(&[2], &unreadable()), Some(2));
+        // Of 1 to 9, the first three came.
+        assert_eq!(caution.failed(&[4, 5, 6, 7, 8, 9], &unreadable()), None);
+        assert_eq!((caution.portion(4, 50), caution.portion(5, 50)), (1, 3));
+        assert_eq!(caution.failed(&[4], &unreadable()), None);
+        assert_eq!(caution.portion(4, 50), 1);
+        assert_eq!(caution.failed(&[4], &unreadable()), None);
+        assert_eq!(caution.failed(&[4], &unreadable()), Some(4));
+        assert_eq!(caution.portion(5, 50), 50);
+    }
+
+    /// A server whose connection breaks at one message, wherever that stands: halves lead to it.
+    #[test]
+    fn halves_lead_to_the_message_that_breaks_connections() {
+        for culprit in 1..=100 {
+            let mut caution = Caution::default();
+            let (mut next, mut failures, mut given_up) = (1, 0, None);
+            while next <= 100 {
+                let last = (next + caution.portion(next, 100) as u32 - 1).min(100);
+                let uids: Vec<u32> = (next..=last).collect();
+                if given_up.is_none() && uids.contains(&culprit) {
+                    failures += 1;
+                    given_up = caution.failed(&uids, &lost());
+                    next += u32::from(given_up.is_some());
+                } else {
+                    caution.succeeded(&uids);
+                    next = last + 1;
+                }
+            }
+            assert_eq!(given_up, Some(culprit));
+            assert!(
+                failures <= 7 + LOST_TRIES,
+                "{failures} reconnects for message {culprit}"
+            );
+        }
     }
 
     #[test]
@@ -108,11 +157,7 @@ mod tests {
     #[test]
     fn a_lost_connection_convicts_later() {
         let mut caution = Caution::default();
-        let lost = ImapError::Lost {
-            command: "UID FETCH",
-            reason: "gone".into(),
-        };
-        let given_up: Vec<_> = (0..5).map(|_| caution.failed(&[2], &lost)).collect();
+        let given_up: Vec<_> = (0..5).map(|_| caution.failed(&[2], &lost())).collect();
         assert_eq!(given_up, [None, None, None, None, Some(2)]);
     }
 }

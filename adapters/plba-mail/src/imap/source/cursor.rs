@@ -1,6 +1,7 @@
 //! Where an IMAP source has got to: the truth about which messages were taken in, whatever flags say. Keys of messages
 //! belong here too, because both rest on UIDVALIDITY.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plba_tasks::intake::Intake;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::Fault;
-use crate::imap::{Folder, ImapSession};
+use crate::imap::{Folder, ImapSession, Place};
 use crate::since::Since;
 
 /// Up to where the folder was taken in.
@@ -23,7 +24,13 @@ pub(super) struct Cursor {
     /// What is left of the messages that were there at the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backlog: Option<Backlog>,
+    /// Where the messages of dead letters were moved to, by their keys; `None` for one that was about to be moved.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) places: BTreeMap<String, Option<Place>>,
 }
+
+/// How many messages are put aside at most: the ledger takes cursors of up to 64 KiB. More dead letters stay where they are.
+pub(super) const ASIDE: usize = 800;
 
 /// The part of the folder for which a search decides what is taken in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,13 +43,14 @@ pub(super) struct Backlog {
 
 impl Cursor {
     /// The cursor for a folder that has just been opened: the kept one, or a new one after the first connection and after
-    /// the server has renumbered the folder.
+    /// the server has renumbered the folder. `unfinished` searches for messages without the marks of done ones.
     pub(super) async fn align(
         intake: &Intake,
         session: &mut ImapSession,
         folder: &Folder,
         mailbox: &str,
         since: Since,
+        unfinished: &str,
     ) -> Result<Self, Fault> {
         let kept = intake.cursor().await?.and_then(|text| Self::read(&text, mailbox));
         let criteria = match &kept {
@@ -51,14 +59,17 @@ impl Cursor {
                 let (before, now) = (cursor.uid_validity, folder.uid_validity);
                 warn!(
                     mailbox,
-                    before, now, "the server has renumbered the folder: unread messages are taken in again"
+                    before,
+                    now,
+                    "the server has renumbered the folder: messages without the marks of done ones are taken in again"
                 );
-                Some("UNSEEN".to_owned())
+                Some(unfinished.to_owned())
             }
             None => since.imap_criteria(),
         };
         let top = highest(session, folder).await?;
         let cursor = Cursor {
+            places: kept.map(|cursor| cursor.places).unwrap_or_default(),
             mailbox: mailbox.to_owned(),
             uid_validity: folder.uid_validity,
             last: if criteria.is_some() { 0 } else { top },
@@ -103,6 +114,11 @@ impl Cursor {
         uid.parse().ok().filter(|_| same)
     }
 
+    /// Whether the message of a dead letter was moved to the errors folder.
+    pub(super) fn is_aside(&self, key: &str) -> bool {
+        self.places.get(key).is_some_and(Option::is_some)
+    }
+
     /// Whether the source will never come upon this key again by itself.
     pub(super) fn covers(&self, key: &str) -> bool {
         self.uid(key).is_none_or(|uid| uid <= self.last)
@@ -126,6 +142,16 @@ mod tests {
             uid_validity: 7,
             last: 10,
             backlog: None,
+            places: BTreeMap::from([
+                (
+                    "7:3".into(),
+                    Some(Place {
+                        uid_validity: 9,
+                        uid: 1,
+                    }),
+                ),
+                ("7:4".into(), None),
+            ]),
         }
     }
 

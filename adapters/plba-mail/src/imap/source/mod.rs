@@ -4,6 +4,7 @@
 mod caution;
 mod credentials;
 mod cursor;
+mod dead;
 #[cfg(test)]
 mod idle_tests;
 mod preview;

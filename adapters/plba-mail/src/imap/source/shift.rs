@@ -1,6 +1,7 @@
 //! One connection's work: take in what is new, mark what is done, wait, again. Every fault ends the connection; what must
 //! outlive it is kept here between connections. Taking in is in `take_in`, marking in `tell`, waiting in `watch`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plba_contracts::stop::StopSignal;
@@ -10,10 +11,11 @@ use tokio::time::Instant;
 use super::caution::Caution;
 use super::cursor::Cursor;
 use super::status::ConnectionState;
+use super::tell::Means;
 use super::watch::Rest;
 use super::{Fault, ImapSource};
 use crate::completions::Completions;
-use crate::imap::ImapSession;
+use crate::imap::{Folder, ImapSession};
 
 /// How many pending or unsettled keys are asked of the ledger at once.
 pub(super) const KEYS: usize = 1000;
@@ -36,12 +38,16 @@ pub(super) struct Shift<'s> {
     pub(super) futile: u32,
     /// Why the server was polled instead of waited for, as last said.
     pub(super) fallback: Option<String>,
+    /// What does not work as configured, by option.
+    pub(super) hampered: BTreeMap<&'static str, String>,
 }
 
 /// What belongs to one connection.
 pub(super) struct Open {
     pub(super) session: ImapSession,
+    pub(super) folder: Folder,
     pub(super) cursor: Cursor,
+    pub(super) means: Means,
     /// Whether the server is waited for by IDLE.
     pub(super) idles: bool,
 }
@@ -65,6 +71,7 @@ impl<'s> Shift<'s> {
             unsettled: true,
             futile: 0,
             fallback: None,
+            hampered: BTreeMap::new(),
         }
     }
 
@@ -86,13 +93,14 @@ impl<'s> Shift<'s> {
         }
         self.connected = Some(Instant::now());
         self.unsettled = true;
-        self.agree_on_watch(&mut open).await?;
+        self.agree_on_means(&mut open)?;
+        self.agree_on_watch(&mut open);
         self.greet();
         loop {
             self.reconcile(&mut open).await?;
             let Cursor { uid_validity, last, .. } = open.cursor;
             let note = format!("taken in up to UID {last} (UIDVALIDITY {uid_validity})");
-            self.source.board.reconciled(Some(note));
+            self.source.board.reconciled(Some(note), self.hampered());
             self.source.shown.looked(uid_validity, last);
             if self.rest(&mut open).await? == Rest::Stop {
                 open.session.logout().await;
@@ -105,12 +113,16 @@ impl<'s> Shift<'s> {
         let source = self.source;
         let account = source.account().await?;
         let mut session = account.log_in_over(source.dial.as_ref()).await?;
+        session.capability().await?;
         let folder = session.open_folder(&source.location.folder).await?;
         let since = source.location.common.since;
-        let cursor = Cursor::align(self.intake, &mut session, &folder, &source.name, since).await?;
+        let unfinished = source.location.common.after.imap_unfinished();
+        let cursor = Cursor::align(self.intake, &mut session, &folder, &source.name, since, &unfinished).await?;
         Ok(Open {
             session,
+            folder,
             cursor,
+            means: Means::default(),
             idles: false,
         })
     }
@@ -128,6 +140,7 @@ impl<'s> Shift<'s> {
             // What the server announces from here on the search may not have seen, so it is a reason to search again.
             open.session.take_changes();
             let Some(uids) = self.next_uids(open).await? else { break };
+            self.source.shown.found(uids.len());
             self.take_in(open, &uids, true).await?;
             self.end_backlog(open).await?;
         }
@@ -135,7 +148,7 @@ impl<'s> Shift<'s> {
             true => 0,
             false => self.futile.saturating_add(1),
         };
-        Ok(())
+        self.put_dead_aside(open).await
     }
 
     /// The UIDs to take in next; `None` when nothing is left.

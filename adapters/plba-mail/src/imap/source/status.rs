@@ -26,6 +26,8 @@ pub struct ConnectionStatus {
     pub uid_validity: Option<u32>,
     /// All messages up to this UID were taken in, or are out of scope.
     pub last_uid: Option<u32>,
+    /// How many messages were found that are still to be taken in.
+    pub waiting: u64,
 }
 
 /// What a source's connection is doing.
@@ -73,8 +75,19 @@ impl Shown {
         lock(&self.status).mode = Some(mode);
     }
 
+    /// So many messages are to be taken in.
+    pub(super) fn found(&self, count: usize) {
+        lock(&self.status).waiting = count as u64;
+    }
+
+    pub(super) fn taken_in(&self, count: usize) {
+        let mut status = lock(&self.status);
+        status.waiting = status.waiting.saturating_sub(count as u64);
+    }
+
     pub(super) fn looked(&self, uid_validity: u32, last_uid: u32) {
         let mut status = lock(&self.status);
+        status.waiting = 0;
         status.uid_validity = Some(uid_validity);
         status.last_uid = Some(last_uid);
     }

@@ -11,7 +11,10 @@ use super::Fault;
 use super::cursor::Cursor;
 use super::shift::{KEYS, Open, Shift};
 use crate::imap::fetch::{MAX_UIDS, batches};
-use crate::imap::{Body, ImapError, Message};
+use crate::imap::{Fetched, ImapError, Message};
+
+/// How many messages one command asks for at most: their numbers fit in a line.
+const MOST_TOGETHER: usize = 500;
 
 impl Shift<'_> {
     /// What was taken in and is neither done nor in hand: left over by a killed process, or a dead letter to be retried.
@@ -21,6 +24,8 @@ impl Shift<'_> {
             if keys.is_empty() {
                 return Ok(());
             }
+            let (aside, keys) = self.split_aside(open, keys);
+            self.take_in_aside(open, &aside).await?;
             let (ours, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| open.cursor.uid(key).is_some());
             if !others.is_empty() {
                 // Renumbered since: the same messages come again under new keys if they are still unread.
@@ -50,13 +55,79 @@ impl Shift<'_> {
             let described = open.session.describe(&wanted).await;
             let messages = self.blame(&open.cursor, &wanted, described).await?;
             let messages = self.without_gone(open, &wanted, messages).await?;
-            for batch in batches(&messages, self.source.settings.batch, self.source.settings.batch_bytes) {
-                self.take_in_batch(open, &messages[batch], advance).await?;
-            }
+            let settings = &self.source.settings;
+            let largest = self.source.location.common.max_message;
+            let batches: Vec<Batch> = batches(&messages, settings.batch.min(MOST_TOGETHER), settings.batch_bytes)
+                .into_iter()
+                .map(|range| Batch::new(&messages[range], largest))
+                .collect();
+            self.take_in_batches(open, &batches, advance).await?;
             if advance && let Some(&last) = portion.last() {
                 self.advance(open, last).await?;
             }
             rest = later;
+        }
+        Ok(())
+    }
+
+    /// Fetches batches and publishes them. The server is always asked for the next one before, so that it works while the
+    /// one before is stored; no more than two are in memory at a time.
+    async fn take_in_batches(&mut self, open: &mut Open, batches: &[Batch], advance: bool) -> Result<(), Fault> {
+        let largest = self.source.location.common.max_message;
+        let room = self.source.settings.batch_bytes.saturating_mul(2);
+        // Servers count a few bytes differently from what they send; a lie beyond that ends the connection.
+        let literal = largest + largest / 8 + 1024;
+        let mut begun = 0;
+        for (index, batch) in batches.iter().enumerate() {
+            while let Some(next) = batches.get(begun)
+                && (begun == index || (begun == index + 1 && batch.bytes.saturating_add(next.bytes) <= room))
+            {
+                if !next.uids.is_empty() {
+                    open.session.fetch_begin(&next.uids, next.bytes, literal).await?;
+                }
+                begun += 1;
+            }
+            self.bury_outsized(&open.cursor, batch).await?;
+            if !batch.uids.is_empty() {
+                let fetched = open.session.fetch_end().await;
+                self.hand_on(open, batch, fetched, advance).await?;
+            }
+            if advance {
+                self.advance(open, batch.last).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes what a fetch has brought. Of one that failed half-way, too: what has come need not be fetched again.
+    async fn hand_on(&mut self, open: &mut Open, batch: &Batch, fetched: Fetched, advance: bool) -> Result<(), Fault> {
+        let arrivals = fetched.here.into_iter().map(|(uid, message)| Arrival {
+            key: open.cursor.key(uid),
+            task: self.source.settings.task(message),
+        });
+        let arrivals: Vec<Arrival> = arrivals.collect();
+        let ended = match fetched.ended {
+            Ok(()) => open.session.require_gone(&fetched.missing).await,
+            failed => failed,
+        };
+        if let Err(error) = ended {
+            self.publish(None, arrivals).await?;
+            let first = fetched.missing.first().copied().unwrap_or(u32::MAX);
+            if advance && let Some(last) = batch.all.iter().copied().take_while(|&uid| uid < first).last() {
+                self.advance(open, last).await?;
+            }
+            return self.blame(&open.cursor, &fetched.missing, Err(error)).await;
+        }
+        self.give_up_gone(&open.cursor, &fetched.missing).await?;
+        self.caution.succeeded(&batch.uids);
+        self.publish(Some(open), arrivals).await
+    }
+
+    async fn bury_outsized(&self, cursor: &Cursor, batch: &Batch) -> Result<(), Fault> {
+        let largest = self.source.location.common.max_message;
+        for (uid, size) in &batch.outsized {
+            let reason = format!("the message has {size} bytes, more than max_message ({largest})");
+            self.bury(cursor, *uid, reason).await?;
         }
         Ok(())
     }
@@ -116,40 +187,27 @@ impl Shift<'_> {
             .filter(|(_, known)| is_open(known))
             .map(|(key, _)| key)
             .collect();
+        let (moving, had): (Vec<_>, Vec<_>) = had
+            .into_iter()
+            .partition(|key| cursor.places.contains_key(key.as_ref()));
+        for key in moving {
+            let reason = "the connection broke while the message was being moved to the errors folder: look for it there, \
+                          and put it back into the folder that is read";
+            self.bury_key(key, reason.to_owned()).await?;
+        }
         if !had.is_empty() {
             self.intake.lost(&had).await?;
         }
         Ok(())
     }
 
-    async fn take_in_batch(&mut self, open: &mut Open, messages: &[Message], advance: bool) -> Result<(), Fault> {
-        let largest = self.source.location.common.max_message;
-        let (fitting, outsized): (Vec<Message>, Vec<Message>) = messages
-            .iter()
-            .partition(|message| u64::from(message.size.unwrap_or(0)) <= largest);
-        for message in outsized {
-            let size = message.size.unwrap_or_default();
-            let reason = format!("the message has {size} bytes, more than max_message ({largest})");
-            self.bury(&open.cursor, message.uid, reason).await?;
-        }
-        let uids: Vec<u32> = fitting.iter().map(|message| message.uid).collect();
-        if !uids.is_empty() {
-            let expected = |message: &Message| message.size.map_or(largest, u64::from);
-            let sizes = fitting.iter().map(expected).sum();
-            // Servers count a few bytes differently from what they send; a lie beyond that ends the connection.
-            let fetched = open.session.bodies(&uids, sizes, largest + largest / 8 + 1024).await;
-            let bodies = self.blame(&open.cursor, &uids, fetched).await?;
-            self.publish(open, bodies).await?;
-            self.caution.succeeded(&uids);
-        }
-        if advance && let Some(last) = messages.last() {
-            self.advance(open, last.uid).await?;
-        }
-        Ok(())
-    }
-
     /// Passes a result on. A failure of one message alone, for the last time, puts that message out of the way.
-    async fn blame<T>(&mut self, cursor: &Cursor, uids: &[u32], result: Result<T, ImapError>) -> Result<T, Fault> {
+    pub(super) async fn blame<T>(
+        &mut self,
+        cursor: &Cursor,
+        uids: &[u32],
+        result: Result<T, ImapError>,
+    ) -> Result<T, Fault> {
         let error = match result {
             Ok(value) => return Ok(value),
             Err(error) => error,
@@ -163,43 +221,46 @@ impl Shift<'_> {
 
     /// Makes a message that can't become a task a dead letter, which can be looked at and retried.
     async fn bury(&self, cursor: &Cursor, uid: u32, reason: String) -> Result<(), Fault> {
-        error!(source = self.source.name, uid, "{reason}");
+        self.bury_key(cursor.key(uid), reason).await
+    }
+
+    pub(super) async fn bury_key(&self, key: Arc<str>, reason: String) -> Result<(), Fault> {
+        error!(source = self.source.name, %key, "{reason}");
         let settings = &self.source.settings;
         let at = self.source.board.now();
-        let key = cursor.key(uid);
         Ok(self
             .intake
             .bury(key, &settings.queue, &settings.kind, at, reason)
             .await?)
     }
 
-    /// Publishes fetched messages, however long the queue makes it wait, and marks completions meanwhile.
-    async fn publish(&mut self, open: &mut Open, bodies: Vec<(u32, Body)>) -> Result<(), Fault> {
-        let mut arrivals = Vec::with_capacity(bodies.len());
-        let mut gone = Vec::new();
-        for (uid, body) in bodies {
-            match body {
-                Body::Here(message) => arrivals.push(Arrival {
-                    key: open.cursor.key(uid),
-                    task: self.source.settings.task(message),
-                }),
-                Body::Gone => gone.push(uid),
-            }
-        }
-        self.give_up_gone(&open.cursor, &gone).await?;
-        let (intake, stop) = (self.intake, self.stop);
+    /// Publishes messages, however long the queue makes it wait. Where there is a connection, completions are marked
+    /// meanwhile, and what was asked for is read.
+    pub(super) async fn publish(&mut self, mut open: Option<&mut Open>, arrivals: Vec<Arrival>) -> Result<(), Fault> {
+        let (intake, stop, count) = (self.intake, self.stop, arrivals.len());
         let mut publishing = pin!(intake.publish(arrivals));
         loop {
+            let is_open = open.is_some();
+            let reading = async {
+                match open.as_deref_mut().filter(|open| open.session.is_fetching()) {
+                    Some(open) => open.session.fetch_ahead().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 published = &mut publishing => {
                     self.source.board.add_published(published?.published);
+                    self.source.shown.taken_in(count);
                     return Ok(());
                 }
                 () = stop.requested() => return Err(Fault::Stopped),
-                keys = self.completions.next() => {
-                    self.tell(open, keys).await?;
+                keys = self.completions.next(), if is_open => {
+                    if let Some(open) = open.as_deref_mut() {
+                        self.tell(open, keys).await?;
+                    }
                 }
+                () = reading => {}
             }
         }
     }
@@ -211,5 +272,39 @@ impl Shift<'_> {
             self.forget(&open.cursor).await?;
         }
         Ok(())
+    }
+}
+
+/// Messages that are fetched by one command.
+struct Batch {
+    /// All of them, ascending.
+    all: Vec<u32>,
+    /// Those that are asked for,
+    uids: Vec<u32>,
+    /// and what they amount to, in bytes. A server that told no size may send the largest message.
+    bytes: u64,
+    /// Those that are too large, with their sizes.
+    outsized: Vec<(u32, u32)>,
+    /// The last one.
+    last: u32,
+}
+
+impl Batch {
+    fn new(messages: &[Message], largest: u64) -> Self {
+        let is_outsized = |message: &&Message| message.size.is_some_and(|size| u64::from(size) > largest);
+        let (outsized, fitting): (Vec<&Message>, Vec<&Message>) = messages.iter().partition(is_outsized);
+        Batch {
+            all: messages.iter().map(|message| message.uid).collect(),
+            bytes: fitting
+                .iter()
+                .map(|message| message.size.map_or(largest, u64::from))
+                .sum(),
+            uids: fitting.into_iter().map(|message| message.uid).collect(),
+            outsized: outsized
+                .into_iter()
+                .filter_map(|message| Some((message.uid, message.size?)))
+                .collect(),
+            last: messages.last().map_or(0, |message| message.uid),
+        }
     }
 }

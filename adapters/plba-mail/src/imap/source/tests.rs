@@ -77,7 +77,12 @@ pub(super) fn opened(uid_validity: u32, uid_next: u32, steps: Vec<Step>) -> Vec<
         "* {} EXISTS\r\n* OK [UIDVALIDITY {uid_validity}] ok\r\n* OK [UIDNEXT {uid_next}] ok\r\n{{tag}} OK [READ-WRITE] ok\r\n",
         uid_next - 1
     );
-    [vec![greeting(), login(), answer("SELECT \"INBOX\"", select)], steps].concat()
+    let able = answer("CAPABILITY", "* CAPABILITY IMAP4rev1 IDLE\r\n{tag} OK\r\n");
+    [
+        vec![greeting(), login(), able, answer("SELECT \"INBOX\"", select)],
+        steps,
+    ]
+    .concat()
 }
 
 pub(super) fn ok(command: &'static str) -> Step {

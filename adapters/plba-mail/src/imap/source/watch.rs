@@ -42,13 +42,12 @@ enum Woken {
 
 impl Shift<'_> {
     /// How a connection's server is listened to; `None` for polling.
-    pub(super) async fn agree_on_watch(&mut self, open: &mut Open) -> Result<(), Fault> {
+    pub(super) fn agree_on_watch(&mut self, open: &mut Open) {
         let Watch::Idle { .. } = self.source.location.watch else {
             self.source.shown.opened("polling".into());
-            return Ok(());
+            return;
         };
-        // Asked after the login, because servers offer some things only then, or no longer.
-        let able = open.session.capability().await?.iter().any(|name| name == "IDLE");
+        let able = open.session.can("IDLE");
         self.source.shown.opened("idle".into());
         open.idles = able;
         if able {
@@ -56,7 +55,6 @@ impl Shift<'_> {
         } else {
             self.fall_back("the server does not offer IDLE");
         }
-        Ok(())
     }
 
     /// Says why there is no IDLE, once for each reason.
