@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod comeback;
+pub mod complaints;
 pub mod conformance;
 pub mod decorator;
 pub mod directory;

@@ -213,7 +213,8 @@ impl Application {
         let lock: Value = serde_json::from_slice(&fs::read(self.home.join("var/lock.json")).ok()?).ok()?;
         // A lock of a process before this one names another.
         (lock["pid"].as_u64()? == u64::from(self.child.id())).then_some(())?;
-        Some(lock["control"].as_str()?.trim_start_matches("http://").to_owned())
+        let url = lock["control"].as_str()?;
+        Some(url.split_once("://").map_or(url, |(_, address)| address).to_owned())
     }
 
     /// Asks a path of the control plane with the token; gives status and body.

@@ -2,6 +2,7 @@
 //! happens; traces are a layer of their own, handed in here.
 
 mod config;
+mod file;
 mod format;
 mod output;
 
@@ -66,7 +67,7 @@ fn build(
     extra: Vec<ExtraLayer>,
     stream: Option<(Box<dyn io::Write + Send>, bool)>,
 ) -> Result<(Dispatch, LoggingHandle), LoggingError> {
-    let time = Time::new(clock, config.time);
+    let time = Time::new(Arc::clone(&clock), config.time);
     let mut layers = extra;
     let mut outputs = Vec::new();
     let mut filters = Vec::new();
@@ -77,7 +78,7 @@ fn build(
         outputs.push(output);
     }
     if let Some(path) = &config.file.path {
-        let output = Output::file(path.as_path(), &config.file)?;
+        let output = Output::file(path.as_path(), &config.file, clock)?;
         layers.push(layer(
             config,
             config.file.format,

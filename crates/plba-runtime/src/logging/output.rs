@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use plba_contracts::clock::Clock;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{RollingFileAppender, Rotation as Rolling};
 
 use super::LoggingError;
-use super::config::{LogFileConfig, Rotation};
+use super::config::LogFileConfig;
+use super::file::LogFile;
 
 /// How many lines wait for a slow stream or disk before further ones are lost.
 const BUFFERED_LINES: usize = 16 * 1024;
@@ -33,12 +34,12 @@ impl Output {
     }
 
     /// A file with its rotation.
-    pub(super) fn file(path: &Path, config: &LogFileConfig) -> Result<Self, LoggingError> {
-        let appender = appender(path, config).map_err(|error| LoggingError::File {
+    pub(super) fn file(path: &Path, config: &LogFileConfig, clock: Arc<dyn Clock>) -> Result<Self, LoggingError> {
+        let file = LogFile::open(path, config, clock).map_err(|error| LoggingError::File {
             path: path.display().to_string(),
             reason: plba_contracts::describe(&error),
         })?;
-        Ok(Self::start(Box::new(appender), Some(path.display().to_string())))
+        Ok(Self::start(Box::new(file), Some(path.display().to_string())))
     }
 
     fn start(writer: Box<dyn Write + Send>, name: Option<String>) -> Self {
@@ -68,34 +69,6 @@ impl Output {
 
     pub(super) fn lost_lines(&self) -> u64 {
         self.overflown.dropped_lines() as u64 + self.refused.load(Ordering::Relaxed)
-    }
-}
-
-fn appender(path: &Path, config: &LogFileConfig) -> Result<RollingFileAppender, tracing_appender::rolling::InitError> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let text =
-        |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
-    let builder = RollingFileAppender::builder();
-    // Without rotation the name is kept as it was configured; with it, the date goes before the extension.
-    let builder = match config.rotation {
-        Rotation::Never => {
-            return builder
-                .rotation(Rolling::NEVER)
-                .filename_prefix(text(path.file_name()))
-                .build(directory);
-        }
-        Rotation::Hourly => builder.rotation(Rolling::HOURLY),
-        Rotation::Daily => builder.rotation(Rolling::DAILY),
-    };
-    let builder = builder
-        .filename_prefix(text(path.file_stem()))
-        .max_log_files(config.max_files as usize);
-    match path.extension() {
-        Some(extension) => builder.filename_suffix(text(Some(extension))).build(directory),
-        None => builder.build(directory),
     }
 }
 

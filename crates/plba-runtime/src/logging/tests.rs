@@ -152,7 +152,7 @@ fn extra_layers_see_what_the_log_leaves_out() {
 }
 
 #[test]
-fn a_full_disk_stops_nothing_and_is_counted() {
+fn failure_42_a_full_disk_stops_nothing_and_is_counted() {
     let mut config = utc();
     // Every write to this device fails as on a full disk.
     config.file = LogFileConfig {
@@ -169,6 +169,45 @@ fn a_full_disk_stops_nothing_and_is_counted() {
         .collect();
     drop(handle);
     assert_eq!(outputs[0].load(std::sync::atomic::Ordering::Relaxed), 3);
+}
+
+/// A stream that takes nothing until it is let go on, as a disk that hangs or a terminal that is stopped.
+struct Stuck(Arc<Mutex<()>>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        drop(self.0.lock().unwrap());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn failure_42_an_output_that_hangs_holds_nobody_up() {
+    const LINES: u32 = 40_000;
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let stream: Box<dyn Write + Send> = Box::new(Stuck(Arc::clone(&gate)));
+    let (dispatch, handle) = build(&utc(), Arc::new(Stopped), Vec::new(), Some((stream, false))).unwrap();
+    let mut slow = 0;
+    with_default(&dispatch, || {
+        for number in 0..LINES {
+            let began = std::time::Instant::now();
+            info!(number, "said while nobody writes");
+            slow += u32::from(began.elapsed() > Duration::from_millis(100));
+        }
+    });
+    // One or two of them because the machine has something else to do, but not because of the log.
+    assert!(slow < 5, "{slow} of {LINES} lines took more than 100 ms");
+    let lost = handle.lost_lines();
+    assert!(
+        lost > 0 && lost < u64::from(LINES),
+        "what does not fit is counted: {lost}"
+    );
+    drop(held);
 }
 
 #[test]

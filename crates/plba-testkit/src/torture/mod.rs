@@ -4,8 +4,8 @@
 //! A backend's tests bring a [`Subject`]: how a child opens the queue, and a fresh place for one. The child is the test
 //! binary itself, run again with one test and the orders in its environment, so that nothing more has to be built. What a
 //! child does is in `child` and `workload`, what is written down in `record`, what that means in `judge`, where a process
-//! can be hit in [`failpoint`](crate::failpoint); `kills`, `sites` and `cuts` are the three kinds of torture, and
-//! `server` is what those add whose server can be killed too.
+//! can be hit in [`failpoint`](crate::failpoint); `kills`, `sites`, `cuts` and `network` are the kinds of torture, and `server`
+//! is what those add whose server can be killed too.
 //!
 //! ```no_run
 //! use plba_testkit::torture::{Kills, Place, Subject, kills};
@@ -37,6 +37,7 @@ mod cuts;
 mod judge;
 mod kills;
 mod machine;
+mod network;
 mod orders;
 mod planted;
 mod record;
@@ -53,6 +54,7 @@ pub use self::judge::{Judge, Verdict};
 pub use self::kills::{Kills, ServerFault, kills};
 pub use self::machine::MachineClock;
 pub(crate) use self::machine::die;
+pub use self::network::{flapping, partitions};
 pub use self::planted::Planted;
 pub use self::report::Report;
 pub use self::server::OnServer;

@@ -7,6 +7,7 @@ mod conformance;
 mod cost;
 mod cuts;
 mod endpoints;
+mod ends;
 mod exchanges;
 mod faulty;
 mod proxy;

@@ -8,12 +8,12 @@ use plba_contracts::services::Services;
 use plba_contracts::worker::WorkerDefinition;
 use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba_tasks::handler::{Outcome, TaskHandler};
-use plba_tasks::intake::{Arrival, Intake};
+use plba_tasks::intake::{Arrival, Intake, completion_task};
 use plba_tasks::ledger::SourceLedger;
 use plba_tasks::memory::{InMemoryTaskQueue, MemorySettings};
-use plba_tasks::queue::{ConsumerId, Incarnation, TaskQueue};
+use plba_tasks::queue::{ConsumerId, How, Incarnation, TaskQueue};
 use plba_tasks::source_worker::{SourceWorkerSettings, source_worker};
-use plba_tasks::task::{NewTask, TaskId};
+use plba_tasks::task::{NewTask, Origin, TaskId};
 use plba_tasks::worker::{TaskWorkerSettings, task_worker};
 use plba_testkit::clock::TokioClock;
 use plba_testkit::directory::Directory;
@@ -124,6 +124,52 @@ fn a_thing_whose_task_gives_way_to_another_is_done_with_it() {
         assert_eq!((taken.len(), &*taken[0].task.payload), (1, &b"1"[..]));
         let stats = ledger.stats().await.unwrap().remove(0);
         assert_eq!((stats.open, stats.settled), (1, 1));
+    });
+}
+
+#[test]
+fn a_batch_counts_what_is_new_and_what_is_known_in_whatever_way() {
+    paused(async {
+        let ledger = in_memory();
+        let clock = Arc::new(TokioClock::new());
+        let memory = InMemoryTaskQueue::with_ledger(MemorySettings::default(), clock, Arc::clone(&ledger)).unwrap();
+        let queue: Arc<dyn TaskQueue> = Arc::new(memory);
+        let consumer = ConsumerId::new(Incarnation::of_this_process(1), "intake");
+        let intake = Intake::new("upstream", Arc::clone(&queue), Arc::clone(&ledger), consumer.clone());
+        let arrival = |key: &str| Arrival {
+            key: key.into(),
+            task: NewTask::new("things", "thing", key.to_owned()),
+        };
+        let only_one = |key: &str| Arrival {
+            task: arrival(key).task.unique("same"),
+            ..arrival(key)
+        };
+        let counts = async |batch: Vec<Arrival>| {
+            let counts = intake.publish(batch).await.unwrap();
+            (counts.published, counts.skipped)
+        };
+        let first = ["done", "dead", "in hand", "waits"].map(arrival);
+        assert_eq!(counts(first.into()).await, (4, 0));
+        let mut taken = queue.consume(&"things".into(), &consumer, 3).await.unwrap();
+        taken.pop();
+        queue
+            .bury(taken.pop().unwrap().token, "nonsense".to_owned())
+            .await
+            .unwrap();
+        let then = vec![completion_task(&Origin::new("upstream", "done"))];
+        queue.end_one(taken.pop().unwrap().token, How::ack(then)).await.unwrap();
+        assert_eq!(intake.completions(10).await.unwrap(), ["done".into()]);
+
+        let mut batch: Vec<Arrival> = ["done", "new", "dead", "in hand", "waits", "new too"]
+            .map(arrival)
+            .into();
+        batch.extend([only_one("one"), only_one("another")]);
+        assert_eq!(counts(batch.clone()).await, (3, 5));
+        assert_eq!(counts(batch).await, (0, 8), "all are known now");
+        assert_eq!(counts(Vec::new()).await, (0, 0));
+        let stats = queue.stats().await.unwrap();
+        let things = stats.iter().find(|stats| stats.queue == "things").unwrap();
+        assert_eq!((things.ready, things.leased, things.published), (4, 1, 7), "{things:?}");
     });
 }
 
