@@ -105,7 +105,7 @@ pub(super) const TASKS: Part = Part {
     CREATE INDEX plba_key_rates_next ON plba_key_rates (next_token);
 
     CREATE TABLE plba_consumers (
-        number INTEGER PRIMARY KEY,
+        number INTEGER PRIMARY KEY AUTOINCREMENT, -- never given again: two may find the same holder gone
         name TEXT NOT NULL UNIQUE,              -- worker (host:pid:epoch)
         presence TEXT                           -- by which others on the machine can tell that the process is gone
     ) STRICT;

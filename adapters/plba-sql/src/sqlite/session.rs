@@ -324,7 +324,8 @@ impl<'a> Session<'a> {
         Ok(number)
     }
 
-    /// Removes consumers that hold nothing any more. Their numbers may be given again.
+    /// Removes consumers that hold nothing any more. Their numbers are never given again: who has found the same ones gone
+    /// at the same time must not meet others under them.
     pub(super) fn forget_consumers(&mut self, numbers: &[i64]) -> rusqlite::Result<()> {
         for number in numbers {
             self.connection

@@ -1,12 +1,14 @@
-//! Several connections that write and empty the log at once: failure 39 of the catalogue.
+//! Several connections that write and empty the log at once: failure 39 of the catalogue; and what two that find the same
+//! process gone must not do to a third.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use plba_sql::rusqlite::{self, Connection};
 use plba_sql::sqlite::SqliteTaskQueue;
-use plba_tasks::queue::{How, TaskQueue};
+use plba_tasks::queue::{ConsumerId, How, Incarnation, TaskQueue};
 use plba_tasks::task::{NewTask, QueueName};
 use plba_testkit::runtime;
 
@@ -67,4 +69,28 @@ fn failure_39_two_that_write_and_one_that_empties_the_log_leave_the_file_sound()
     });
     assert!(checkpoints > 20, "{checkpoints}");
     sound(&path);
+}
+
+#[test]
+fn the_number_of_a_holder_that_is_gone_is_never_given_again() {
+    let ground = Ground::new();
+    let numbers = || {
+        let connection = Connection::open(&ground.path).unwrap();
+        let mut find = connection.prepare("SELECT number FROM plba_consumers").unwrap();
+        let found = find.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+        found.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    runtime::real(async {
+        let (queue, name) = (ground.open().await, QueueName::from("orders"));
+        queue.publish(vec![NewTask::new(&name, "test", Vec::new())]).await.unwrap();
+        let mut process = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap();
+        let holder = ConsumerId::new(Incarnation::of_process(process.id(), 1), "worker");
+        assert_eq!(queue.consume(&name, &holder, 1).await.unwrap().len(), 1);
+        let before = numbers();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert_eq!(queue.consume(&name, &consumer(), 1).await.unwrap().len(), 1);
+        let after = numbers();
+        assert!(before.len() == 1 && after.len() == 1 && after[0] > before[0], "{before:?}, then {after:?}");
+    });
 }
