@@ -120,6 +120,20 @@ impl<L: SourceLedger> Bench<L> {
         texts
     }
 
+    /// Carries everything out, for ever; `on` sees each message.
+    pub(crate) async fn work(&self, mut on: impl FnMut(String)) {
+        loop {
+            let delivery = self.next().await;
+            on(text(&delivery));
+            self.complete(delivery).await;
+        }
+    }
+
+    /// Ends a delivery as a handler's rejection does.
+    pub(crate) async fn reject(&self, delivery: Delivery) {
+        self.queue.bury(delivery.token, "no order".into()).await.unwrap();
+    }
+
     /// Ends a delivery as a handler's success does, with the follow-up for the source.
     pub(crate) async fn complete(&self, delivery: Delivery) {
         let then = delivery.task.origin.iter().map(completion_task).collect();

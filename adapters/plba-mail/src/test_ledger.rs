@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use plba_tasks::ledger::{Counts, DeliveryEnd, EntryState, Known, LedgerError, LedgerStats, SourceLedger};
-use plba_tasks::queue::{Cursor, DeadPage, Durability};
+use plba_tasks::queue::{Cursor, DeadLetter, DeadPage, Durability};
 use plba_tasks::task::{Origin, TaskId};
 
 /// Entries by source and key, in the order of their intake.
@@ -80,6 +81,11 @@ impl State {
     }
 }
 
+/// Where a ledger on a disk waits, so that whoever is dropped there has written and does not know it.
+async fn written() {
+    tokio::task::yield_now().await;
+}
+
 #[async_trait]
 impl SourceLedger for TestLedger {
     fn durability(&self) -> Durability {
@@ -87,8 +93,11 @@ impl SourceLedger for TestLedger {
     }
 
     async fn record_intake(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError> {
-        let mut state = self.lock();
-        keys.iter().for_each(|key| state.entry(source, key).published = true);
+        {
+            let mut state = self.lock();
+            keys.iter().for_each(|key| state.entry(source, key).published = true);
+        }
+        written().await;
         Ok(())
     }
 
@@ -103,8 +112,8 @@ impl SourceLedger for TestLedger {
     }
 
     async fn record_ends(&self, ends: Vec<(Origin, DeliveryEnd)>) -> Result<(), LedgerError> {
-        let mut state = self.lock();
         for (origin, end) in ends {
+            let mut state = self.lock();
             let known = state.entry(&origin.source, &origin.key);
             match end {
                 _ if known.state != EntryState::Open => {}
@@ -117,17 +126,19 @@ impl SourceLedger for TestLedger {
                 }
             }
         }
+        written().await;
         Ok(())
     }
 
     async fn settle(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError> {
-        let mut state = self.lock();
         for key in keys {
+            let mut state = self.lock();
             let entry = state.entries.get_mut(&(source.to_owned(), key.to_string()));
             if let Some((_, known)) = entry.filter(|(_, known)| known.state == EntryState::Done) {
                 known.state = EntryState::Settled;
             }
         }
+        written().await;
         Ok(())
     }
 
@@ -171,11 +182,33 @@ impl SourceLedger for TestLedger {
 
     async fn set_cursor(&self, source: &str, cursor: &str) -> Result<(), LedgerError> {
         self.lock().cursors.insert(source.to_owned(), cursor.to_owned());
+        written().await;
         Ok(())
     }
 
     async fn dead_letters(&self, _cursor: Option<Cursor>, _limit: usize) -> Result<DeadPage, LedgerError> {
-        Ok(DeadPage::default())
+        let state = self.lock();
+        let dead = state
+            .entries
+            .iter()
+            .filter(|(_, (_, known))| known.state == EntryState::Dead);
+        let letter = |((source, key), (_, known)): (&(String, String), &(u64, Known))| {
+            let origin = Origin::new(source.as_str(), key.as_str());
+            DeadLetter {
+                id: origin.task_id(),
+                queue: "orders".into(),
+                kind: "order.received".into(),
+                origin: Some(origin),
+                died: Timestamp::UNIX_EPOCH,
+                reason: known.history.last().map(|end| end.reason.clone()).unwrap_or_default(),
+                deliveries: known.counts.deliveries,
+                history: known.history.clone(),
+            }
+        };
+        Ok(DeadPage {
+            letters: dead.map(letter).collect(),
+            next: None,
+        })
     }
 
     async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {

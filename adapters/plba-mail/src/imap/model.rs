@@ -47,6 +47,8 @@ pub(crate) struct State {
     /// Bytes that were sent to clients, and received.
     pub(crate) sent: usize,
     pub(crate) received: usize,
+    /// How many bytes fit into a connection: the fewer, the more often both sides wait.
+    pub(crate) pipe: usize,
     /// Commands that are refused, by their beginning, with the words.
     pub(crate) refuses: Vec<(&'static str, &'static str)>,
     /// What happens before the next command that begins so.
@@ -146,6 +148,7 @@ impl Model {
             cut_to_client: None,
             sent: 0,
             received: 0,
+            pipe: 64 * 1024,
             refuses: Vec::new(),
             before: VecDeque::new(),
             next_validity: 6,
@@ -184,8 +187,11 @@ impl Model {
 #[async_trait]
 impl Dial for Arc<Model> {
     async fn dial(&self, _account: &Account) -> Result<Box<dyn ByteStream>, ImapError> {
-        let (near, far) = duplex(64 * 1024);
-        self.change(|state| state.dialled += 1);
+        let pipe = self.change(|state| {
+            state.dialled += 1;
+            state.pipe
+        });
+        let (near, far) = duplex(pipe);
         let connection = Connection {
             model: Arc::clone(self),
             stream: far,

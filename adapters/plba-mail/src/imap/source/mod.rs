@@ -1,6 +1,10 @@
 //! A folder of an IMAP account as a source of tasks: life with reconnects, pauses and refused credentials. What happens
 //! within one connection is in `shift`.
 
+#[cfg(test)]
+mod after_tests;
+#[cfg(test)]
+mod break_tests;
 mod caution;
 mod credentials;
 mod cursor;

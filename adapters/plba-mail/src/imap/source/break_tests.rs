@@ -1,0 +1,237 @@
+//! Where it can break it does, against a server in memory and under paused time: at every byte in both directions, at every
+//! await of the source, and while other programs change the folder. No message is lost, and none is carried out twice by a
+//! process that lives.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use plba_contracts::stop::StopHandle;
+use plba_tasks::ledger::EntryState;
+use plba_tasks::source::TaskSource;
+use tokio::time::sleep;
+
+use super::after_tests::{source, until};
+use crate::imap::model::{INBOX, Model};
+use crate::test_bench::Bench;
+
+const MAIL: usize = 3;
+
+fn filled() -> Arc<Model> {
+    let model = Model::new();
+    model.change(|state| (1..=MAIL).for_each(|number| state.deliver(INBOX, &format!("mail{number}"))));
+    model
+}
+
+/// How often each message was carried out.
+type Done = Arc<Mutex<BTreeMap<String, usize>>>;
+
+fn count(done: &Done) -> impl FnMut(String) + use<> {
+    let done = Arc::clone(done);
+    move |text| *done.lock().unwrap().entry(text).or_default() += 1
+}
+
+/// A whole life with a connection that breaks: the mail that was there, one that comes while the server is waited for, and
+/// the way of all of them to another folder.
+async fn live(model: &Arc<Model>, options: &str, what: &str) {
+    let (bench, source) = (Bench::new(), source(model, options));
+    let done = Done::default();
+    let running = bench.run(&source);
+    let deliver = async {
+        sleep(Duration::from_secs(20)).await;
+        model.change(|state| state.deliver(INBOX, "later"));
+        until(what, || {
+            model.texts("Done").len() > MAIL && model.texts(INBOX).is_empty()
+        })
+        .await;
+        until(what, || source.status().settled > MAIL as u64).await;
+    };
+    tokio::select! {
+        () = bench.work(count(&done)) => {}
+        () = deliver => {}
+    }
+    let done = done.lock().unwrap().clone();
+    assert_eq!(done.len(), MAIL + 1, "{what}: {done:?}");
+    assert!(done.values().all(|times| *times == 1), "{what}: {done:?}");
+    let mut moved = model.texts("Done");
+    moved.sort_unstable();
+    assert_eq!(moved, ["later", "mail1", "mail2", "mail3"], "{what}");
+    assert!(model.all_flagged("Done", "\\Seen"), "{what}");
+    assert_eq!(bench.keys(EntryState::Open), [""; 0], "{what}");
+    running.abort();
+}
+
+/// Failure 43: LOGIN, SELECT, SEARCH, FETCH, IDLE, STORE and MOVE, cut after every byte that the server sends, and after
+/// every one that it gets.
+#[tokio::test(start_paused = true)]
+async fn a_connection_cut_at_any_byte_in_either_direction_loses_and_repeats_nothing() {
+    for options in ["mode=idle&move=Done", "interval=10s&move=Done"] {
+        let whole = filled();
+        live(&whole, options, "an unbroken life").await;
+        let (sent, received) = whole.change(|state| (state.sent, state.received));
+        for cut in 0..=sent {
+            let model = filled();
+            model.change(|state| state.cut_to_client = Some(cut));
+            live(
+                &model,
+                options,
+                &format!("{options}, cut after {cut} bytes to the client"),
+            )
+            .await;
+        }
+        for cut in 0..=received {
+            let model = filled();
+            model.change(|state| state.cut_to_server = Some(cut));
+            live(
+                &model,
+                options,
+                &format!("{options}, cut after {cut} bytes to the server"),
+            )
+            .await;
+        }
+    }
+}
+
+/// Polls a future so many times and then drops it, as a kill does.
+struct Killed<F>(Pin<Box<F>>, usize);
+
+impl<F: Future> Future for Killed<F> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        if self.1 == 0 {
+            return Poll::Ready(true);
+        }
+        self.1 -= 1;
+        self.0.as_mut().poll(context).map(|_| false)
+    }
+}
+
+/// Failure 46: the process dies at every moment at which it can be dropped, with work in hand and marks half set. The next
+/// one finishes: nothing is lost, everything is in one place.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_at_any_await_loses_nothing() {
+    for (capabilities, options) in [
+        ("IMAP4rev1 IDLE MOVE UIDPLUS", "mode=idle&move=Done"),
+        ("IMAP4rev1 UIDPLUS", "interval=10s&move=Done"),
+        ("IMAP4rev1 IDLE", "mode=idle"),
+    ] {
+        let (mut polls, mut twice) = (0, 0);
+        loop {
+            polls += 1;
+            let what = format!("{capabilities}, {options}, dropped after {polls} polls");
+            let model = filled();
+            model.change(|state| {
+                state.capabilities = capabilities.into();
+                state.pipe = 8;
+            });
+            let done = Done::default();
+            let bench = Bench::new();
+            let died = {
+                let (source, stop) = (source(&model, options), StopHandle::new());
+                let run = Box::pin({
+                    let (intake, signal) = (bench.intake(), stop.signal());
+                    async move { source.run(intake, signal).await }
+                });
+                let mut working = pin!(bench.work(count(&done)));
+                tokio::select! {
+                    died = Killed(run, polls) => died,
+                    () = &mut working => false,
+                    () = sleep(Duration::from_secs(25)) => false,
+                }
+            };
+            if !died {
+                // A whole life fits into so many polls: there is no later moment to die at.
+                break;
+            }
+            let bench = bench.restarted();
+            let source = source(&model, options);
+            let _running = bench.run(&source);
+            let finished = || match options.contains("move") {
+                true => model.texts(INBOX).is_empty(),
+                false => model.all_flagged(INBOX, "\\Seen"),
+            };
+            tokio::select! {
+                () = bench.work(count(&done)) => {}
+                () = until(&what, finished) => {}
+            }
+            let done = done.lock().unwrap().clone();
+            assert_eq!(done.len(), MAIL, "{what}: {done:?}");
+            assert!(done.values().all(|times| *times <= 2), "{what}: {done:?}");
+            let mut kept = model.texts(if options.contains("move") { "Done" } else { INBOX });
+            kept.sort_unstable();
+            let before = kept.len();
+            kept.dedup();
+            assert_eq!(kept, ["mail1", "mail2", "mail3"], "{what}");
+            twice += usize::from(before > MAIL);
+        }
+        assert!(polls > 100, "{capabilities}: only {polls} moments");
+        // Only between COPY and STORE, which servers with MOVE don't need.
+        let most = if capabilities.contains("MOVE") || !options.contains("move") {
+            0
+        } else {
+            2
+        };
+        assert!(
+            twice <= most,
+            "{capabilities}: {twice} of {polls} deaths left a second copy"
+        );
+    }
+}
+
+/// Failures 45 and 46: what other programs do in the middle of our commands.
+#[tokio::test(start_paused = true)]
+async fn what_others_do_meanwhile_loses_and_repeats_nothing() {
+    // Expunged between the sizes and the bodies.
+    let model = filled();
+    model.change(|state| {
+        state
+            .before
+            .push_back(("UID FETCH 1:3 (UID BODY", |state| state.folder(INBOX).expunge(2)))
+    });
+    let (bench, quiet) = (Bench::new(), source(&model, "move=Done"));
+    let _running = bench.run(&quiet);
+    tokio::select! {
+        () = bench.work(|_| {}) => {}
+        () = until("the two others moved", || model.texts("Done") == ["mail1", "mail3"]) => {}
+    }
+    assert_eq!((quiet.status().errors, bench.keys(EntryState::Open)), (0, vec![]));
+
+    // Read by a person in between, before it was ever taken in.
+    let model = filled();
+    model.change(|state| {
+        state
+            .before
+            .push_back(("UID SEARCH", |state| state.deliver(INBOX, "read")));
+        state
+            .before
+            .push_back(("UID FETCH", |state| state.folder(INBOX).flag(4, "\\Seen")));
+    });
+    let (bench, quiet) = (Bench::new(), source(&model, "move=Done"));
+    let _running = bench.run(&quiet);
+    tokio::select! {
+        () = bench.work(|_| {}) => {}
+        () = until("all four moved", || model.texts("Done").len() == 4) => {}
+    }
+
+    // Renumbered while some are in hand: what is done is not done again, for it is marked; the others come under new keys.
+    let model = filled();
+    let (bench, quiet) = (Bench::new(), source(&model, "mode=idle"));
+    let running = bench.run(&quiet);
+    let first = bench.next().await;
+    bench.complete(first).await;
+    until("the first one settled", || quiet.status().settled == 1).await;
+    running.abort();
+    model.change(|state| state.renumber(INBOX));
+    let bench = bench.restarted();
+    let quiet = source(&model, "mode=idle");
+    let _running = bench.run(&quiet);
+    let mut taken = bench.take(2).await;
+    taken.sort_unstable();
+    assert_eq!(taken, ["mail2", "mail3"]);
+    sleep(Duration::from_secs(1000)).await;
+    assert_eq!(quiet.status().published, 2);
+}
