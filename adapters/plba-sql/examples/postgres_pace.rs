@@ -1,18 +1,23 @@
-//! How fast the queue in PostgreSQL is: publish, lease and ack in one exchange, and idle pick-up, each with prepared
-//! statements and without (`listen=off`), in turns on the same server.
+//! How fast the queue in PostgreSQL is: publish, lease and ack in one exchange, and idle pick-up, beside the fewest
+//! statements that do the same in equal batches and beside the disk, in turns on the same server.
 //!
-//! `cargo run --release -p plba-sql --example postgres_pace -- [TASKS] [BATCH] [ROUNDS] [postgres://…]`; without a location
-//! on a server of its own, synchronous_commit on.
+//! `cargo run --release -p plba-sql --example postgres_pace -- [TASKS] [BATCH] [ROUNDS] [on|off] [postgres://…]`; `on` and
+//! `off` are values of `listen`. Without a location on a server of its own, synchronous_commit on.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
+mod beside;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use plba_contracts::config::Location;
+use plba_sql::postgres::tokio_postgres::{Client, Config, NoTls};
 use plba_sql::postgres::{PostgresSettings, PostgresTaskQueue};
 use plba_tasks::queue::{ConsumerId, Delivery, Ending, How, Incarnation, TaskQueue};
-use plba_tasks::task::{NewTask, QueueName};
+use plba_tasks::task::{NewTask, QueueName, TRACEPARENT};
 use plba_testservers::PostgresServer;
+
+use crate::beside::Disk;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -20,25 +25,85 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const PICKUPS: usize = 300;
 /// How long a consumer is left alone before the next task.
 const REST: Duration = Duration::from_millis(4);
+const PAYLOAD: [u8; 256] = [7; 256];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |place: usize, default: usize| arguments.get(place).map_or(Ok(default), |text| text.parse());
     let (tasks, batch, rounds) = (number(0, 20_000)?, number(1, 128)?, number(2, 3)?);
+    let listen = arguments.get(3).map_or("on", String::as_str);
     let mut server = None;
-    let location = match arguments.get(3) {
+    let location = match arguments.get(4) {
         Some(location) => location.clone(),
         None => server.insert(PostgresServer::start().await?).url(),
     };
-    println!("{tasks} tasks, batch {batch}, {rounds} rounds each");
+    println!("{tasks} tasks, batch {batch}, {rounds} rounds, listen={listen}");
+    let mut disk = Disk::new(&std::env::temp_dir())?;
     for round in 0..rounds {
-        for listen in ["on", "off"] {
-            let seen = measure(&location, listen, round, tasks, batch).await?;
-            println!("listen={listen:3} {seen}");
-        }
+        disk.measure()?;
+        let (published, drained) = raw(&location, round, tasks, batch).await?;
+        println!("raw    publish {published:7.0}/s   lease, delete {drained:7.0}/s");
+        println!("queue  {}", measure(&location, listen, round, tasks, batch).await?);
     }
+    disk.measure()?;
+    println!("a synchronised write of this disk: {}", disk.figures());
     Ok(())
+}
+
+/// The fewest statements that do the same without attempts, retries, deduplication, lists and limits.
+async fn raw(location: &str, round: usize, tasks: usize, batch: usize) -> Result<(f64, f64)> {
+    let client = connect(location).await?;
+    let table = format!("raw_{round}");
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE {table} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, due timestamptz NOT NULL DEFAULT now(),
+                 lease timestamptz, attempt int NOT NULL DEFAULT 0, trace text NOT NULL, payload bytea NOT NULL);
+             CREATE INDEX ON {table} (due, id) WHERE lease IS NULL"
+        ))
+        .await?;
+    let insert = format!("INSERT INTO {table} (trace, payload) SELECT * FROM unnest($1::text[], $2::bytea[])");
+    let insert = client.prepare(&insert).await?;
+    let lease = format!(
+        "UPDATE {table} SET lease = now() + interval '30 s', attempt = attempt + 1 WHERE id = ANY(ARRAY(
+             SELECT id FROM {table} WHERE lease IS NULL AND due <= now() ORDER BY due, id LIMIT {batch} FOR UPDATE SKIP LOCKED))
+         RETURNING id, attempt, trace, payload"
+    );
+    let lease = client.prepare(&lease).await?;
+    let delete = client
+        .prepare(&format!("DELETE FROM {table} WHERE id = ANY($1)"))
+        .await?;
+    let began = Instant::now();
+    for first in (0..tasks).step_by(batch) {
+        let traces: Vec<String> = (first..tasks.min(first + batch)).map(trace).collect();
+        let payloads: Vec<&[u8]> = traces.iter().map(|_| &PAYLOAD[..]).collect();
+        client.execute(&insert, &[&traces, &payloads]).await?;
+    }
+    let published = pace(tasks, began);
+    let began = Instant::now();
+    loop {
+        let rows = client.query(&lease, &[]).await?;
+        if rows.is_empty() {
+            return Ok((published, pace(tasks, began)));
+        }
+        let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        client.execute(&delete, &[&ids]).await?;
+    }
+}
+
+async fn connect(location: &str) -> Result<Client> {
+    let config: Config = location.parse()?;
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    let (client, connection) = config.connect_raw(stream, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// As a trace's header looks.
+fn trace(number: usize) -> String {
+    format!("00-4bf92f3577b34da6a3ce929d{number:08x}-00f067aa0ba902b7-01")
 }
 
 async fn measure(location: &str, listen: &str, round: usize, tasks: usize, batch: usize) -> Result<String> {
@@ -70,7 +135,12 @@ fn pace(tasks: usize, began: Instant) -> f64 {
 async fn publish(queue: &PostgresTaskQueue, name: &QueueName, tasks: usize, batch: usize) -> Result<f64> {
     let began = Instant::now();
     for first in (0..tasks).step_by(batch) {
-        let new = (first..tasks.min(first + batch)).map(|_| NewTask::new(name, "test", vec![7_u8; 100]));
+        let new = |number: usize| {
+            NewTask::new(name, "test", &PAYLOAD[..])
+                .with_id(format!("source/1/{number}"))
+                .with_header(TRACEPARENT, trace(number))
+        };
+        let new = (first..tasks.min(first + batch)).map(new);
         queue.publish(new.collect()).await?;
     }
     Ok(pace(tasks, began))

@@ -3,6 +3,8 @@
 //! `cargo run --release -p plba-sql --example sqlite_pace -- [TASKS] [BATCH] [normal]`
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod beside;
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use plba_sql::rusqlite::Connection;
 use plba_sql::sqlite::{SqliteSettings, SqliteTaskQueue, Synchronous};
 use plba_tasks::queue::{ConsumerId, Ending, How, Incarnation, TaskQueue};
 use plba_tasks::task::{NewTask, QueueName};
+
+use crate::beside::Disk;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -37,6 +41,8 @@ fn main() -> Result<()> {
     let normal = arguments.iter().any(|argument| argument == "normal");
     let directory = std::env::temp_dir().join(format!("plba-pace-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
+    let mut disk = Disk::new(&directory)?;
+    disk.measure()?;
     let raw = raw(&directory.join("raw.db"), tasks, batch, normal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -44,6 +50,9 @@ fn main() -> Result<()> {
         .build()?;
     let ours = runtime.block_on(ours(&directory.join("queue.db"), tasks, batch, normal))?;
     drop(runtime);
+    disk.measure()?;
+    let synced = disk.figures();
+    drop(disk);
     std::fs::remove_dir_all(&directory)?;
     println!(
         "{tasks} tasks, batch {batch}, synchronous {}",
@@ -59,6 +68,7 @@ fn main() -> Result<()> {
     for (what, figure) in ours.3 {
         println!("{what:30} {figure}");
     }
+    println!("{:30} {synced}", "a synchronised write of this disk");
     Ok(())
 }
 

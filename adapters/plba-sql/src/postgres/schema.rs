@@ -39,6 +39,9 @@ pub(crate) enum Region {
 /// The middle of a region: what was given back goes before it.
 const MIDDLE: i64 = 1 << 57;
 
+/// How many numbers a batch takes from their sequence in one step.
+const BLOCK: i64 = 128;
+
 impl Region {
     /// Its first place.
     pub(crate) const fn start(self) -> i64 {
@@ -56,6 +59,7 @@ pub(crate) fn fill(text: &str, schema: &str) -> String {
         .replace("{limited}", &number(Region::Limited))
         .replace("{dead}", &number(Region::Dead))
         .replace("{middle}", &MIDDLE.to_string())
+        .replace("{block}", &BLOCK.to_string())
         .replace("{space}", &space(schema).to_string())
 }
 
@@ -149,6 +153,7 @@ mod tests {
                 "{limited}",
                 "{dead}",
                 "{middle}",
+                "{block}",
                 "{space}",
             ] {
                 assert!(!filled.contains(name), "{name}");

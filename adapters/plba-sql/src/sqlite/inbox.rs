@@ -21,14 +21,26 @@ pub(super) trait Job: Send {
     /// The transaction was committed, or failed.
     fn answer(self: Box<Self>, failed: Option<&Failure>);
 
-    /// Whether it needs a transaction of its own, because it can't be done again.
-    fn alone(&self) -> bool;
+    /// What it asks of its transaction.
+    fn needs(&self) -> Needs;
+}
+
+/// What a job asks of its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing: it is about leases, which end with the machine that has the power, and all that it writes can be done
+    /// again from what was there before.
+    Nothing,
+    /// To be on the disk when it is answered.
+    Disk,
+    /// The same, and that nobody else is in it, because it can't be done again.
+    Solitude,
 }
 
 /// A job as a function, with somebody who waits for its result.
 struct Call<T, U, F, G> {
     work: F,
-    alone: bool,
+    needs: Needs,
     value: Option<T>,
     /// What is done with the value after the commit, and only then: of a value that was rolled back nothing may remain.
     finish: G,
@@ -60,8 +72,8 @@ where
         drop(answer.send(answered));
     }
 
-    fn alone(&self) -> bool {
-        self.alone
+    fn needs(&self) -> Needs {
+        self.needs
     }
 }
 
@@ -99,18 +111,18 @@ impl Inbox {
         T: Send + 'static,
         F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.put(work, |value| value, false)
+        self.put(work, |value| value, Needs::Disk)
     }
 
-    /// As [`ask`](Self::ask); once it is committed, `finish` makes the answer.
-    pub(super) fn ask_then<T, U, F, G>(&self, work: F, finish: G) -> oneshot::Receiver<Result<U, Failure>>
+    /// As [`ask`](Self::ask), for what needs so much; once it is committed, `finish` makes the answer.
+    pub(super) fn ask_then<T, U, F, G>(&self, needs: Needs, work: F, finish: G) -> oneshot::Receiver<Result<U, Failure>>
     where
         T: Send + 'static,
         U: Send + 'static,
         F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send + 'static,
         G: FnOnce(T) -> U + Send + 'static,
     {
-        self.put(work, finish, false)
+        self.put(work, finish, needs)
     }
 
     /// As [`ask`](Self::ask), in a transaction of its own and at most once.
@@ -119,10 +131,10 @@ impl Inbox {
         T: Send + 'static,
         F: FnMut(&mut Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.put(work, |value| value, true)
+        self.put(work, |value| value, Needs::Solitude)
     }
 
-    fn put<T, U, F, G>(&self, work: F, finish: G, alone: bool) -> oneshot::Receiver<Result<U, Failure>>
+    fn put<T, U, F, G>(&self, work: F, finish: G, needs: Needs) -> oneshot::Receiver<Result<U, Failure>>
     where
         T: Send + 'static,
         U: Send + 'static,
@@ -138,7 +150,7 @@ impl Inbox {
         let value = None;
         state.jobs.push_back(Box::new(Call {
             work,
-            alone,
+            needs,
             value,
             finish,
             answer,

@@ -14,10 +14,10 @@ use plba_tasks::task::QueueName;
 use rusqlite::Connection;
 
 use super::failure::Failure;
-use super::inbox::{Inbox, Job, Next};
+use super::inbox::{Inbox, Job, Needs, Next};
 use super::place::Place;
 use super::session::{Memory, Session, Tally};
-use super::settings::SqliteSettings;
+use super::settings::{SqliteSettings, Synchronous};
 use super::signals::Signals;
 use super::upkeep::Upkeep;
 
@@ -77,6 +77,8 @@ pub(super) struct Writer {
     place: Place,
     memory: Memory,
     upkeep: Upkeep,
+    /// How the connection commits now.
+    synchronous: Synchronous,
     version: i64,
     looked: Instant,
     failing: Option<Instant>,
@@ -93,12 +95,14 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, connection: Connection, place: Place, hurry: Arc<AtomicBool>) -> Self {
         let memory = Memory::new(&shared.settings);
         let upkeep = Upkeep::new(shared.settings.log_bytes, hurry);
+        let synchronous = shared.settings.synchronous;
         Self {
             shared,
             connection,
             place,
             memory,
             upkeep,
+            synchronous,
             version: 0,
             looked: Instant::now(),
             failing: None,
@@ -137,11 +141,14 @@ impl Writer {
         }
     }
 
-    /// Runs of jobs that can share a transaction do; the others have one each.
+    /// Runs of jobs that can share a transaction do; the others have one each. Those that need not wait for the disk go
+    /// first: what comes of the others is told when they are committed.
     fn carry_out(&mut self, jobs: Vec<Box<dyn Job>>) {
-        let mut group: Vec<Box<dyn Job>> = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            if job.alone() {
+        let (quick, slow): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.needs() == Needs::Nothing);
+        self.commit(quick);
+        let mut group: Vec<Box<dyn Job>> = Vec::with_capacity(slow.len());
+        for job in slow {
+            if job.needs() == Needs::Solitude {
                 self.commit(std::mem::take(&mut group));
                 self.commit(vec![job]);
             } else {
@@ -200,6 +207,17 @@ impl Writer {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.execute([])
         };
+        let quick = jobs.iter().all(|job| job.needs() == Needs::Nothing);
+        let synchronous = match quick {
+            true => Synchronous::Normal,
+            false => self.shared.settings.synchronous,
+        };
+        if self.synchronous != synchronous {
+            // Takes effect when it is prepared, so it can't stay so. A commit that waits for the disk waits for all that was
+            // committed before.
+            self.connection.execute_batch(synchronous.pragma()).map_err(broken)?;
+            self.synchronous = synchronous;
+        }
         execute("BEGIN IMMEDIATE").map_err(broken)?;
         let now = self.shared.clock.now().as_microsecond();
         let shared = &self.shared;

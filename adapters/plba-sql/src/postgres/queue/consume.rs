@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use plba_tasks::queue::presence::LOOK;
-use plba_tasks::queue::{ConsumerId, Delivery, DeliveryToken, QueueError, QueueRules};
+use plba_tasks::queue::{ConsumerId, Delivery, QueueError, QueueRules};
 use plba_tasks::task::{QueueName, TaskId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -17,7 +17,8 @@ use super::super::fault::{Fault, Kind};
 use super::super::pool::Value;
 use super::gone::look_around;
 use super::record::microseconds;
-use super::room::{Room, add};
+use super::room::{Floors, Room, add};
+use super::token::{Held, random_fence};
 use super::{Inner, decode, end};
 
 /// For how long the table knows that consumers sleep here.
@@ -30,7 +31,7 @@ const MOST: usize = 10_000;
 /// What a look gave.
 pub(super) struct Look {
     pub(super) deliveries: Vec<Delivery>,
-    /// Places whose endings were sent along, and took effect.
+    /// Fences whose endings were sent along, and took effect.
     pub(super) ended: Vec<i64>,
     /// After how long to look again, if that is known.
     again: Option<Duration>,
@@ -131,11 +132,11 @@ async fn take(inner: &Arc<Inner>, room: &Arc<Room>, holder: i32, max: usize, eve
 pub(super) struct Taking {
     queue: i32,
     holder: i32,
+    fence: i64,
     max: i32,
     lease: i64,
     crashes: i32,
-    floors: Vec<i64>,
-    everything: bool,
+    floors: Floors,
     concurrency: Option<i32>,
     rate: (Option<i32>, Option<i64>),
     key_concurrency: Option<i32>,
@@ -152,15 +153,14 @@ impl Taking {
             key_rate,
             ..
         } = inner.rules(&room.name);
-        let (floors, everything) = room.floors(everything);
         Self {
             queue: room.number,
             holder,
+            fence: random_fence(),
             max: i32::try_from(max.clamp(1, MOST)).unwrap_or(1),
             lease: microseconds(inner.settings.lease),
             crashes: number(inner.settings.maximum_crashes),
-            floors,
-            everything,
+            floors: room.floors(everything),
             concurrency: concurrency.map(number),
             rate: (
                 rate.map(|rate| number(rate.count)),
@@ -174,14 +174,16 @@ impl Taking {
         }
     }
 
-    pub(super) fn values(&self) -> [Value<'_>; 12] {
+    pub(super) fn values(&self) -> [Value<'_>; 14] {
         [
             (&self.queue, Type::INT4),
             (&self.holder, Type::INT4),
+            (&self.fence, Type::INT8),
             (&self.max, Type::INT4),
             (&self.lease, Type::INT8),
             (&self.crashes, Type::INT4),
-            (&self.floors, Type::INT8_ARRAY),
+            (&self.floors.places, Type::INT8_ARRAY),
+            (&self.floors.backs, Type::BOOL),
             (&self.concurrency, Type::INT4),
             (&self.rate.0, Type::INT4),
             (&self.rate.1, Type::INT8),
@@ -209,7 +211,7 @@ pub(super) async fn read(
         add(&room.counts.expired, count(last.try_get(4)?));
         trim_if_due(inner, room, count(last.try_get(4)?) + count(last.try_get(5)?));
         now = last.try_get(6)?;
-        ended = last.try_get::<_, Option<Vec<i64>>>(16)?.unwrap_or_default();
+        ended = last.try_get::<_, Option<Vec<i64>>>(17)?.unwrap_or_default();
     }
     for row in &rows {
         let Some(place) = row.try_get::<_, Option<i64>>(0)? else {
@@ -217,12 +219,12 @@ pub(super) async fn read(
         };
         let id: &[u8] = row.try_get(1)?;
         let id = TaskId::from(decode::text(id));
-        let token = DeliveryToken {
-            queue: room.name.clone(),
-            task: id.clone(),
-            fence: place.cast_unsigned(),
-            place: locks(row.try_get(8)?, row.try_get(9)?),
+        let held = Held {
+            place,
+            fence: row.try_get(16)?,
+            locks: [row.try_get(8)?, row.try_get(9)?],
         };
+        let token = held.token(room.name.clone(), id.clone());
         let due: i64 = row.try_get(2)?;
         match decode::task(row, &room.name, &id)? {
             Ok(task) => {
@@ -240,7 +242,7 @@ pub(super) async fn read(
     }
     deliveries.sort_by_key(|(place, _)| *place);
     let places = deliveries.iter().map(|(place, _)| *place);
-    room.looked(request.everything, took, places);
+    room.looked(request.floors.everything, took, places);
     let broken = !undecodable.is_empty();
     if broken {
         end::bury_undecodable(inner, undecodable).await?;
@@ -259,15 +261,6 @@ fn number(count: i32) -> u32 {
 
 fn count(count: i32) -> u64 {
     u64::from(number(count))
-}
-
-/// The locks that ending the task needs, as its token carries them.
-fn locks(key: Option<i32>, unique: Option<i32>) -> Option<Arc<str>> {
-    match (key, unique) {
-        (None, None) => None,
-        (Some(one), None) | (None, Some(one)) => Some(one.to_string().into()),
-        (Some(one), Some(other)) => Some(format!("{one},{other}").into()),
-    }
 }
 
 /// Looks whether there are too many dead letters, now and then.

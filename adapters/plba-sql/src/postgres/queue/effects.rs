@@ -14,8 +14,11 @@ use tokio_postgres::types::Type;
 use super::super::fault::{Fault, Kind};
 use super::super::transaction::PostgresTransaction;
 use super::Inner;
-use super::end::{self, Ends, Plain};
-use super::record::{Columns, locks_of, sorted};
+use super::end;
+use super::ending::{self, Plain};
+use super::ends::Ends;
+use super::record::{Columns, sorted};
+use super::token::Held;
 
 type Outcome = Result<(), EndError>;
 
@@ -58,23 +61,25 @@ async fn complete(
     then: Vec<NewTask>,
 ) -> Result<Outcome, Fault> {
     let room = inner.room(&token.queue).await?;
-    let mut records = match end::follow_ups(inner, then).await? {
+    let mut records = match ending::follow_ups(inner, then).await? {
         Ok(records) => records,
         Err(refused) => return Ok(Err(refused)),
     };
     let mut transaction = PostgresTransaction::begin(inner.handlers.loan().await?).await?;
-    if let Some(locks) = sorted(locks_of(token.place.as_deref()).collect()) {
+    let held = Held::read(token);
+    if let Some(locks) = sorted(held.locks().collect()) {
         let lock = super::super::schema::fill(
             "SELECT pg_advisory_xact_lock({space}, l) FROM unnest($1) l",
             &inner.settings.schema,
         );
         transaction.statement(&lock, &[(&locks, Type::INT4_ARRAY)]).await?;
     }
-    let (now, place) = (inner.now(), token.fence.cast_signed());
+    let now = inner.now();
     let values = [
         (&now as _, Type::INT8),
         (&room.number as _, Type::INT4),
-        (&place as _, Type::INT8),
+        (&held.place as _, Type::INT8),
+        (&held.fence as _, Type::INT8),
     ];
     if transaction.statement(&inner.texts.hold, &values).await?.is_empty() {
         transaction.roll_back().await;
@@ -92,7 +97,7 @@ async fn complete(
             };
         }
     };
-    match end::follow_ups(inner, more).await? {
+    match ending::follow_ups(inner, more).await? {
         Ok(more) => records.extend(more),
         Err(refused) => {
             transaction.roll_back().await;
@@ -102,9 +107,9 @@ async fn complete(
     let plain = Plain::ack(room, token, records);
     let endings = [&plain];
     let ends = Ends::new(inner, &endings, true);
-    let columns = Columns::new(end::records(&endings));
+    let columns = Columns::new(ending::records(&endings));
     let mut values = ends.values().to_vec();
-    let follow = end::records(&endings).next().is_some();
+    let follow = ending::records(&endings).next().is_some();
     if follow {
         values.extend(columns.values());
     }

@@ -1,69 +1,22 @@
-//! Ending and extending deliveries. What several callers end at once is one statement; an exchange ends and takes in one.
+//! Ending deliveries. What several callers end at once is one statement.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use plba_tasks::queue::{ConsumerId, Delivery, DeliveryToken, Effect, EndError, Ending, Exchange, How, QueueError};
-use plba_tasks::task::{MAXIMUM_REASON, NewTask, QueueName};
+use plba_tasks::queue::{DeliveryToken, EndError, Ending, QueueError};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use tokio_postgres::types::Type;
 
 use super::super::fault::{Fault, Kind};
-use super::super::pool::Value;
+use super::super::schema::Region;
 use super::combine::Weighed;
-use super::consume::{self, Taking};
-use super::record::{Columns, Record, locks_of, microseconds, sorted};
-use super::room::{Room, add};
-use super::{Inner, effects, publish};
+use super::ending::{Plain, Sorted, Way, records, sort};
+use super::ends::Ends;
+use super::record::{Columns, Record};
+use super::room::add;
+use super::{Inner, consume, effects, publish};
 
-type Outcome = Result<(), EndError>;
-
-/// An ending without an effect, ready for a statement.
-pub(super) struct Plain {
-    pub(super) room: Arc<Room>,
-    pub(super) place: i64,
-    way: Way,
-    delay: i64,
-    reason: String,
-    locks: Vec<i32>,
-    then: Vec<Record>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Ack = 0,
-    Failed = 1,
-    Rejected = 2,
-    GivenBack = 3,
-    Undecodable = 4,
-}
-
-impl Plain {
-    pub(super) fn ack(room: Arc<Room>, token: &DeliveryToken, mut then: Vec<Record>) -> Self {
-        let place = token.fence.cast_signed();
-        then.iter_mut().for_each(|record| record.owner = Some(place));
-        Self {
-            room,
-            place,
-            way: Way::Ack,
-            delay: 0,
-            reason: String::new(),
-            locks: locks_of(token.place.as_deref()).collect(),
-            then,
-        }
-    }
-
-    fn other(room: Arc<Room>, token: &DeliveryToken, way: Way, delay: i64, reason: &str) -> Self {
-        Self {
-            way,
-            delay,
-            // PostgreSQL's texts hold every character but this one.
-            reason: reason.replace('\0', "\u{fffd}"),
-            ..Self::ack(room, token, Vec::new())
-        }
-    }
-}
+/// What became of one ending.
+pub(super) type Outcome = Result<(), EndError>;
 
 /// A caller's endings on their way, and where the answer goes.
 pub(super) struct Request {
@@ -86,76 +39,6 @@ impl Weighed for Request {
     }
 }
 
-/// Endings sorted by what has to be done for them.
-struct Sorted {
-    outcomes: Vec<Outcome>,
-    plain: Vec<Plain>,
-    /// Where the plain ones stand in the call.
-    places: Vec<usize>,
-    effects: Vec<(usize, DeliveryToken, Effect, Vec<NewTask>)>,
-}
-
-async fn sort(inner: &Arc<Inner>, endings: Vec<Ending>) -> Result<Sorted, Fault> {
-    let mut sorted = Sorted {
-        outcomes: Vec::with_capacity(endings.len()),
-        plain: Vec::with_capacity(endings.len()),
-        places: Vec::with_capacity(endings.len()),
-        effects: Vec::new(),
-    };
-    for (index, Ending { token, how }) in endings.into_iter().enumerate() {
-        sorted.outcomes.push(Ok(()));
-        let room = inner.room(&token.queue).await?;
-        let plain = match how {
-            How::Ack {
-                effect: Some(effect),
-                then,
-            } => {
-                sorted.effects.push((index, token, effect, then));
-                continue;
-            }
-            How::Ack { effect: None, then } => match follow_ups(inner, then).await? {
-                Ok(records) => Plain::ack(room, &token, records),
-                Err(refused) => {
-                    sorted.outcomes[index] = Err(refused);
-                    continue;
-                }
-            },
-            How::Nack { delay, reason } => {
-                let reason = cut(&reason);
-                Plain::other(room, &token, Way::Failed, microseconds(delay), &reason)
-            }
-            How::Bury { reason } => Plain::other(room, &token, Way::Rejected, 0, &reason),
-            How::Release { delay } => Plain::other(room, &token, Way::GivenBack, microseconds(delay), ""),
-        };
-        sorted.places.push(index);
-        sorted.plain.push(plain);
-    }
-    Ok(sorted)
-}
-
-/// A reason as histories keep it.
-fn cut(reason: &str) -> String {
-    let end = reason.floor_char_boundary(MAXIMUM_REASON);
-    reason[..end].to_owned()
-}
-
-/// Follow-ups as records; refused as a whole if one of them is.
-pub(super) async fn follow_ups(inner: &Inner, then: Vec<NewTask>) -> Result<Result<Vec<Record>, EndError>, Fault> {
-    let mut records = Vec::with_capacity(then.len());
-    for task in then {
-        if let Err(reason) = inner.check(&task) {
-            let text = format!(
-                "task \"{}\" for queue \"{}\" can't be published: {reason}",
-                task.kind, task.queue
-            );
-            return Ok(Err(EndError::Refused(text)));
-        }
-        let room = inner.room(&task.queue).await?;
-        records.push(Record::new(task, room.number, || inner.make_id()));
-    }
-    Ok(Ok(records))
-}
-
 pub(super) async fn end(inner: &Arc<Inner>, endings: Vec<Ending>) -> Result<Vec<Outcome>, QueueError> {
     let Sorted {
         mut outcomes,
@@ -173,7 +56,7 @@ pub(super) async fn end(inner: &Arc<Inner>, endings: Vec<Ending>) -> Result<Vec<
 }
 
 /// Puts the outcomes of plain endings in their places. What could not be reached is told for each of them.
-fn fill_in(outcomes: &mut [Outcome], places: Vec<usize>, ended: Result<Vec<Outcome>, Fault>) {
+pub(super) fn fill_in(outcomes: &mut [Outcome], places: Vec<usize>, ended: Result<Vec<Outcome>, Fault>) {
     match ended {
         Ok(ended) => {
             for (place, outcome) in places.into_iter().zip(ended) {
@@ -189,7 +72,7 @@ fn fill_in(outcomes: &mut [Outcome], places: Vec<usize>, ended: Result<Vec<Outco
 }
 
 /// Sends endings, together with others that are sent now. Dropped, each has taken effect or has not.
-async fn submit(inner: &Arc<Inner>, plain: Vec<Plain>) -> Result<Vec<Outcome>, Fault> {
+pub(super) async fn submit(inner: &Arc<Inner>, plain: Vec<Plain>) -> Result<Vec<Outcome>, Fault> {
     if plain.is_empty() {
         return Ok(Vec::new());
     }
@@ -241,105 +124,15 @@ async fn fly(inner: &Arc<Inner>, batch: Vec<Request>) {
 }
 
 /// Of several endings of one delivery the first one holds; the others find the lease lost.
-fn each_once<'a>(endings: impl IntoIterator<Item = &'a Plain>) -> Vec<&'a Plain> {
+pub(super) fn each_once<'a>(endings: impl IntoIterator<Item = &'a Plain>) -> Vec<&'a Plain> {
     let mut seen = HashSet::new();
-    endings.into_iter().filter(|plain| seen.insert(plain.place)).collect()
+    endings
+        .into_iter()
+        .filter(|plain| seen.insert(plain.held.fence))
+        .collect()
 }
 
-/// The values of a statement that ends.
-pub(super) struct Ends {
-    now: Option<i64>,
-    channel: Option<String>,
-    locks: Option<Vec<i32>>,
-    held: bool,
-    acks: (Vec<i32>, Vec<i64>),
-    others: Option<Others>,
-}
-
-#[derive(Default)]
-struct Others {
-    queues: Vec<i32>,
-    places: Vec<i64>,
-    ways: Vec<i16>,
-    delays: Vec<i64>,
-    reasons: Vec<String>,
-}
-
-const NO_QUEUES: Option<Vec<i32>> = None;
-const NO_PLACES: Option<Vec<i64>> = None;
-const NO_WAYS: Option<Vec<i16>> = None;
-const NO_REASONS: Option<Vec<String>> = None;
-
-impl Ends {
-    pub(super) fn new(inner: &Inner, endings: &[&Plain], held: bool) -> Self {
-        let mut ends = Self {
-            now: inner.now(),
-            channel: inner.channel.clone(),
-            locks: None,
-            held,
-            acks: (Vec::with_capacity(endings.len()), Vec::with_capacity(endings.len())),
-            others: None,
-        };
-        let mut locks = Vec::new();
-        for plain in endings {
-            locks.extend_from_slice(&plain.locks);
-            locks.extend(plain.then.iter().flat_map(Record::locks));
-            if plain.way == Way::Ack {
-                ends.acks.0.push(plain.room.number);
-                ends.acks.1.push(plain.place);
-                continue;
-            }
-            let others = ends.others.get_or_insert_default();
-            others.queues.push(plain.room.number);
-            others.places.push(plain.place);
-            others.ways.push(plain.way as i16);
-            others.delays.push(plain.delay);
-            others.reasons.push(plain.reason.clone());
-        }
-        ends.locks = sorted(locks);
-        ends
-    }
-
-    pub(super) fn values(&self) -> [Value<'_>; 11] {
-        let others: [Value<'_>; 5] = match &self.others {
-            Some(others) => [
-                (&others.queues, Type::INT4_ARRAY),
-                (&others.places, Type::INT8_ARRAY),
-                (&others.ways, Type::INT2_ARRAY),
-                (&others.delays, Type::INT8_ARRAY),
-                (&others.reasons, Type::TEXT_ARRAY),
-            ],
-            None => [
-                (&NO_QUEUES, Type::INT4_ARRAY),
-                (&NO_PLACES, Type::INT8_ARRAY),
-                (&NO_WAYS, Type::INT2_ARRAY),
-                (&NO_PLACES, Type::INT8_ARRAY),
-                (&NO_REASONS, Type::TEXT_ARRAY),
-            ],
-        };
-        let [queues, places, ways, delays, reasons] = others;
-        [
-            (&self.now, Type::INT8),
-            (&self.channel, Type::TEXT),
-            (&self.locks, Type::INT4_ARRAY),
-            (&self.held, Type::BOOL),
-            (&self.acks.0, Type::INT4_ARRAY),
-            (&self.acks.1, Type::INT8_ARRAY),
-            queues,
-            places,
-            ways,
-            delays,
-            reasons,
-        ]
-    }
-}
-
-/// The follow-ups of endings.
-pub(super) fn records<'a>(endings: &[&'a Plain]) -> impl Iterator<Item = &'a Record> {
-    endings.iter().copied().flat_map(|plain| plain.then.iter())
-}
-
-/// One statement for endings; gives the places that had ended with it.
+/// One statement for endings; gives the fences that had ended with it.
 async fn send(inner: &Inner, endings: &[&Plain], held: bool) -> Result<HashSet<i64>, Fault> {
     let ends = Ends::new(inner, endings, held);
     let mut values = ends.values().to_vec();
@@ -362,8 +155,8 @@ async fn send(inner: &Inner, endings: &[&Plain], held: bool) -> Result<HashSet<i
 pub(super) fn outcomes(inner: &Arc<Inner>, endings: &[Plain], ended: &mut HashSet<i64>) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(endings.len());
     for plain in endings {
-        // Each place once: of two endings of one delivery the first one holds.
-        if !ended.remove(&plain.place) {
+        // Each once: of two endings of one delivery the first one holds.
+        if !ended.remove(&plain.held.fence) {
             outcomes.push(Err(EndError::LeaseLost));
             continue;
         }
@@ -384,7 +177,7 @@ pub(super) fn outcomes(inner: &Arc<Inner>, endings: &[Plain], ended: &mut HashSe
         }
         // An ack lets others come where leases are counted, or where the key's next waits.
         let lets_in =
-            plain.way != Way::Ack || !plain.locks.is_empty() || plain.place < super::schema::Region::High.start();
+            plain.way != Way::Ack || plain.held.locks().next().is_some() || plain.held.place < Region::High.start();
         let rules = lets_in || {
             let rules = inner.rules(&room.name);
             rules.concurrency.is_some() || rules.key_concurrency.is_some()
@@ -427,148 +220,4 @@ pub(super) async fn bury_undecodable(inner: &Arc<Inner>, broken: Vec<(DeliveryTo
         plain.push(Plain::other(room, &token, Way::Undecodable, 0, &reason));
     }
     submit(inner, plain).await.map(drop)
-}
-
-pub(super) async fn exchange(
-    inner: &Arc<Inner>,
-    endings: Vec<Ending>,
-    queue: &QueueName,
-    consumer: &ConsumerId,
-    max: usize,
-) -> Exchange {
-    let both = |fault: Fault| Exchange {
-        ended: Err(fault.again().into()),
-        taken: Err(fault.into()),
-    };
-    let sorted = match sort(inner, endings).await {
-        Ok(sorted) => sorted,
-        Err(fault) => return both(fault),
-    };
-    let Sorted {
-        mut outcomes,
-        plain,
-        places,
-        effects,
-    } = sorted;
-    if max == 0 {
-        let (ended, done) = tokio::join!(submit(inner, plain), effects::run_all(inner, effects));
-        fill_in(&mut outcomes, places, ended);
-        done.into_iter().for_each(|(index, outcome)| outcomes[index] = outcome);
-        return Exchange {
-            ended: Ok(outcomes),
-            taken: Ok(Vec::new()),
-        };
-    }
-    let prepared = async { Ok((inner.room(queue).await?, inner.holder(consumer).await?)) };
-    let (room, holder) = match prepared.await {
-        Ok(prepared) => prepared,
-        Err(fault) => return both(fault),
-    };
-    let (exchanged, done) = tokio::join!(swap(inner, plain, room, holder, max), effects::run_all(inner, effects));
-    done.into_iter().for_each(|(index, outcome)| outcomes[index] = outcome);
-    match exchanged {
-        Ok((ended, taken)) => {
-            fill_in(&mut outcomes, places, Ok(ended));
-            Exchange {
-                ended: Ok(outcomes),
-                taken: Ok(taken),
-            }
-        }
-        Err(fault) => {
-            let taken = Err(fault.again().into());
-            fill_in(&mut outcomes, places, Err(fault));
-            Exchange {
-                ended: Ok(outcomes),
-                taken,
-            }
-        }
-    }
-}
-
-/// Ends and takes in one statement, on a task of its own: a dropped caller's deliveries are given back.
-async fn swap(
-    inner: &Arc<Inner>,
-    plain: Vec<Plain>,
-    room: Arc<Room>,
-    holder: i32,
-    max: usize,
-) -> Result<(Vec<Outcome>, Vec<Delivery>), Fault> {
-    let (hand_over, handed_over) = oneshot::channel();
-    let of_task = Arc::clone(inner);
-    inner.target.executor().spawn(async move {
-        let swapped = swap_now(&of_task, &plain, &room, holder, max).await;
-        if let Err(Ok((_, unwanted))) = hand_over.send(swapped) {
-            consume::give_back(&of_task, unwanted).await;
-        }
-    });
-    let stopping = |_| Err(Fault::new(Kind::Later, "the workers' executor is shutting down"));
-    handed_over.await.unwrap_or_else(stopping)
-}
-
-async fn swap_now(
-    inner: &Arc<Inner>,
-    plain: &[Plain],
-    room: &Arc<Room>,
-    holder: i32,
-    max: usize,
-) -> Result<(Vec<Outcome>, Vec<Delivery>), Fault> {
-    let endings = each_once(plain);
-    let taking = Taking::new(inner, room, holder, max, false);
-    let ends = Ends::new(inner, &endings, false);
-    let columns = Columns::new(records(&endings));
-    let follow = records(&endings).next().is_some();
-    let now = inner.now();
-    let mut values: Vec<Value<'_>> = Vec::with_capacity(42);
-    let text = if endings.is_empty() {
-        values.push((&now, Type::INT8));
-        &inner.texts.take
-    } else {
-        values.extend(ends.values());
-        if follow {
-            values.extend(columns.values());
-            &inner.texts.end_publish_take
-        } else {
-            &inner.texts.end_take
-        }
-    };
-    values.extend(taking.values());
-    let began = Instant::now();
-    let rows = inner.verbs.query(text, &values).await.inspect_err(|_| room.forget())?;
-    let look = consume::read(inner, room, &taking, rows, began.elapsed()).await?;
-    let mut ended = look.ended.into_iter().collect();
-    Ok((outcomes(inner, plain, &mut ended), look.deliveries))
-}
-
-pub(super) async fn extend(inner: &Arc<Inner>, tokens: &[DeliveryToken]) -> Result<Vec<Outcome>, QueueError> {
-    let mut queues: Vec<i32> = Vec::with_capacity(1);
-    let mut places = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        let number = inner.room(&token.queue).await?.number;
-        if !queues.contains(&number) {
-            queues.push(number);
-        }
-        places.push(token.fence.cast_signed());
-    }
-    if places.is_empty() {
-        return Ok(Vec::new());
-    }
-    places.sort_unstable();
-    let (now, lease) = (inner.now(), microseconds(inner.settings.lease));
-    let values = [
-        (&now as _, Type::INT8),
-        (&queues as _, Type::INT4_ARRAY),
-        (&places as _, Type::INT8_ARRAY),
-        (&lease as _, Type::INT8),
-    ];
-    let rows = inner.leases.query(&inner.texts.extend, &values).await?;
-    let held: Vec<i64> = match rows.first() {
-        Some(row) => row.try_get(0).map_err(Fault::from)?,
-        None => Vec::new(),
-    };
-    let held: HashSet<i64> = held.into_iter().collect();
-    let outcome = |token: &DeliveryToken| {
-        let holds = held.contains(&token.fence.cast_signed());
-        holds.then_some(()).ok_or(EndError::LeaseLost)
-    };
-    Ok(tokens.iter().map(outcome).collect())
 }

@@ -6,16 +6,22 @@ mod consume;
 mod decode;
 mod effects;
 mod end;
+mod ending;
+mod ends;
+mod exchange;
+mod extend;
 mod gone;
 mod people;
 mod publish;
 mod record;
 mod room;
 mod texts;
+mod token;
 mod upkeep;
 mod wake;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -80,6 +86,8 @@ struct Inner {
     known: Mutex<Known>,
     /// When to look for holders that are gone.
     watch: Watch,
+    /// How many more publishes ask first whether their ids are known: one has lately met some that were.
+    careful: AtomicU32,
     /// Held while a consumer is recorded: of many that begin at once one does it.
     recording: tokio::sync::Mutex<()>,
     background: Mutex<Vec<AbortHandle>>,
@@ -156,6 +164,7 @@ impl PostgresTaskQueue {
             ids: Mutex::new(Ids::new()),
             known: Mutex::default(),
             watch: Watch::default(),
+            careful: AtomicU32::new(0),
             recording: tokio::sync::Mutex::default(),
             background: Mutex::default(),
             channel: channel.clone(),
@@ -343,11 +352,11 @@ impl TaskQueue for PostgresTaskQueue {
     }
 
     async fn exchange(&self, endings: Vec<Ending>, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Exchange {
-        end::exchange(&self.inner, endings, queue, consumer, max).await
+        exchange::exchange(&self.inner, endings, queue, consumer, max).await
     }
 
     async fn extend(&self, tokens: &[DeliveryToken]) -> Result<Vec<Result<(), EndError>>, QueueError> {
-        end::extend(&self.inner, tokens).await
+        extend::extend(&self.inner, tokens).await
     }
 
     async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {

@@ -37,7 +37,7 @@ pub(super) struct Record {
     unique_bucket: Option<i32>,
     unique_for: Option<i64>,
     replace: bool,
-    /// The place of the task whose end it follows.
+    /// The fence of the delivery whose end it follows.
     pub(super) owner: Option<i64>,
 }
 
@@ -112,18 +112,11 @@ pub(super) fn sorted(mut locks: Vec<i32>) -> Option<Vec<i32>> {
     (!locks.is_empty()).then_some(locks)
 }
 
-/// The locks that are written in a delivery's token.
-pub(super) fn locks_of(place: Option<&str>) -> impl Iterator<Item = i32> + '_ {
-    place
-        .into_iter()
-        .flat_map(|text| text.split(','))
-        .filter_map(|lock| lock.parse().ok())
-}
-
-/// The columns of tasks, in the order of `publish_1`. Sorted by id, so that all publishers insert in one order.
+/// The columns of tasks, in the order of `publish_1`. Sorted by id, so that all publishers insert in one order. What is the
+/// same for all of them is there once.
 #[derive(Default)]
 pub(super) struct Columns<'a> {
-    owners: Vec<Option<i64>>,
+    owners: Option<Vec<Option<i64>>>,
     orders: Vec<i32>,
     queues: Vec<i32>,
     ids: Vec<&'a [u8]>,
@@ -150,7 +143,6 @@ impl<'a> Columns<'a> {
         records.sort_by(|(_, one), (_, other)| (one.queue, one.id.as_str()).cmp(&(other.queue, other.id.as_str())));
         let mut columns = Self::default();
         for (order, record) in &records {
-            columns.owners.push(record.owner);
             columns.orders.push(*order);
             columns.queues.push(record.queue);
             columns.ids.push(record.id.as_str().as_bytes());
@@ -162,7 +154,16 @@ impl<'a> Columns<'a> {
             columns.envelopes.push(&record.envelope);
             columns.payloads.push(&record.payload);
         }
+        once_if_equal(&mut columns.queues);
+        once_if_equal(&mut columns.named);
+        once_if_equal(&mut columns.sourced);
+        once_if_equal(&mut columns.priorities);
+        once_if_equal(&mut columns.delays);
+        once_if_equal(&mut columns.sizes);
         let records = || records.iter().map(|(_, record)| *record);
+        if records().any(|record| record.owner.is_some()) {
+            columns.owners = Some(records().map(|record| record.owner).collect());
+        }
         if records().any(|record| record.expires.is_some()) {
             columns.expires = Some(records().map(|record| record.expires).collect());
         }
@@ -188,6 +189,11 @@ impl<'a> Columns<'a> {
         columns
     }
 
+    /// How many tasks.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     /// As values of a statement: first the owners, then, from `p_orders` on, the others.
     pub(super) fn values(&self) -> [Value<'_>; 19] {
         [
@@ -211,5 +217,12 @@ impl<'a> Columns<'a> {
             (&self.unique_for, Type::INT8_ARRAY),
             (&self.replace, Type::BOOL_ARRAY),
         ]
+    }
+}
+
+/// Of equal values one is left.
+fn once_if_equal<T: PartialEq>(values: &mut Vec<T>) {
+    if values.windows(2).all(|pair| pair[0] == pair[1]) {
+        values.truncate(1);
     }
 }

@@ -15,6 +15,8 @@ use super::super::schema::Region;
 const SETTLED: Duration = Duration::from_secs(1);
 /// A look at everything comes at least so often.
 const EVERYTHING: Duration = Duration::from_secs(1);
+/// A look at everything that takes less costs nobody anything.
+const CHEAP: Duration = Duration::from_millis(20);
 
 /// A named queue, as this process knows it.
 pub(super) struct Room {
@@ -54,7 +56,7 @@ pub(super) fn add(count: &AtomicU64, more: u64) {
 struct State {
     told: Option<Instant>,
     fill: Fill,
-    floors: Floors,
+    seen: Seen,
     buried: u64,
 }
 
@@ -65,9 +67,20 @@ struct Fill {
     added: (u64, u64),
 }
 
+/// From where on a look goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Floors {
+    /// For each priority.
+    pub(super) places: Vec<i64>,
+    /// Whether it goes over what was given back, too, which lies below.
+    pub(super) backs: bool,
+    /// Whether these are the places where everything begins.
+    pub(super) everything: bool,
+}
+
 /// From which place on there may be ready tasks, for each priority. Without them every look would go over all that was
-/// done since the last vacuum.
-struct Floors {
+/// done since the last vacuum. What is given back lies below them, where few rows are: every look goes there as well.
+struct Seen {
     settled: [i64; 3],
     coming: [i64; 3],
     newest: [i64; 3],
@@ -78,7 +91,7 @@ struct Floors {
 
 const START: [i64; 3] = [Region::High.start(), Region::High.start() * 2, Region::High.start() * 3];
 
-impl Default for Floors {
+impl Default for Seen {
     fn default() -> Self {
         Self {
             settled: START,
@@ -155,37 +168,42 @@ impl Room {
     }
 
     /// From where on to look; `everything` for a consumer that found nothing.
-    pub(super) fn floors(&self, everything: bool) -> (Vec<i64>, bool) {
+    pub(super) fn floors(&self, everything: bool) -> Floors {
         let mut state = self.lock();
-        let floors = &mut state.floors;
+        let seen = &mut state.seen;
         // A look at everything may be slow while somebody keeps PostgreSQL from cleaning up: it takes at most a twentieth
         // of the time.
-        let pause = EVERYTHING.max(floors.took * 20);
-        let due = floors.looked.is_none_or(|looked| looked.elapsed() >= pause);
-        if due || (everything && floors.took < Duration::from_millis(20)) {
-            floors.looked = Some(Instant::now());
-            return (START.to_vec(), true);
+        let pause = EVERYTHING.max(seen.took * 20);
+        let due = seen.looked.is_none_or(|looked| looked.elapsed() >= pause);
+        let cheap = seen.took < CHEAP;
+        let everything = due || (everything && cheap);
+        if everything {
+            seen.looked = Some(Instant::now());
         }
-        (floors.settled.to_vec(), false)
+        Floors {
+            places: if everything { START } else { seen.settled }.to_vec(),
+            backs: !everything && cheap,
+            everything,
+        }
     }
 
     /// What a look took, and which places it found.
     pub(super) fn looked(&self, everything: bool, took: Duration, places: impl Iterator<Item = i64>) {
         let mut state = self.lock();
-        let floors = &mut state.floors;
+        let seen = &mut state.seen;
         if everything {
-            floors.took = took;
+            seen.took = took;
         }
         for place in places {
             let region = place >> 58;
             if let Ok(index @ 1..=3) = usize::try_from(region) {
-                floors.newest[index - 1] = floors.newest[index - 1].max(place);
+                seen.newest[index - 1] = seen.newest[index - 1].max(place);
             }
         }
-        if floors.since.elapsed() >= SETTLED {
-            floors.since = Instant::now();
-            floors.settled = floors.coming;
-            floors.coming = floors.newest;
+        if seen.since.elapsed() >= SETTLED {
+            seen.since = Instant::now();
+            seen.settled = seen.coming;
+            seen.coming = seen.newest;
         }
     }
 
@@ -218,16 +236,31 @@ mod tests {
     async fn floors_rise_only_to_what_was_seen_a_while_ago_and_everything_is_looked_at_now_and_then() {
         let room = room();
         let place = START[1] + 100;
-        assert_eq!(room.floors(false), (START.to_vec(), true));
+        let everything = Floors {
+            places: START.to_vec(),
+            backs: false,
+            everything: true,
+        };
+        let from = |places: [i64; 3]| Floors {
+            places: places.to_vec(),
+            backs: true,
+            everything: false,
+        };
+        assert_eq!(room.floors(false), everything);
         room.looked(true, Duration::ZERO, [place].into_iter());
-        assert_eq!(room.floors(false), (START.to_vec(), false));
+        assert_eq!(room.floors(false), from(START));
         for _ in 0..2 {
             tokio::time::advance(SETTLED).await;
             room.looked(false, Duration::ZERO, std::iter::empty());
         }
-        assert_eq!(room.floors(false).0, START.to_vec(), "everything is due");
-        assert_eq!(room.floors(false), (vec![START[0], place, START[2]], false));
-        assert!(room.floors(true).1);
+        assert_eq!(room.floors(false), everything, "everything is due");
+        assert_eq!(room.floors(false), from([START[0], place, START[2]]));
+        assert_eq!(room.floors(true), everything);
+        room.looked(true, CHEAP, std::iter::empty());
+        assert!(
+            !room.floors(true).everything && !room.floors(false).backs,
+            "what takes long is seldom done"
+        );
     }
 
     #[test]

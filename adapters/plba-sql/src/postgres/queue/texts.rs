@@ -32,27 +32,29 @@ pub(super) struct Texts {
 
 /// The columns of a delivery, and after them what ended: only in the last row, which is none.
 const TAKEN: &str = "SELECT t.place, t.id, t.due, t.deliveries, t.attempts, t.crashes, t.published, t.expires, \
-    t.key_bucket, t.unique_bucket, t.key, t.ordered, t.history, t.former, t.envelope, t.payload";
+    t.key_bucket, t.unique_bucket, t.key, t.ordered, t.history, t.former, t.envelope, t.payload, t.fence";
 
-/// `$1` to `$11` of every ending.
-const END: &str = "{schema}.end_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS e(ended)";
+/// `$1` to `$13` of every ending.
+const END: &str = "{schema}.end_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS e(ended)";
+/// The first value after those of an ending.
+const AFTER: usize = 14;
 
 /// Follow-ups of endings: those whose owner has ended.
 fn publish(first: usize) -> String {
     format!(
-        "{{schema}}.publish_1($1, $2, NULL, NULL, NULL, NULL, NULL, NULL, {}, e.ended, {}) AS p",
+        "{{schema}}.publish_1($1, $2, NULL, NULL, NULL, NULL, NULL, NULL, false, {}, e.ended, {}) AS p",
         numbers(first, 1),
         numbers(first + 1, 18)
     )
 }
 
-/// What is to be taken, `max` of it being the fourth value.
-fn take(first: usize, now: &str, max: impl FnOnce(usize) -> String) -> String {
+/// What is to be taken, `max` of it being the fourth value; `alone` if that is all there is to do.
+fn take(first: usize, alone: bool, max: impl FnOnce(usize) -> String) -> String {
     format!(
-        "{{schema}}.take_1({now}, {}, {}, {}) AS t",
-        numbers(first, 2),
-        max(first + 2),
-        numbers(first + 3, 9)
+        "{{schema}}.take_1($1, {}, {alone}, {}, {}) AS t",
+        numbers(first, 3),
+        max(first + 3),
+        numbers(first + 4, 10)
     )
 }
 
@@ -79,40 +81,42 @@ impl Texts {
             bereave: fill("SELECT {schema}.bereave_1($1, $2)"),
             publish: fill(&format!(
                 "SELECT full_queue, inserted, changed_orders, changed_ids, there_counts, there_bytes \
-                 FROM {{schema}}.publish_1($1, $2, $3, $4, $5, $6, $7, $8, {}, NULL, {})",
-                numbers(9, 1),
-                numbers(10, 18)
+                 FROM {{schema}}.publish_1({}, NULL, {})",
+                numbers(1, 10),
+                numbers(11, 18)
             )),
             take: fill(&format!(
                 "{TAKEN}, NULL::bigint[] FROM {}",
-                take(2, "$1", |max| format!("${max}"))
+                take(2, true, |max| format!("${max}"))
             )),
             end: fill(&format!("SELECT e.ended FROM {END}")),
             end_publish: fill(&format!(
                 "SELECT e.ended, p.inserted FROM {END}, LATERAL {}",
-                publish(12)
+                publish(AFTER)
             )),
             // What is taken depends on what ended, so that it comes after it.
             end_take: fill(&format!(
                 "{TAKEN}, CASE WHEN t.place IS NULL THEN e.ended END FROM {END}, LATERAL {}",
-                take(12, "$1", |max| format!(
+                take(AFTER, false, |max| format!(
                     "CASE WHEN e.ended IS NULL THEN 0 ELSE ${max} END"
                 ))
             )),
             end_publish_take: fill(&format!(
                 "{TAKEN}, CASE WHEN t.place IS NULL THEN e.ended END FROM {END}, LATERAL {}, LATERAL {}",
-                publish(12),
-                take(31, "$1", |max| format!(
+                publish(AFTER),
+                take(AFTER + 19, false, |max| format!(
                     "CASE WHEN e.ended IS NULL OR p.inserted IS NULL THEN 0 ELSE ${max} END"
                 ))
             )),
             hold: fill(
-                "SELECT 1 FROM {schema}.tasks WHERE queue = $2 AND place = $3 AND holder IS NOT NULL \
+                "SELECT 1 FROM {schema}.tasks WHERE queue = $2 AND place = $3 AND fence = $4 AND holder IS NOT NULL \
                  AND deadline > {schema}.now_1($1) FOR UPDATE",
             ),
-            extend: fill("SELECT {schema}.extend_1($1, $2, $3, $4)"),
+            extend: fill("SELECT {schema}.extend_1($1, $2, $3, $4, $5)"),
             sleepers: fill(
+                // A word that is lost with the server's power is given again.
                 "UPDATE {schema}.queues SET sleepers_until = {schema}.now_1($1) + $3 \
+                 FROM (SELECT set_config('synchronous_commit', 'off', true)) quick \
                  WHERE number = $2 AND sleepers_until < {schema}.now_1($1) + $3 / 2",
             ),
             pause: fill("UPDATE {schema}.queues SET paused_until = $2 WHERE number = $1"),

@@ -1,10 +1,16 @@
 -- Publishing. The arrays are sorted by id, so that publishers of the same ids wait for each other in one order; `orders`
--- tells the order of publication. Arrays of what no task has may be NULL.
+-- tells the order of publication. Arrays of what no task has may be NULL; where all tasks have the same, the first element
+-- stands for all of them.
+
+-- The number of the task at this place of a batch, which has taken these blocks.
+CREATE FUNCTION {schema}.number_1(blocks bigint[], ord integer) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT blocks[(ord - 1) / {block} + 1] + (ord - 1) % {block}
+$$;
 
 CREATE FUNCTION {schema}.publish_1(
     p_now bigint, p_channel text, p_locks integer[],
     p_check_queues integer[], p_check_counts bigint[], p_check_bytes bigint[], p_capacity bigint, p_bytes bigint,
-    p_owners bigint[], p_only bigint[],
+    p_careful boolean, p_owners bigint[], p_only bigint[],
     p_orders integer[], p_queues integer[], p_ids bytea[], p_named boolean[], p_sourced boolean[], p_priorities smallint[],
     p_delays bigint[], p_expires bigint[], p_sizes integer[], p_envelopes text[], p_payloads bytea[],
     p_keys bytea[], p_key_buckets integer[], p_ordered boolean[],
@@ -15,7 +21,7 @@ CREATE FUNCTION {schema}.publish_1(
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_now bigint;
-    v_numbers bigint[];
+    v_blocks bigint[];
     v_count bigint;
     v_bytes bigint;
     v_place integer;
@@ -40,22 +46,43 @@ BEGIN
         there_bytes := there_bytes || v_bytes;
     END LOOP;
     IF p_keys IS NULL AND p_uniques IS NULL THEN
-        v_numbers := ARRAY(SELECT nextval('{schema}.task_numbers') FROM generate_series(1, cardinality(p_ids)));
-        INSERT INTO {schema}.tasks (place, due, number, published, expires, queue, size, priority, named, sourced, id, envelope,
-                payload)
-            SELECT {schema}.place_1(n.priority, 0, v_now + n.delay, v_now, v_numbers[n.ord]), v_now + n.delay, v_numbers[n.ord],
-                v_now, v_now + n.expires, n.queue, n.size, n.priority, n.named, n.sourced, n.id, n.envelope, n.payload
-            FROM unnest(p_orders, p_queues, p_ids, p_named, p_sourced, p_priorities, p_delays, p_expires, p_sizes,
-                p_envelopes, p_payloads, p_owners)
-                AS n(ord, queue, id, named, sourced, priority, delay, expires, size, envelope, payload, owner)
-            WHERE p_only IS NULL OR n.owner IS NULL OR n.owner = ANY(p_only)
-            ON CONFLICT DO NOTHING;
-        GET DIAGNOSTICS inserted = ROW_COUNT;
-        PERFORM {schema}.wake_1(p_channel, p_queues, v_now);
-        RETURN;
+        v_blocks := ARRAY(SELECT nextval('{schema}.task_numbers')
+            FROM generate_series(0, (cardinality(p_ids) - 1) / {block}));
+        LOOP
+            -- Asking for each id whether it is known costs as much as the rest, and few are: who has lately met some is
+            -- careful, the others find out.
+            BEGIN
+                INSERT INTO {schema}.tasks (place, due, number, published, expires, queue, size, priority, named, sourced, id,
+                        envelope, payload)
+                    SELECT {schema}.place_1(n.priority, 0, v_now + n.delay, v_now, {schema}.number_1(v_blocks, n.ord)),
+                        v_now + n.delay, {schema}.number_1(v_blocks, n.ord), v_now, v_now + n.expires, n.queue, n.size,
+                        n.priority, n.named, n.sourced, n.id, n.envelope, n.payload
+                    FROM (SELECT u.ord, coalesce(u.queue, p_queues[1]) AS queue, u.id, coalesce(u.named, p_named[1]) AS named,
+                        coalesce(u.sourced, p_sourced[1]) AS sourced, coalesce(u.priority, p_priorities[1]) AS priority,
+                        coalesce(u.delay, p_delays[1]) AS delay, u.expires, coalesce(u.size, p_sizes[1]) AS size, u.envelope,
+                        u.payload, u.owner
+                        FROM unnest(p_orders, p_queues, p_ids, p_named, p_sourced, p_priorities, p_delays, p_expires, p_sizes,
+                            p_envelopes, p_payloads, p_owners)
+                            AS u(ord, queue, id, named, sourced, priority, delay, expires, size, envelope, payload, owner)) n
+                    WHERE (p_only IS NULL OR n.owner IS NULL OR n.owner = ANY(p_only))
+                        AND (NOT p_careful OR NOT n.named OR (SELECT 1 FROM {schema}.tasks t WHERE t.id = n.id
+                            AND t.queue = n.queue AND (t.named OR t.place >= {dead}) LIMIT 1) IS NULL);
+                GET DIAGNOSTICS inserted = ROW_COUNT;
+                PERFORM {schema}.wake_1(p_channel, p_queues, v_now);
+                RETURN;
+            EXCEPTION WHEN unique_violation THEN
+                -- Careful ones meet an id that came just now, or twice in the batch: one after the other, then.
+                EXIT WHEN p_careful;
+                p_careful := true;
+            END;
+        END LOOP;
     END IF;
     FOR r IN
-        SELECT * FROM unnest(p_orders, p_queues, p_ids, p_named, p_sourced, p_priorities, p_delays, p_expires, p_sizes,
+        SELECT n.ord, coalesce(n.queue, p_queues[1]) AS queue, n.id, coalesce(n.named, p_named[1]) AS named,
+            coalesce(n.sourced, p_sourced[1]) AS sourced, coalesce(n.priority, p_priorities[1]) AS priority,
+            coalesce(n.delay, p_delays[1]) AS delay, n.expires, coalesce(n.size, p_sizes[1]) AS size, n.envelope, n.payload,
+            n.key, n.key_bucket, n.ordered, n.unique_key, n.unique_bucket, n.unique_for, n.replace
+        FROM unnest(p_orders, p_queues, p_ids, p_named, p_sourced, p_priorities, p_delays, p_expires, p_sizes,
                 p_envelopes, p_payloads, p_owners, p_keys, p_key_buckets, p_ordered, p_uniques, p_unique_buckets,
                 p_unique_for, p_replace)
             AS n(ord, queue, id, named, sourced, priority, delay, expires, size, envelope, payload, owner, key, key_bucket,

@@ -6,9 +6,11 @@
 --   4 delayed    milliseconds of `due` << 16 + number & 65535
 --   5 held behind its ordered key, 6 held over its key's number of leases, 7 dead: middle + number
 -- A task that is leased keeps its place until the lease ends, however it ends: so a lease is a change of the row that
--- touches no index, and a place is the fence of one delivery.
+-- touches no index. A server that loses its power may forget a lease, and give the same place to somebody else: a delivery
+-- is known by its fence, which is random.
 
-CREATE SEQUENCE {schema}.task_numbers;
+-- A batch takes its numbers in blocks of so many.
+CREATE SEQUENCE {schema}.task_numbers INCREMENT BY {block};
 CREATE SEQUENCE {schema}.given_back_numbers;
 
 CREATE TABLE {schema}.queues (
@@ -35,6 +37,7 @@ CREATE TABLE {schema}.tasks (
     place bigint NOT NULL,
     due bigint NOT NULL,                    -- ready since, or ready at
     deadline bigint NOT NULL DEFAULT 0,     -- of the lease, while there is a holder
+    fence bigint NOT NULL DEFAULT 0,        -- of the latest delivery
     number bigint NOT NULL,                 -- the order of publication
     published bigint NOT NULL,
     expires bigint,

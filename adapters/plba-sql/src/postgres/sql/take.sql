@@ -136,17 +136,25 @@ RETURNS integer LANGUAGE sql IMMUTABLE AS $$
     SELECT greatest(0, least(count, floor((now + per - greatest(arrival, now)) * count / per + 0.000001)))::integer
 $$;
 
+-- `p_fence` is random; added to a place it is the delivery's fence. `p_alone`: nothing else is in the transaction. `p_backs`:
+-- what was given back is looked for too, wherever the floors are.
+--
+-- A server that loses its power may forget that it handed something out, and nothing worse: then it is ready again, as if
+-- its holder had gone. So where nothing but leases is written, nobody waits for the disk. What else the transaction may do
+-- on the way gives new places, which must not be given twice: that is waited for.
+--
 -- Rows with a place are deliveries. The last row has none: its `due` is after how many microseconds to look again, if that
 -- is known; `deliveries`, `attempts` and `crashes` are how many leases had run out, how many tasks expired, and how many
 -- died of crashes; `published` is the server's time.
 CREATE FUNCTION {schema}.take_1(
-    p_now bigint, p_queue integer, p_holder integer, p_max integer, p_lease bigint, p_crashes integer, p_floors bigint[],
+    p_now bigint, p_queue integer, p_holder integer, p_fence bigint, p_alone boolean, p_max integer, p_lease bigint,
+    p_crashes integer, p_floors bigint[], p_backs boolean,
     p_concurrency integer, p_rate_count integer, p_rate_per bigint,
     p_key_concurrency integer, p_key_count integer, p_key_per bigint
 ) RETURNS TABLE (
     place bigint, id bytea, due bigint, deliveries integer, attempts integer, crashes integer, published bigint,
     expires bigint, key_bucket integer, unique_bucket integer, key bytea, ordered boolean, history text[], former text,
-    envelope text, payload bytea
+    envelope text, payload bytea, fence bigint
 ) LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 #variable_conflict use_column
@@ -170,8 +178,11 @@ DECLARE
     v_arrival double precision;
     v_key_arrival double precision;
     v_tokens integer;
-    v_alone boolean := false;
+    v_adopted boolean := false;
     v_region integer;
+    v_start bigint;
+    v_from bigint;
+    v_to bigint;
 BEGIN
     SELECT k.paused_until, k.governed, k.leased, k.arrival INTO q FROM {schema}.queues k WHERE k.number = p_queue;
     v_governed := q.governed OR p_concurrency IS NOT NULL OR p_rate_count IS NOT NULL OR v_keyed;
@@ -181,6 +192,7 @@ BEGIN
         v_now := {schema}.now_1(p_now);
         IF NOT q.governed AND (p_concurrency IS NOT NULL OR p_key_concurrency IS NOT NULL) THEN
             PERFORM {schema}.adopt_1(p_queue);
+            v_adopted := true;
         END IF;
     END IF;
     SELECT
@@ -190,6 +202,12 @@ BEGIN
         EXISTS (SELECT FROM {schema}.tasks t WHERE t.queue = p_queue AND t.place >= {delayed}
             AND t.place < {delayed} + ((v_now / 1000 + 1) << 16) AND t.due <= v_now) AS delayed,
         EXISTS (SELECT FROM {schema}.tasks t WHERE t.queue = p_queue AND t.place < {high} AND t.holder IS NULL) AS suspect,
+        p_backs AND (EXISTS (SELECT FROM {schema}.tasks t WHERE t.queue = p_queue AND t.holder IS NULL
+                AND t.place >= {high} AND t.place < {high} + {middle})
+            OR EXISTS (SELECT FROM {schema}.tasks t WHERE t.queue = p_queue AND t.holder IS NULL
+                AND t.place >= {high} * 2 AND t.place < {high} * 2 + {middle})
+            OR EXISTS (SELECT FROM {schema}.tasks t WHERE t.queue = p_queue AND t.holder IS NULL
+                AND t.place >= {high} * 3 AND t.place < {high} * 3 + {middle})) AS backs,
         EXISTS (SELECT FROM {schema}.tasks t WHERE t.queue = p_queue AND t.place >= {limited} AND t.place < {dead}) AS limited
         INTO s;
     IF s.lapsed THEN
@@ -251,22 +269,31 @@ BEGIN
             CONTINUE WHEN EXISTS (SELECT FROM {schema}.tasks t WHERE t.queue = p_queue AND t.place < {high}
                 AND t.holder IS NOT NULL AND t.deadline > v_now);
         END IF;
+        v_start := v_region::bigint << 58;
         IF NOT v_keyed THEN
-            SELECT array_agg(c.found ORDER BY c.place), array_agg(c.place ORDER BY c.place) INTO v_more_ctids, v_more_places FROM (
-                SELECT t.ctid AS found, t.place FROM {schema}.tasks t
-                WHERE t.queue = p_queue AND t.place >= greatest(p_floors[v_region], v_region::bigint << 58)
-                    AND t.place < ((v_region + 1)::bigint << 58)
-                    AND t.holder IS NULL AND (t.expires IS NULL OR t.expires > v_now)
-                ORDER BY t.place LIMIT CASE v_region WHEN 0 THEN 1 ELSE v_left END FOR UPDATE SKIP LOCKED) c;
-            IF v_more_ctids IS NOT NULL THEN
-                v_ctids := v_ctids || v_more_ctids;
-                v_places := v_places || v_more_places;
-                v_left := v_left - cardinality(v_more_ctids);
-            END IF;
+            -- First what was given back, which lies before the middle of its region.
+            v_from := CASE WHEN v_region = 0 OR s.backs THEN v_start ELSE greatest(p_floors[v_region], v_start) END;
+            v_to := CASE WHEN v_region > 0 AND s.backs THEN v_start + {middle} ELSE v_start + {high} END;
+            LOOP
+                SELECT array_agg(c.found ORDER BY c.place), array_agg(c.place ORDER BY c.place)
+                    INTO v_more_ctids, v_more_places FROM (
+                    SELECT t.ctid AS found, t.place FROM {schema}.tasks t
+                    WHERE t.queue = p_queue AND t.place >= v_from AND t.place < v_to
+                        AND t.holder IS NULL AND (t.expires IS NULL OR t.expires > v_now)
+                    ORDER BY t.place LIMIT CASE v_region WHEN 0 THEN 1 ELSE v_left END FOR UPDATE SKIP LOCKED) c;
+                IF v_more_ctids IS NOT NULL THEN
+                    v_ctids := v_ctids || v_more_ctids;
+                    v_places := v_places || v_more_places;
+                    v_left := v_left - cardinality(v_more_ctids);
+                END IF;
+                EXIT WHEN v_left <= 0 OR v_to = v_start + {high};
+                v_from := greatest(p_floors[v_region], v_to);
+                v_to := v_start + {high};
+            END LOOP;
         ELSE
             FOR r IN
                 SELECT t.ctid AS found, t.place, t.key, t.priority FROM {schema}.tasks t
-                WHERE t.queue = p_queue AND t.place >= (v_region::bigint << 58) AND t.place < ((v_region + 1)::bigint << 58)
+                WHERE t.queue = p_queue AND t.place >= v_start AND t.place < v_start + {high}
                     AND t.holder IS NULL AND (t.expires IS NULL OR t.expires > v_now)
                 ORDER BY t.place LIMIT 2000 FOR UPDATE SKIP LOCKED
             LOOP
@@ -320,11 +347,15 @@ BEGIN
             END IF;
         END IF;
         INSERT INTO {schema}.grants (due, queue, holder, places) VALUES (v_now + p_lease, p_queue, p_holder, v_places);
+        IF p_alone AND NOT (v_keyed OR v_adopted OR s.lapsed OR s.expired OR s.delayed OR s.limited) THEN
+            PERFORM set_config('synchronous_commit', 'off', true);
+        END IF;
         RETURN QUERY UPDATE {schema}.tasks t
-            SET holder = p_holder, deadline = v_now + p_lease, deliveries = t.deliveries + 1, counted = v_governed
+            SET holder = p_holder, deadline = v_now + p_lease, fence = t.place + p_fence, deliveries = t.deliveries + 1,
+                counted = v_governed
             WHERE t.ctid = ANY(v_ctids)
             RETURNING t.place, t.id, t.due, t.deliveries, t.attempts, t.crashes, t.published, t.expires, t.key_bucket,
-                t.unique_bucket, t.key, t.ordered, t.history, t.former, t.envelope, t.payload;
+                t.unique_bucket, t.key, t.ordered, t.history, t.former, t.envelope, t.payload, t.fence;
     ELSIF v_again IS NULL THEN
         SELECT least(
             (SELECT g.due FROM {schema}.grants g WHERE g.queue = p_queue ORDER BY g.due LIMIT 1),
@@ -335,6 +366,6 @@ BEGIN
         ) - v_now INTO v_again;
     END IF;
     RETURN QUERY SELECT NULL::bigint, NULL::bytea, v_again, v_lost, v_expired, v_died, v_now, NULL::bigint, NULL::integer,
-        NULL::integer, NULL::bytea, NULL::boolean, NULL::text[], NULL::text, NULL::text, NULL::bytea;
+        NULL::integer, NULL::bytea, NULL::boolean, NULL::text[], NULL::text, NULL::text, NULL::bytea, NULL::bigint;
 END
 $$;

@@ -12,6 +12,7 @@ use super::end::{Finish, end, put_back};
 use super::gone::look_around;
 use super::take::{Taken, Wish, take};
 use crate::sqlite::failure::Failure;
+use crate::sqlite::inbox::Needs;
 use crate::sqlite::session::Session;
 use crate::sqlite::writer::{Shared, answered};
 
@@ -69,7 +70,13 @@ pub(super) async fn exchange(
     finishes: Vec<(usize, Finish)>,
     wish: Option<Wish>,
 ) -> Result<Exchanged, Failure> {
+    // A consumer that always finds something never waits, and is the one who looks all the same.
+    look_around(shared);
     let (back, asked) = (Arc::clone(shared), wish.clone());
+    let needs = match finishes.is_empty() {
+        true => Needs::Nothing,
+        false => Needs::Disk,
+    };
     let exchange = move |session: &mut Session<'_>| {
         let mut ended = Vec::with_capacity(finishes.len());
         for (place, finish) in &finishes {
@@ -82,7 +89,7 @@ pub(super) async fn exchange(
         Ok((ended, taken))
     };
     let hand_over = move |(ended, taken)| (ended, Handed::new(taken, back));
-    let answer = shared.inbox.ask_then(exchange, hand_over);
+    let answer = shared.inbox.ask_then(needs, exchange, hand_over);
     let (ended, mut handed) = answered(answer).await?;
     let taken = handed.take();
     let Some(wish) = wish else {
@@ -100,7 +107,8 @@ pub(super) async fn exchange(
 fn ask(shared: &Arc<Shared>, wish: Wish) -> tokio::sync::oneshot::Receiver<Result<Handed, Failure>> {
     let back = Arc::clone(shared);
     let taking = move |session: &mut Session<'_>| take(session, &wish);
-    shared.inbox.ask_then(taking, move |taken| Handed::new(taken, back))
+    let hand_over = move |taken| Handed::new(taken, back);
+    shared.inbox.ask_then(Needs::Nothing, taking, hand_over)
 }
 
 /// What was taken, on its way to whoever asked. Dropped on the way, it is put back.

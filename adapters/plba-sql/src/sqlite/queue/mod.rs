@@ -5,10 +5,12 @@ mod consume;
 pub(super) mod dead;
 mod effects;
 mod end;
+mod endings;
 mod gone;
 mod limits;
 mod lines;
 mod publish;
+mod publisher;
 mod retention;
 mod row;
 mod sweep;
@@ -16,7 +18,7 @@ mod take;
 mod unique;
 mod views;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,24 +26,19 @@ use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_tasks::queue::{
     ConsumerId, Cursor, DeadFilter, DeadPage, DeadTask, Delivery, DeliveryToken, Durability, EndError, Ending,
-    Exchange, How, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
+    Exchange, PublishError, QueueError, QueueRules, QueueStats, Recovery, TaskFilter, TaskPage, TaskQueue,
 };
 use plba_tasks::task::{NewTask, QueueName, TaskId};
 
-use self::end::Finish;
-use self::publish::{Attempt, Batch, Draft};
-use self::take::Wish;
 use super::database::Database;
 use super::failure::OpenDatabaseError;
+use super::inbox::Needs;
 use super::ledger::SqliteLedger;
 use super::session::Session;
 use super::settings::SqliteSettings;
+use super::writer::answered;
 
 const MAXIMUM_PAGE: usize = 1_000;
-
-/// How long a publisher waits for space before it looks again by itself: at first, and at most.
-const FIRST_WAIT: Duration = Duration::from_millis(10);
-const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// A task queue in an SQLite file, for any number of processes on one machine. Clones share it.
 ///
@@ -123,92 +120,6 @@ impl SqliteTaskQueue {
             .read(move |connection| views::stats(connection, now))
             .await?)
     }
-
-    /// Ends what needs no effect, together with whatever else is to be done in the same transaction.
-    fn prepare(&self, endings: Vec<Ending>) -> Prepared {
-        let now = self.database.shared.clock.now();
-        let mut prepared = Prepared::default();
-        for (place, ending) in endings.into_iter().enumerate() {
-            prepared.outcomes.push(Ok(()));
-            match ending {
-                Ending {
-                    token,
-                    how:
-                        How::Ack {
-                            effect: Some(effect),
-                            then,
-                        },
-                } => {
-                    prepared.places.push(place);
-                    prepared.completions.push(effects::Completion { token, effect, then });
-                }
-                ending => match Finish::new(ending, &self.database.shared.settings, now) {
-                    Ok(finish) => prepared.finishes.push((place, finish)),
-                    Err(error) => prepared.outcomes[place] = Err(error),
-                },
-            }
-        }
-        prepared
-    }
-
-    async fn publish_batch(&self, batch: Batch) -> Result<Vec<TaskId>, PublishError> {
-        let shared = &self.database.shared;
-        let queues: Vec<QueueName> = batch.queues().cloned().collect();
-        let batch = Arc::new(Mutex::new(batch));
-        match self.attempt(&batch, true).await? {
-            Attempt::Published(ids) => return Ok(ids),
-            Attempt::Crowded => return Err(refused_for_crowd(&lock(&batch))),
-            Attempt::Full(_) => {}
-        }
-        // A queue is full, or others wait already: stand in line, always in the order of names, so that two publishers
-        // never wait for each other.
-        let signals: Vec<_> = queues.iter().map(|queue| shared.signals.of(queue)).collect();
-        let _waiting: Vec<_> = signals.iter().map(super::signals::Signal::wait).collect();
-        let mut gates = Vec::with_capacity(signals.len());
-        for signal in &signals {
-            gates.push(Arc::clone(&signal.gate).lock_owned().await);
-        }
-        let mut wait = FIRST_WAIT;
-        loop {
-            lock(&batch).restamp(shared.clock.now());
-            match self.attempt(&batch, false).await? {
-                Attempt::Published(ids) => return Ok(ids),
-                Attempt::Crowded => return Err(refused_for_crowd(&lock(&batch))),
-                Attempt::Full(signal) => {
-                    // Space that another process makes is not told of here.
-                    let told = tokio::time::timeout(wait, signal.space.notified()).await;
-                    wait = if told.is_ok() {
-                        FIRST_WAIT
-                    } else {
-                        (wait * 2).min(LAST_WAIT)
-                    };
-                }
-            }
-        }
-    }
-
-    async fn attempt(&self, batch: &Arc<Mutex<Batch>>, polite: bool) -> Result<Attempt, PublishError> {
-        let batch = Arc::clone(batch);
-        let attempt = self
-            .database
-            .write(move |session| publish::publish(session, &lock(&batch), polite));
-        Ok(attempt.await?)
-    }
-}
-
-/// A batch that waits is its publisher's and, now and then, the writer's; nobody panics with it half changed.
-fn lock(batch: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
-    batch.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Endings, sorted by what they need.
-#[derive(Default)]
-struct Prepared {
-    outcomes: Vec<Result<(), EndError>>,
-    finishes: Vec<(usize, Finish)>,
-    completions: Vec<effects::Completion>,
-    /// Where the completions stand.
-    places: Vec<usize>,
 }
 
 pub(super) async fn open_database(
@@ -231,22 +142,6 @@ fn crowded(queue: &QueueName) -> QueueError {
     ))
 }
 
-fn refused_for_crowd(batch: &Batch) -> PublishError {
-    let reason = "there are as many named queues as `queues` allows; use fewer names".to_owned();
-    match batch.first() {
-        Some(task) => refused(task, reason),
-        None => PublishError::Unknown { source: reason.into() },
-    }
-}
-
-fn refused(task: &NewTask, reason: String) -> PublishError {
-    PublishError::Refused {
-        queue: task.queue.clone(),
-        kind: task.kind.clone().into_owned(),
-        reason,
-    }
-}
-
 #[async_trait]
 impl TaskQueue for SqliteTaskQueue {
     fn durability(&self) -> Durability {
@@ -258,13 +153,7 @@ impl TaskQueue for SqliteTaskQueue {
     }
 
     async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError> {
-        let shared = &self.database.shared;
-        for task in &tasks {
-            publish::check(&shared.settings, task).map_err(|reason| refused(task, reason))?;
-        }
-        let now = shared.clock.now();
-        let drafts = tasks.into_iter().map(|task| Draft::new(task, now)).collect();
-        self.publish_batch(Batch::new(drafts)).await
+        publisher::publish(&self.database, tasks).await
     }
 
     async fn consume(&self, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Result<Vec<Delivery>, QueueError> {
@@ -272,81 +161,22 @@ impl TaskQueue for SqliteTaskQueue {
     }
 
     async fn end(&self, endings: Vec<Ending>) -> Result<Vec<Result<(), EndError>>, QueueError> {
-        let Prepared {
-            mut outcomes,
-            mut finishes,
-            completions,
-            places,
-        } = self.prepare(endings);
-        if !finishes.is_empty() {
-            let ended = self.database.write(move |session| {
-                let end = |(place, finish): &mut (usize, Finish)| Ok((*place, end::end(session, finish)?));
-                finishes.iter_mut().map(end).collect::<rusqlite::Result<Vec<_>>>()
-            });
-            for (place, outcome) in ended.await? {
-                outcomes[place] = outcome;
-            }
-        }
-        if !completions.is_empty() {
-            let ended = effects::complete(&self.database.shared, completions).await;
-            for (place, outcome) in places.into_iter().zip(ended) {
-                outcomes[place] = outcome;
-            }
-        }
-        Ok(outcomes)
+        endings::end(&self.database, endings).await
     }
 
     async fn exchange(&self, endings: Vec<Ending>, queue: &QueueName, consumer: &ConsumerId, max: usize) -> Exchange {
-        let shared = &self.database.shared;
-        let wish = (max > 0).then(|| Wish {
-            queue: queue.clone(),
-            holder: consumer.to_string().into(),
-            presence: consumer.incarnation.presence.clone(),
-            max,
-        });
-        let Prepared {
-            mut outcomes,
-            finishes,
-            completions,
-            places,
-        } = self.prepare(endings);
-        if !completions.is_empty() {
-            let ended = effects::complete(shared, completions).await;
-            for (place, outcome) in places.into_iter().zip(ended) {
-                outcomes[place] = outcome;
-            }
-        }
-        if finishes.is_empty() && wish.is_none() {
-            return Exchange {
-                ended: Ok(outcomes),
-                taken: Ok(Vec::new()),
-            };
-        }
-        match consume::exchange(shared, finishes, wish).await {
-            Ok((ended, taken)) => {
-                for (place, outcome) in ended {
-                    outcomes[place] = outcome;
-                }
-                Exchange {
-                    ended: Ok(outcomes),
-                    taken,
-                }
-            }
-            Err(failure) => Exchange {
-                ended: Err(failure.clone().into()),
-                taken: Err(failure.into()),
-            },
-        }
+        endings::exchange(&self.database, endings, queue, consumer, max).await
     }
 
     async fn extend(&self, tokens: &[DeliveryToken]) -> Result<Vec<Result<(), EndError>>, QueueError> {
         let tokens = tokens.to_vec();
-        let extended = self.database.write(move |session| {
+        let extend = move |session: &mut Session<'_>| {
             let extend = |token: &DeliveryToken| end::extend(session, token);
             tokens.iter().map(extend).collect::<rusqlite::Result<Vec<bool>>>()
-        });
+        };
+        let extended = self.database.shared.inbox.ask_then(Needs::Nothing, extend, |held| held);
         let outcome = |held: bool| held.then_some(()).ok_or(EndError::LeaseLost);
-        Ok(extended.await?.into_iter().map(outcome).collect())
+        Ok(answered(extended).await?.into_iter().map(outcome).collect())
     }
 
     async fn recover(&self, cursor: Option<Cursor>, limit: usize) -> Result<Recovery, QueueError> {

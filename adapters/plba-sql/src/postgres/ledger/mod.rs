@@ -1,17 +1,23 @@
 //! The ledger of sources in PostgreSQL: beside the tasks, so that a task's end is its entry's end, and shared, so that
 //! whoever takes a source over finds its cursor and what is still to be told upstream.
 
+mod ends;
+mod keys;
+mod rows;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use plba_contracts::BoxError;
-use plba_tasks::intake::MAXIMUM_KEY;
 use plba_tasks::ledger::{Counts, DeliveryEnd, EntryState, Known, LedgerError, LedgerStats, SourceLedger};
-use plba_tasks::queue::{Cursor, DeadLetter, DeadPage, Durability};
-use plba_tasks::task::{EndedAttempt, MAXIMUM_NAME, Origin, QueueName, TaskId};
+use plba_tasks::queue::{Cursor, DeadPage, Durability};
+use plba_tasks::task::{Origin, TaskId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use self::ends::{END, Ends};
+use self::keys::{Keys, check_source};
+use self::rows::{broken, history, letter, number, shared, shared_keys};
 use super::fault::{Fault, Kind};
 use super::link::Target;
 use super::pool::{Pool, Value};
@@ -81,82 +87,6 @@ fn refused(text: String) -> LedgerError {
     LedgerError::from(Fault::new(Kind::Statement, text))
 }
 
-fn broken(error: tokio_postgres::Error) -> LedgerError {
-    LedgerError::from(Fault::from(error))
-}
-
-fn check_source(source: &str) -> Result<(), LedgerError> {
-    if source.is_empty() || source.len() > MAXIMUM_NAME {
-        return Err(refused(format!(
-            "the name of a source has 1 to {MAXIMUM_NAME} bytes, not {}",
-            source.len()
-        )));
-    }
-    Ok(())
-}
-
-fn check_key(key: &str) -> Result<(), LedgerError> {
-    if key.len() > MAXIMUM_KEY {
-        return Err(refused(format!(
-            "a key of {} bytes is too long for the ledger, at most {MAXIMUM_KEY} are possible; use a digest",
-            key.len()
-        )));
-    }
-    Ok(())
-}
-
-/// Keys as a column, each once and sorted, so that all who write the same rows lock them in one order; and their ids.
-struct Keys<'a> {
-    sources: Vec<&'a [u8]>,
-    keys: Vec<&'a [u8]>,
-    ids: Vec<Vec<u8>>,
-    orders: Vec<i32>,
-}
-
-impl<'a> Keys<'a> {
-    fn new(origins: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, LedgerError> {
-        let mut origins: Vec<(&str, &str, i32)> = (1..)
-            .zip(origins)
-            .map(|(order, (source, key))| (source, key, order))
-            .collect();
-        origins.sort();
-        origins.dedup_by(|one, other| (one.0, one.1) == (other.0, other.1));
-        let mut keys = Self {
-            sources: Vec::with_capacity(origins.len()),
-            keys: Vec::with_capacity(origins.len()),
-            ids: Vec::with_capacity(origins.len()),
-            orders: Vec::with_capacity(origins.len()),
-        };
-        for (source, key, order) in origins {
-            check_source(source)?;
-            check_key(key)?;
-            keys.sources.push(source.as_bytes());
-            keys.keys.push(key.as_bytes());
-            keys.ids.push(format!("{source}/{key}").into_bytes());
-            keys.orders.push(order);
-        }
-        Ok(keys)
-    }
-
-    fn of_source(source: &'a str, keys: &'a [Arc<str>]) -> Result<Self, LedgerError> {
-        check_source(source)?;
-        Self::new(keys.iter().map(|key| (source, &**key)))
-    }
-
-    fn of_origins(origins: impl Iterator<Item = &'a Origin>) -> Result<Self, LedgerError> {
-        Self::new(origins.map(|origin| (&*origin.source, &*origin.key)))
-    }
-
-    fn values(&self) -> [Value<'_>; 4] {
-        [
-            (&self.sources, Type::BYTEA_ARRAY),
-            (&self.keys, Type::BYTEA_ARRAY),
-            (&self.ids, Type::BYTEA_ARRAY),
-            (&self.orders, Type::INT4_ARRAY),
-        ]
-    }
-}
-
 /// New entries get their numbers in the order of the call, and are inserted in the order of their keys.
 const INTAKE: &str = "WITH numbered AS MATERIALIZED (SELECT n.*, nextval('{schema}.ledger_numbers') AS number FROM \
     (SELECT * FROM unnest($1, $2, $3, $4) AS u(source, key, id, ord) ORDER BY u.ord) n) \
@@ -171,42 +101,6 @@ const COUNT: &str = "WITH numbered AS MATERIALIZED (SELECT n.*, nextval('{schema
     ON CONFLICT (source, key) DO UPDATE SET in_hand = excluded.in_hand, deliveries = l.deliveries + 1, \
     crashes = l.crashes + (l.in_hand IS NOT NULL)::int WHERE l.state = 0 \
     RETURNING source, key, deliveries, attempts, crashes";
-
-/// `$5` states, `$6` attempts as JSON, `$7` when they ended, `$8` queues, `$9` kinds, `$10` reasons. Ways: 0 released, 1
-/// failed, 2 done, 3 dead.
-const END: &str = "WITH numbered AS MATERIALIZED (SELECT n.*, nextval('{schema}.ledger_numbers') AS number FROM \
-    (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-    AS u(source, key, id, ord, way, attempt, at, queue, kind, reason) ORDER BY u.ord) n) \
-    INSERT INTO {schema}.ledger AS l (number, source, key, id, changed, state, attempts, history, died, queue, kind, reason) \
-    SELECT number, source, key, id, number, CASE way WHEN 2 THEN 1 WHEN 3 THEN 3 ELSE 0 END, \
-    (way IN (1, 3))::int, CASE WHEN attempt IS NULL THEN NULL ELSE ARRAY[attempt] END, \
-    CASE way WHEN 3 THEN at END, queue, kind, reason \
-    FROM numbered ORDER BY source, key \
-    ON CONFLICT (source, key) DO UPDATE SET in_hand = NULL, changed = excluded.changed, state = excluded.state, \
-    attempts = l.attempts + excluded.attempts, died = excluded.died, queue = excluded.queue, kind = excluded.kind, \
-    reason = excluded.reason, history = CASE WHEN excluded.history IS NULL THEN l.history \
-    WHEN cardinality(l.history) >= 25 THEN l.history[1:1] || l.history[3:cardinality(l.history)] || excluded.history \
-    ELSE coalesce(l.history, '{}') || excluded.history END WHERE l.state = 0";
-
-fn history(row: &Row, index: usize) -> Result<Vec<EndedAttempt>, LedgerError> {
-    let entries: Option<Vec<String>> = row.try_get(index).map_err(broken)?;
-    let read = |entry: &String| serde_json::from_str(entry).ok();
-    Ok(entries.unwrap_or_default().iter().filter_map(read).collect())
-}
-
-fn shared(bytes: &[u8]) -> Arc<str> {
-    String::from_utf8_lossy(bytes).into()
-}
-
-fn shared_keys(rows: &[Row]) -> Result<Vec<Arc<str>>, LedgerError> {
-    rows.iter()
-        .map(|row| row.try_get(0).map(shared).map_err(broken))
-        .collect()
-}
-
-fn number(count: i32) -> u32 {
-    u32::try_from(count).unwrap_or(0)
-}
 
 #[async_trait]
 impl SourceLedger for PostgresLedger {
@@ -472,65 +366,4 @@ impl PostgresLedger {
             published: row.try_get::<_, Option<i64>>(6).map_err(broken)? == Some(self.inner.process),
         })
     }
-}
-
-/// The columns of ends.
-#[derive(Default)]
-struct Ends<'a> {
-    ways: Vec<i16>,
-    attempts: Vec<Option<String>>,
-    times: Vec<Option<i64>>,
-    queues: Vec<Option<&'a str>>,
-    kinds: Vec<Option<&'a str>>,
-    reasons: Vec<Option<String>>,
-}
-
-impl<'a> Ends<'a> {
-    fn push(&mut self, end: &'a DeliveryEnd) {
-        let (way, attempt, place) = match end {
-            DeliveryEnd::Released => (0, None, None),
-            DeliveryEnd::Failed(attempt) => (1, Some(attempt), None),
-            DeliveryEnd::Done => (2, None, None),
-            DeliveryEnd::Dead { attempt, queue, kind } => (3, Some(attempt), Some((queue, kind))),
-        };
-        self.ways.push(way);
-        self.attempts
-            .push(attempt.and_then(|attempt| serde_json::to_string(attempt).ok()));
-        self.times.push(attempt.map(|attempt| attempt.at.as_microsecond()));
-        self.queues.push(place.map(|(queue, _)| queue.as_str()));
-        self.kinds.push(place.map(|(_, kind)| kind.as_str()));
-        let reason = attempt
-            .filter(|_| way == 3)
-            .map(|attempt| attempt.reason.replace('\0', "\u{fffd}"));
-        self.reasons.push(reason);
-    }
-
-    fn values(&self) -> [Value<'_>; 6] {
-        [
-            (&self.ways, Type::INT2_ARRAY),
-            (&self.attempts, Type::TEXT_ARRAY),
-            (&self.times, Type::INT8_ARRAY),
-            (&self.queues, Type::TEXT_ARRAY),
-            (&self.kinds, Type::TEXT_ARRAY),
-            (&self.reasons, Type::TEXT_ARRAY),
-        ]
-    }
-}
-
-fn letter(row: &Row) -> Result<DeadLetter, LedgerError> {
-    let origin = Origin::new(
-        shared(row.try_get(1).map_err(broken)?),
-        shared(row.try_get(2).map_err(broken)?),
-    );
-    let died: Option<i64> = row.try_get(5).map_err(broken)?;
-    Ok(DeadLetter {
-        id: origin.task_id(),
-        queue: QueueName::from(row.try_get::<_, Option<String>>(3).map_err(broken)?.unwrap_or_default()),
-        kind: row.try_get::<_, Option<String>>(4).map_err(broken)?.unwrap_or_default(),
-        origin: Some(origin),
-        died: jiff::Timestamp::from_microsecond(died.unwrap_or_default()).unwrap_or_default(),
-        reason: row.try_get::<_, Option<String>>(6).map_err(broken)?.unwrap_or_default(),
-        deliveries: number(row.try_get(7).map_err(broken)?),
-        history: history(row, 8)?,
-    })
 }
