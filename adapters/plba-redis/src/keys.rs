@@ -6,9 +6,9 @@ use std::sync::Arc;
 use plba_tasks::task::QueueName;
 
 /// The keys of a queue, in the order in which scripts know them.
-const PARTS: [&str; 21] = [
+const PARTS: [&str; 23] = [
     "high", "normal", "low", "hand", "aside", "delayed", "suspects", "heads", "lines", "line", "waits", "leases",
-    "rates", "unique", "periods", "dead", "deaths", "died", "ids", "c", "bell",
+    "rates", "unique", "periods", "dead", "deaths", "died", "ids", "c", "bell", "over", "fading",
 ];
 
 /// How many keys each queue has.

@@ -10,6 +10,7 @@ mod keys;
 mod lease;
 mod ledger;
 mod link;
+mod pack;
 mod queue;
 mod record;
 mod reply;

@@ -21,11 +21,10 @@ use crate::reply;
 const VERSION: u8 = 1;
 const NAMED: u8 = 1;
 
-/// The data of a new task.
-pub(crate) fn encode(task: &NewTask, id: &TaskId, published: Timestamp) -> Vec<u8> {
+/// Writes the data of a new task.
+pub(crate) fn encode(task: &NewTask, id: &TaskId, published: Timestamp, data: &mut Vec<u8>) {
     let envelope = Envelope::encode_new(task, published);
     let id = id.as_str().as_bytes();
-    let mut data = Vec::with_capacity(9 + id.len() + envelope.len() + task.payload.len());
     let named = if task.id.is_some() { NAMED } else { 0 };
     data.extend_from_slice(&[VERSION, task.priority as u8, named]);
     // Lengths are checked before: see `NewTask::check` and `task_bytes`.
@@ -34,7 +33,6 @@ pub(crate) fn encode(task: &NewTask, id: &TaskId, published: Timestamp) -> Vec<u
     data.extend_from_slice(&u32::try_from(envelope.len()).unwrap_or(u32::MAX).to_be_bytes());
     data.extend_from_slice(&envelope);
     data.extend_from_slice(&task.payload);
-    data
 }
 
 /// What scripts have to know of a task; most have nothing.
@@ -127,7 +125,7 @@ pub(crate) struct Record {
 
 impl Record {
     /// One that has its data and nothing else.
-    pub(crate) fn plain(data: Vec<u8>) -> Self {
+    pub(crate) fn plain(data: impl Into<Bytes>) -> Self {
         Self {
             data: data.into(),
             ..Self::default()
@@ -291,6 +289,12 @@ mod tests {
         Timestamp::constant(1_767_225_600, 123_456_000)
     }
 
+    fn encoded(task: &NewTask, id: &str) -> Vec<u8> {
+        let mut data = Vec::new();
+        encode(task, &id.into(), at(), &mut data);
+        data
+    }
+
     fn field(name: &str, value: impl Into<Vec<u8>>) -> [Value; 2] {
         [Value::BulkString(name.into()), Value::BulkString(value.into())]
     }
@@ -301,7 +305,7 @@ mod tests {
             .with_id("a")
             .with_header("x", "y");
         let fields = [
-            field("d", encode(&task, &"a".into(), at())),
+            field("d", encoded(&task, "a")),
             field("m", "3 2 1"),
             field("t", "1767225600000000 f \"no\\nreply\"\n1767225601000000 c \"gone\""),
         ];
@@ -325,7 +329,7 @@ mod tests {
     #[test]
     fn nothing_cut_is_taken_for_a_task() {
         let task = NewTask::new("orders", "test", "").with_id("a");
-        let sound = encode(&task, &"a".into(), at());
+        let sound = encoded(&task, "a");
         for end in 0..sound.len() {
             assert!(
                 Record::plain(sound[..end].to_vec()).decode(&"orders".into()).is_err(),
@@ -345,7 +349,7 @@ mod tests {
             key: Some("old".into()),
             ordered: true,
         });
-        let record = Record::of_fields([field("d", encode(&new, &"a".into(), at())), field("o", kept)].concat());
+        let record = Record::of_fields([field("d", encoded(&new, "a")), field("o", kept)].concat());
         let read = record.decode(&"orders".into()).unwrap();
         assert_eq!((read.key.as_deref(), read.ordered), (Some("old"), true));
         assert_eq!(read.origin, Some(Origin::new("mail", "7")));

@@ -41,20 +41,21 @@ impl Script {
 
     pub(crate) fn source(self) -> &'static str {
         match self {
-            Self::Exchange => source!("allow-oom", "time.lua", "library.lua", "exchange.lua"),
+            Self::Exchange => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "exchange.lua"),
             Self::Publish => concat!(
                 "#!lua\n",
                 include_str!("lua/time.lua"),
+                include_str!("lua/packs.lua"),
                 include_str!("lua/library.lua"),
                 include_str!("lua/publish.lua")
             ),
-            Self::Extend => source!("allow-oom", "time.lua", "library.lua", "extend.lua"),
-            Self::Recover => source!("allow-oom", "time.lua", "library.lua", "recover.lua"),
-            Self::Consumers => source!("allow-oom", "time.lua", "library.lua", "consumers.lua"),
-            Self::Stats => source!("allow-oom", "time.lua", "library.lua", "stats.lua"),
-            Self::List => source!("allow-oom", "time.lua", "library.lua", "list.lua"),
-            Self::Dead => source!("allow-oom", "time.lua", "library.lua", "dead.lua"),
-            Self::Pause => source!("allow-oom", "time.lua", "library.lua", "pause.lua"),
+            Self::Extend => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "extend.lua"),
+            Self::Recover => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "recover.lua"),
+            Self::Consumers => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "consumers.lua"),
+            Self::Stats => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "stats.lua"),
+            Self::List => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "list.lua"),
+            Self::Dead => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "dead.lua"),
+            Self::Pause => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "pause.lua"),
             Self::Lease => source!("allow-oom", "time.lua", "lease.lua"),
             Self::Ledger => source!("allow-oom", "time.lua", "ledger.lua"),
         }

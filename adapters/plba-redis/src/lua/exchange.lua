@@ -1,7 +1,8 @@
 -- Ends deliveries and takes what is ready.
--- ARGV: time, settings, consumer, most, flags ('s' sweep, 'l' limits, 'k' rates of keys), groups of plain acks, each: stream, holder, group,
--- count, bytes, whether named, first, last, entries, task ids; then the other endings: stream, holder, group, entry, verb
--- and what it takes.
+-- ARGV: time, settings, consumer, most, flags ('s' sweep, 'l' limits, 'k' rates of keys), groups of plain acks, each: stream,
+-- holder, group, count of entries, of tasks and of ids, bytes, first, last, sizes (of whole packs, a byte each; else nothing),
+-- entries, task ids; then the other endings: stream, holder, group, entry (of a pack's member: entry.number/size), verb and
+-- what it takes. Positions of what is lost are those of tasks.
 local b, ck = 2, KEYS[22]
 local control = call('HMGET', ck, 'gen', 'pause', 'lim', 'keyrule', 'special', 'away')
 local gen, pause, limited = control[1], control[2], control[3]
@@ -9,45 +10,81 @@ if control[6] then library().bring_back(b) end
 local lost, position, cursor = {}, 0, 7
 local ready = false
 
+-- Whether members of packs may differ in how far they are.
+local differ = call('EXISTS', KEYS[24], KEYS[25]) > 0
+
+-- Acks the members of whole packs one by one; gives how many, and their bytes.
+local function ack_members(s, consumer, sizes, named, from)
+  local lib, at, held, bytes = library(), position, 0, 0
+  for e = 1, #sizes do
+    local entry, size = ARGV[from + e - 1], string.byte(sizes, e)
+    for k = 1, size do
+      lib.lose_faded(s, gen, entry, k, size)
+      local record = lib.withdraw_member(s, gen, entry, k, size)
+      if record then
+        held, bytes = held + 1, bytes + #record.d
+        if named then call('SREM', KEYS[b + 19], lib.id(record)) end
+      else
+        lost[#lost + 1] = at + k - 1
+      end
+    end
+    at = at + size
+  end
+  return held, bytes
+end
+
+-- Of entries some of which were no longer in hand. What was is still in the stream, or a foreign hand removed it; what was
+-- lost is not.
+local function ack_rest(s, count, sizes, named, from)
+  local lib, at, held, bytes = library(), position, 0, 0
+  for e = 1, count do
+    local entry, size = ARGV[from + e - 1], sizes == '' and 1 or string.byte(sizes, e)
+    local found = call('XRANGE', KEYS[b + s], entry, entry)[1]
+    if found then
+      call('XDEL', KEYS[b + s], entry)
+      for _, record in ipairs(lib.singles(s, entry, lib.read(found))) do
+        held, bytes = held + 1, bytes + #record.d
+        if named then call('SREM', KEYS[b + 19], lib.id(record)) end
+      end
+    else
+      for k = 0, size - 1 do lost[#lost + 1] = at + k end
+    end
+    at = at + size
+  end
+  return held, bytes
+end
+
 for _ = 1, tonumber(ARGV[6]) do
   local s, consumer, group = tonumber(ARGV[cursor]), ARGV[cursor + 1], ARGV[cursor + 2]
-  local count, bytes, named = tonumber(ARGV[cursor + 3]), ARGV[cursor + 4], ARGV[cursor + 5] == '1'
-  local first, last = ARGV[cursor + 6], ARGV[cursor + 7]
-  local from = cursor + 8
+  local count, tasks, named = tonumber(ARGV[cursor + 3]), tonumber(ARGV[cursor + 4]), tonumber(ARGV[cursor + 5])
+  local bytes, first, last, sizes = ARGV[cursor + 6], ARGV[cursor + 7], ARGV[cursor + 8], ARGV[cursor + 9]
+  local from = cursor + 10
   local to = from + count - 1
   local key = KEYS[b + s]
-  cursor = to + 1
-  if named then cursor = cursor + count end
+  cursor = to + 1 + named
   if group ~= gen then
-    for k = 1, count do lost[#lost + 1] = position + k - 1 end
+    for k = 1, tasks do lost[#lost + 1] = position + k - 1 end
   else
     local lease = ARGV[1] == '' and string.match(consumer, '^%d+') or library().least_idle(library().lease_of(consumer))
     local overdue = try('XPENDING', key, gen, 'IDLE', lease, first, last, 1, consumer)
     if overdue.err or #overdue > 0 then library().lose_overdue(b, s, gen, consumer, first, last) end
-    local held = call('XACK', key, gen, unpack(ARGV, from, to))
-    if held == count then
+    local held
+    if differ and sizes ~= '' then
+      held, bytes = ack_members(s, consumer, sizes, named > 0, from)
+    elseif call('XACK', key, gen, unpack(ARGV, from, to)) == count then
       call('XDEL', key, unpack(ARGV, from, to))
-      if named then call('SREM', KEYS[b + 19], unpack(ARGV, to + 1, to + count)) end
-      call('HINCRBY', ck, 'bytes', -bytes)
+      if named > 0 then call('SREM', KEYS[b + 19], unpack(ARGV, to + 1, to + named)) end
+      if tasks > count then call('HINCRBY', ck, 'hx', count - tasks) end
+      held = tasks
     else
-      -- What was in hand is still in the stream, or a foreign hand removed it; what was lost is not.
-      held = 0
-      for k = 0, count - 1 do
-        local entry = ARGV[from + k]
-        local found = call('XRANGE', key, entry, entry)[1]
-        if found then
-          call('XDEL', key, entry)
-          call('HINCRBY', ck, 'bytes', -#library().read(found).d)
-          if named then call('SREM', KEYS[b + 19], ARGV[to + 1 + k]) end
-          held = held + 1
-        else
-          lost[#lost + 1] = position + k
-        end
-      end
+      held, bytes = ack_rest(s, count, sizes, named > 0, from)
     end
-    if held > 0 then call('HINCRBY', ck, 'acked', held) end
+    if held > 0 then
+      call('HINCRBY', ck, 'bytes', -bytes)
+      call('HINCRBY', ck, 'acked', held)
+    end
   end
-  position = position + count
+  position = position + tasks
 end
 
 if cursor <= #ARGV then
@@ -58,8 +95,15 @@ if cursor <= #ARGV then
     cursor = cursor + 5
     local record
     if group == gen then
-      lib.lose_overdue(b, s, gen, consumer, entry, entry)
-      record = lib.withdraw(b, s, gen, entry)
+      local pack, number, size = string.match(entry, '^([^.]+)%.(%d+)/(%d+)$')
+      lib.lose_overdue(b, s, gen, consumer, pack or entry, pack or entry)
+      if pack then
+        number, size = tonumber(number), tonumber(size)
+        lib.lose_faded(s, gen, pack, number, size)
+        record = lib.withdraw_member(s, gen, pack, number, size)
+      else
+        record = lib.withdraw(b, s, gen, entry)
+      end
     end
     if not record then lost[#lost + 1] = position end
     position = position + 1
@@ -75,7 +119,7 @@ if cursor <= #ARGV then
         lib.leave(b, record)
         for k = 0, follow_ups - 1 do
           local at = cursor + k * 4
-          lib.publish(2 + 21 * tonumber(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3])
+          lib.publish(2 + 23 * tonumber(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3])
         end
       end
       cursor = cursor + follow_ups * 4
@@ -148,33 +192,52 @@ if most > 0 and string.find(ARGV[5], 'l', 1, true) then
   end
 end
 
-local taken = 0
+-- What is handed out: tasks, units (plain tasks, and others, of which a pack is one), and tasks beyond the number of units.
+local taken, units, packed = 0, 0, 0
 local consumer = ARGV[3]
-local function note(s, entries)
+local note
+function note(s, entries)
   local ids = ARGV[1] ~= '' and {}
-  local count = #plain
+  local count, cut = #plain, nil
   for k = 1, #entries do
-    local entry = entries[k]
-    local fields = entry[2]
-    if s == 2 and #fields == 2 then
-      plain[count + 1], plain[count + 2] = entry[1], fields[2]
+    local entry, fields = entries[k][1], entries[k][2]
+    local version, size = string.byte(fields[1] == 'd' and fields[2] or '', 1, 2)
+    local over
+    if version ~= 2 or size == 0 then
+      size = 1
+    elseif differ then
+      size, over = library().undone(s, entry, fields[2])
+    end
+    if taken + size > most then
+      cut = library().cut(s, gen, entries, k, most - taken)
+      break
+    end
+    if s == 2 and #fields == 2 and version ~= 2 then
+      plain[count + 1], plain[count + 2] = entry, fields[2]
       count = count + 2
-      taken = taken + 1
-      if ids then ids[#ids + 1] = entry[1] end
-    elseif library().admit(b, s, gen, entry) then
-      special[#special + 1] = { taken, s, entry[1], fields }
-      taken = taken + 1
-      if ids then ids[#ids + 1] = entry[1] end
+      taken, units = taken + 1, units + 1
+      if ids then ids[#ids + 1] = entry end
+    elseif version == 2 or library().admit(b, s, gen, entries[k]) then
+      special[#special + 1] = { units, s, entry, fields, over or '' }
+      taken, units, packed = taken + size, units + 1, packed + size - 1
+      if ids then ids[#ids + 1] = entry end
     end
   end
   if ids and #ids > 0 then library().stamp(b, s, gen, consumer, ids) end
+  if cut and #cut > 0 then note(4, library().hand(b, gen, consumer, cut)) end
 end
 local function read(s)
+  local before, entries = taken, 0
   -- What may not be handed out is put elsewhere on the way, so that more may be asked for; but not without end.
   for _ = 1, 20 do
     local wanted = most - taken
     if wanted <= 0 then return end
-    local found = try('XREADGROUP', 'GROUP', gen, consumer, 'COUNT', wanted, 'STREAMS', KEYS[b + s], '>')
+    -- As many entries as are about that many tasks, if there may be packs.
+    local number = wanted
+    if s == 2 and (control[5] or entries > 0) then
+      number = math.max(1, math.floor(entries == 0 and wanted / 32 or wanted * entries / math.max(taken - before, entries)))
+    end
+    local found = try('XREADGROUP', 'GROUP', gen, consumer, 'COUNT', number, 'STREAMS', KEYS[b + s], '>')
     if not found then
       -- Nothing is left that a native read might not hand out.
       if s == 2 and control[5] then call('HDEL', ck, 'special') end
@@ -182,7 +245,8 @@ local function read(s)
     end
     if found.err then return found end
     note(s, found[1][2])
-    if #found[1][2] < wanted then return end
+    entries = entries + #found[1][2]
+    if #found[1][2] < number then return end
   end
   if taken == 0 then due = string.format('%.3f', now) end
 end
@@ -204,7 +268,7 @@ local function take()
     while aside and taken < most do
       local heads = library().heads(b, class, most - taken)
       if #heads == 0 then break end
-      note(4, library().hand(b, gen, consumer, heads))
+      note(4, library().hand(b, gen, consumer, library().fit(heads, most - taken)))
     end
     if taken >= most then return end
     local failed = read(class + 1)
@@ -216,11 +280,15 @@ if most > 0 then
   local failed = take()
   if failed and string.find(failed.err, 'NOGROUP', 1, true) then
     -- What was taken before is in no hand now: its group is gone, too.
-    anew, plain, special, taken = 'g', {}, {}, 0
+    anew, plain, special, taken, units, packed = 'g', {}, {}, 0, 0, 0
     gen = library().found(b, gen)
     failed = take()
   end
   if failed then return failed end
+end
+if packed > 0 then
+  call('HINCRBY', ck, 'px', -packed)
+  call('HINCRBY', ck, 'hx', packed)
 end
 if taken > 0 and interval then
   local after = math.max(now, tonumber(call('HGET', ck, 'tat') or 0)) + interval * taken

@@ -1,5 +1,5 @@
 -- What is seldom needed. Its functions are made only when it is asked for: a script's text runs from the top each time.
--- A queue is named by the place of its keys: KEYS[b + 1] to KEYS[b + 21], see keys.rs.
+-- A queue is named by the place of its keys: KEYS[b + 1] to KEYS[b + 23], see keys.rs.
 -- Numbers of streams: 1 high, 2 normal, 3 low, 4 handed out one by one.
 local shared
 local function library()
@@ -59,25 +59,34 @@ local function library()
     for k = 1, #fields, 2 do record[fields[k]] = fields[k + 1] end
     if not record.d then record = { d = table.concat(fields, '\0') } end
     if not record.a then record.a = string.match(entry[1], '^%d+') end
+    return M.vet(record, entry[1])
+  end
+
+  -- A record that no program can read has a name in place of its id.
+  function M.vet(record, name)
     local version, _, _, high, low = string.byte(record.d, 1, 5)
-    if version ~= 1 or not low or high * 256 + low == 0 or #record.d < 5 + high * 256 + low then
-      record.i = 'undecodable-' .. entry[1]
-    end
+    local single = version == 1 and low and high * 256 + low > 0 and #record.d >= 5 + high * 256 + low
+    if not single and not M.members(record.d) then record.i = 'undecodable-' .. name end
     return record
   end
 
+  -- Of a pack, the id of its first member: only good to name the pack.
   function M.id(record)
     if record.i then return record.i end
-    local high, low = string.byte(record.d, 4, 5)
-    return string.sub(record.d, 6, 5 + high * 256 + low)
+    local at = string.byte(record.d, 1) == 2 and 7 or 1
+    local high, low = string.byte(record.d, at + 3, at + 4)
+    return string.sub(record.d, at + 5, at + 4 + high * 256 + low)
   end
 
   function M.class(record)
-    local class = record.i and 1 or string.byte(record.d, 2)
-    return class < 3 and class or 1
+    local version, class = string.byte(record.d, 1, 2)
+    return not record.i and version == 1 and class < 3 and class or 1
   end
 
-  function M.named(record) return not record.i and string.byte(record.d, 3) % 2 == 1 end
+  function M.named(record)
+    local version, _, flags = string.byte(record.d, 1, 3)
+    return not record.i and version == 1 and flags % 2 == 1
+  end
 
   local decoded = {}
   function M.extras(record)
@@ -282,14 +291,38 @@ local function library()
     end
     call('XDEL', KEYS[b + s], entry)
     local record = M.read(found)
+    -- A pack that can't be read was counted as what it says it is, and is one record from here on.
+    if record.i and M.weight(record.d) > 1 then call('HINCRBY', KEYS[b + 20], 'hx', 1 - M.weight(record.d)) end
     M.lease_ended(b, s, entry, record)
     return record
   end
 
-  -- The holder of an entry disappeared, or its lease ran out.
-  function M.lose(b, s, gen, entry, reason)
+  -- The holder of an entry disappeared, or its lease ran out: loses its tasks, or at most so many of them. Gives how many,
+  -- and whether there are more.
+  function M.lose(b, s, gen, entry, reason, most)
+    local found = most and call('XRANGE', KEYS[b + s], entry, entry)[1]
+    local data = found and M.read(found).d
+    if data and M.undone(s, entry, data) > most then
+      local over, count = M.over(s, entry), 0
+      for k = 1, M.weight(data) do
+        if count < most and M.is_open(over, k) then
+          local record = M.withdraw_member(s, gen, entry, k, M.weight(data))
+          if not record then return count, false end
+          M.lost_with(b, record, reason)
+          count = count + 1
+        end
+      end
+      return count, true
+    end
     local record = M.withdraw(b, s, gen, entry)
-    if not record then return end
+    if not record then return 0, false end
+    local records = M.singles(s, entry, record)
+    for _, one in ipairs(records) do M.lost_with(b, one, reason) end
+    return #records, false
+  end
+
+  -- The task of a record disappeared with its holder.
+  function M.lost_with(b, record, reason)
     local deliveries, attempts, crashes = M.counts(record)
     M.count(record, deliveries + 1, attempts, crashes + 1)
     M.remember(record, 'c', reason or '"the lease ran out while the task was in hand"')
@@ -317,9 +350,11 @@ local function library()
     if page.err then return nil, 0 end
     local found = 0
     for _, pending in ipairs(page) do
+      if found >= limit then return pending[1], found end
       if M.overdue(pending[2], pending[3]) then
-        M.lose(b, s, gen, pending[1])
-        found = found + 1
+        local count, more = M.lose(b, s, gen, pending[1], nil, limit - found)
+        found = found + count
+        if more then return pending[1], found end
       end
     end
     return #page >= limit and '(' .. page[#page][1] or nil, found
@@ -337,6 +372,7 @@ local function library()
         call('HDEL', KEYS[b + 20], field)
       end
     end
+    M.fade(gen, limit)
     M.unhold(b)
     M.mend(b, gen)
     M.retain(b)
@@ -377,7 +413,7 @@ local function library()
       local summary = try('XPENDING', KEYS[b + s], gen)
       if not summary.err then count = count + summary[1] end
     end
-    return count
+    return count > 0 and count + math.max(0, tonumber(call('HGET', KEYS[b + 20], 'hx') or 0)) or 0
   end
 
   -- A foreign hand may have removed what others wait for: with nothing in hand no key has a lease, and with nothing
@@ -421,13 +457,18 @@ local function library()
       call('XGROUP', 'CREATE', KEYS[b + s], gen, '0', 'MKSTREAM')
       if before then try('XGROUP', 'DESTROY', KEYS[b + s], before) end
     end
-    call('HSET', KEYS[b + 20], 'gen', gen, 'special', '1')
-    call('HDEL', KEYS[b + 20], 'sus', 'cursor1', 'cursor2', 'cursor3', 'cursor4')
+    -- Of a stream that was there before, or whose counts are gone, nobody knows what it has.
+    local counts = call('HMGET', KEYS[b + 20], 'published', 'hx')
+    if before or not counts[1] then call('HSET', KEYS[b + 20], 'special', '1') end
+    call('HSET', KEYS[b + 20], 'gen', gen)
+    if counts[2] then call('HINCRBY', KEYS[b + 20], 'px', counts[2]) end
+    call('HDEL', KEYS[b + 20], 'sus', 'cursor1', 'cursor2', 'cursor3', 'cursor4', 'hx')
+    call('DEL', KEYS[b + 23])
     call('SADD', KEYS[2], string.match(KEYS[b + 20], ':q:(.*):c$'))
     -- What had been handed out one by one waits again.
     for _, entry in ipairs(call('XRANGE', KEYS[b + 4], '-', '+')) do
       call('XDEL', KEYS[b + 4], entry[1])
-      local record = M.read(entry)
+      local record = M.rest(4, entry[1], M.read(entry))
       record.g = nil
       M.place(b, record, now, true)
     end
@@ -638,7 +679,10 @@ local function library()
     end
     if M.named(record) then call('SADD', KEYS[b + 19], id) end
     local published = call('HINCRBY', KEYS[b + 20], 'published', 1)
-    if published == 1 then call('SADD', KEYS[2], string.match(KEYS[b + 20], ':q:(.*):c$')) end
+    if published == 1 then
+      call('SADD', KEYS[2], string.match(KEYS[b + 20], ':q:(.*):c$'))
+      call('HSET', KEYS[b + 20], 'special', '1')
+    end
     call('HINCRBY', KEYS[b + 20], 'bytes', #data)
     M.enter(b, record, at)
     return nil
@@ -666,5 +710,6 @@ local function library()
   -- What the caller has to know of: entries that a foreign hand removed, dead letters dropped, leases lost.
   function M.notes() return { M.vanished, M.dropped, M.lost } end
 
+  packs(M)
   return M
 end

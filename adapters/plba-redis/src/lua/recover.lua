@@ -12,6 +12,7 @@ if not following then
 end
 if s > 4 then
   s = 0
+  if recovered < left then recovered = recovered + lib.fade(gen, left - recovered) end
   lib.mend(b, gen)
   lib.retain(b)
   lib.promote(b, 200)

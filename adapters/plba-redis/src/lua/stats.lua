@@ -1,6 +1,6 @@
 -- The counts of a queue. ARGV: time, settings.
 local b, lib = 2, library()
-local c = call('HMGET', KEYS[22], 'gen', 'pause', 'bytes', 'published', 'acked', 'failed', 'lost', 'expired', 'dropped')
+local c = call('HMGET', KEYS[22], 'gen', 'pause', 'bytes', 'published', 'acked', 'failed', 'lost', 'expired', 'dropped', 'px', 'hx')
 local gen = c[1]
 local ready, leased, oldest = 0, 0, nil
 local function seen(at)
@@ -27,6 +27,8 @@ for s = 1, 4 do
   local head = call('XRANGE', KEYS[b + s], last, '+', 'COUNT', 1)[1]
   if head then seen(lib.read(head).a) end
 end
+ready = ready + math.max(0, tonumber(c[10] or 0))
+if leased > 0 then leased = leased + math.max(0, tonumber(c[11] or 0)) end
 for _, list in ipairs({ 7, 8 }) do
   ready = ready + call('ZCARD', KEYS[b + list])
   local refs = call('ZRANGE', KEYS[b + list], 0, 0)

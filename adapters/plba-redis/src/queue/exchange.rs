@@ -9,12 +9,13 @@ use plba_tasks::queue::{ConsumerId, Delivery, DeliveryToken, EndError, Ending, H
 use plba_tasks::task::{MAXIMUM_REASON, NewTask, QueueName, TaskId};
 use redis::Value;
 
-use super::place::{Place, Weight};
+use super::place::{Member, Place, Weight};
 use super::publish::follow_up;
 use super::room::{Room, keys};
 use super::{Inner, native};
 use crate::failure::Failure;
 use crate::link::Arguments;
+use crate::pack::{is_pack, members};
 use crate::record::{Record, json, milliseconds};
 use crate::reply::{self, Parts};
 use crate::script::Script;
@@ -137,7 +138,7 @@ pub(super) async fn exchange(
     inner.note(room, notes)?;
     let mut outcome = Outcome {
         ended,
-        taken: Vec::with_capacity(plain.len() / 2 + special.len()),
+        taken: Vec::with_capacity(plain.len() / 2),
         due: due.parse().ok().map(|due| inner.shared.until(due)),
         broken: Vec::new(),
     };
@@ -165,11 +166,39 @@ struct Call {
     own: QueueName,
 }
 
-/// Plain acks of one stream, holder and group.
-#[derive(Default)]
+/// Plain acks that are alike in all that a script has to know: entries of one stream, holder and group, single tasks or
+/// whole packs.
 struct Group<'a> {
-    steps: Vec<(&'a Step, Place<'a>)>,
+    stream: u8,
+    holder: usize,
+    generation: &'a str,
+    packs: bool,
+    /// One of each entry, the first member of a pack.
+    entries: Vec<Place<'a>>,
+    tasks: Vec<(&'a Step, Place<'a>)>,
     named: bool,
+}
+
+impl<'a> Group<'a> {
+    fn new(place: Place<'a>) -> Self {
+        Self {
+            stream: place.stream,
+            holder: place.holder,
+            generation: place.generation,
+            packs: place.member.is_some(),
+            entries: Vec::new(),
+            tasks: Vec::new(),
+            named: false,
+        }
+    }
+
+    fn takes(&self, place: &Place<'_>, tasks: usize) -> bool {
+        self.stream == place.stream
+            && self.holder == place.holder
+            && self.generation == place.generation
+            && self.packs == place.member.is_some()
+            && self.tasks.len() + tasks <= MOST
+    }
 }
 
 impl Call {
@@ -192,63 +221,64 @@ impl Call {
     }
 
     fn pack(&mut self, inner: &Inner, steps: Vec<Step>) {
-        let mut groups: Vec<((u8, usize, String), Group<'_>)> = Vec::new();
+        let mut groups: Vec<Group<'_>> = Vec::new();
         let mut others = Vec::new();
+        let mut placed = Vec::with_capacity(steps.len());
         for step in &steps {
-            let Some(place) = Place::of(&step.token) else {
-                self.refused.push((step.place, Err(EndError::LeaseLost)));
-                continue;
-            };
-            let simple = matches!(&step.verb, Verb::Ack(then) if then.is_empty()) && place.weight != Weight::Full;
-            if !simple {
-                others.push((step, place));
-                continue;
+            match Place::of(&step.token) {
+                Some(place) => placed.push((step, place)),
+                None => self.refused.push((step.place, Err(EndError::LeaseLost))),
             }
-            let fits = |((stream, holder, generation), group): &((u8, usize, String), Group<'_>)| {
-                *stream == place.stream
-                    && *holder == place.holder
-                    && generation == place.generation
-                    && group.steps.len() < MOST
+        }
+        let mut rest = &placed[..];
+        while let Some((step, place)) = rest.first() {
+            let simple = matches!(&step.verb, Verb::Ack(then) if then.is_empty()) && place.weight != Weight::Full;
+            let Some(count) = whole(rest).filter(|_| simple) else {
+                others.push((*step, *place));
+                rest = &rest[1..];
+                continue;
             };
-            let found = groups.iter().rposition(fits);
-            let number = found.unwrap_or_else(|| {
-                let key = (place.stream, place.holder, place.generation.to_owned());
-                groups.push((key, Group::default()));
+            let (unit, after) = rest.split_at(count);
+            rest = after;
+            let number = groups.iter().rposition(|group| group.takes(place, count));
+            let number = number.unwrap_or_else(|| {
+                groups.push(Group::new(*place));
                 groups.len() - 1
             });
-            let group = &mut groups[number].1;
-            group.named |= place.weight == Weight::Named;
-            group.steps.push((step, place));
+            let group = &mut groups[number];
+            group.named |= unit.iter().any(|(_, place)| place.weight == Weight::Named);
+            group.entries.push(*place);
+            group.tasks.extend_from_slice(unit);
         }
         self.arguments.number(groups.len());
-        for ((stream, holder, generation), group) in groups {
-            self.group(inner, stream, holder, &generation, &group);
+        for group in &groups {
+            self.group(inner, group);
         }
         for (step, place) in others {
             self.single(inner, step, place);
         }
     }
 
-    fn group(&mut self, inner: &Inner, stream: u8, holder: usize, generation: &str, group: &Group<'_>) {
-        let first = group.steps.iter().min_by_key(|(_, place)| place.order());
-        let last = group.steps.iter().max_by_key(|(_, place)| place.order());
-        let entry =
-            |found: Option<&(&Step, Place<'_>)>| found.map_or_else(String::new, |(_, place)| place.entry.to_owned());
+    fn group(&mut self, inner: &Inner, group: &Group<'_>) {
+        let entry = |found: Option<&Place<'_>>| found.map_or_else(String::new, |place| place.entry.to_owned());
+        let sizes = group.entries.iter().filter_map(|place| place.member);
         self.arguments
-            .number(stream)
-            .push(inner.holders.name(holder).as_deref().unwrap_or_default())
-            .push(generation)
-            .number(group.steps.len())
-            .number(group.steps.iter().map(|(_, place)| place.bytes).sum::<usize>())
-            .number(u8::from(group.named))
-            .push(entry(first))
-            .push(entry(last));
-        for (step, place) in &group.steps {
+            .number(group.stream)
+            .push(inner.holders.name(group.holder).as_deref().unwrap_or_default())
+            .push(group.generation)
+            .number(group.entries.len())
+            .number(group.tasks.len())
+            .number(if group.named { group.tasks.len() } else { 0 })
+            .number(group.tasks.iter().map(|(_, place)| place.bytes).sum::<usize>())
+            .push(entry(group.entries.iter().min_by_key(|place| place.order())))
+            .push(entry(group.entries.iter().max_by_key(|place| place.order())))
+            .push(sizes.map(|member| member.size).collect::<Vec<u8>>());
+        for place in &group.entries {
             self.arguments.push(place.entry);
-            self.places.push(step.place);
         }
-        if group.named {
-            for (step, _) in &group.steps {
+        for (step, _) in &group.tasks {
+            self.places.push(step.place);
+            if group.named {
                 self.arguments.push(step.token.task.as_str());
             }
         }
@@ -256,11 +286,13 @@ impl Call {
 
     fn single(&mut self, inner: &Inner, step: &Step, place: Place<'_>) {
         self.places.push(step.place);
+        let mut entry = String::new();
+        place.push_entry(&mut entry);
         self.arguments
             .number(place.stream)
             .push(inner.holders.name(place.holder).as_deref().unwrap_or_default())
             .push(place.generation)
-            .push(place.entry);
+            .push(entry);
         match &step.verb {
             Verb::Ack(then) => {
                 self.arguments.push("a").number(then.len());
@@ -301,6 +333,23 @@ impl Call {
     }
 }
 
+/// How many of these steps are one entry: one, or all members of a pack in order, to be acked and nothing else. `None` for
+/// a member of a pack some of which are missing.
+fn whole(steps: &[(&Step, Place<'_>)]) -> Option<usize> {
+    let (_, first) = steps.first()?;
+    let Some(Member { size, .. }) = first.member else {
+        return Some(1);
+    };
+    let unit = steps.get(..usize::from(size))?;
+    let fits = |(number, (step, place)): (u8, &(&Step, Place<'_>))| {
+        place.entry == first.entry
+            && (place.stream, place.holder, place.generation) == (first.stream, first.holder, first.generation)
+            && place.member == Some(Member { number, size })
+            && matches!(&step.verb, Verb::Ack(then) if then.is_empty())
+    };
+    (1..=size).zip(unit).all(fits).then_some(unit.len())
+}
+
 /// A reason as JSON text, cut to what is remembered.
 fn quoted(reason: &str) -> String {
     json(&&reason[..reason.floor_char_boundary(MAXIMUM_REASON)])
@@ -318,28 +367,50 @@ pub(super) struct Receive<'a> {
 impl Receive<'_> {
     fn all(&mut self, plain: Vec<Value>, special: Vec<Value>) {
         let now = self.inner.shared.now().as_microsecond() as f64 / 1000.0;
-        let mut special = special.into_iter().filter_map(special_of).peekable();
+        let mut special = special.into_iter().filter_map(Special::read).peekable();
         let mut plain = plain.into_iter();
-        // Each special one says how many were taken before it.
+        // Each special one says how many units were taken before it.
         for count in 0.. {
-            if let Some((_, stream, entry, record)) = special.next_if(|(before, ..)| *before <= count) {
-                self.one(stream, &entry, record, now);
+            if let Some(special) = special.next_if(|special| special.before <= count) {
+                self.special(special, now);
                 continue;
             }
             let (Some(entry), Some(data)) = (plain.next(), plain.next()) else {
                 break;
             };
             if let (Some(entry), Some(data)) = (reply::text(entry), reply::bytes(data)) {
-                self.one(2, &entry, Record::plain(data), now);
+                self.one(2, &entry, None, Record::plain(data), now);
             }
         }
-        for (_, stream, entry, record) in special {
-            self.one(stream, &entry, record, now);
+        for special in special {
+            self.special(special, now);
         }
     }
 
-    pub(super) fn one(&mut self, stream: u8, entry: &str, record: Record, now: f64) {
-        let weight = if record.limited || stream == 4 {
+    fn special(&mut self, special: Special, now: f64) {
+        self.entry(special.stream, &special.entry, special.record, &special.over, now);
+    }
+
+    /// A single task, or a pack, of which some members may be over.
+    pub(super) fn entry(&mut self, stream: u8, entry: &str, record: Record, over: &str, now: f64) {
+        let members = is_pack(&record.data).then(|| members(record.data.clone()));
+        // A pack that can't be read is refused as a single task that can't.
+        let Some(Some(members)) = members else {
+            return self.one(stream, entry, None, record, now);
+        };
+        let size = members.len() as u8;
+        self.outcome.taken.reserve(members.len());
+        for (number, data) in (1..=size).zip(members) {
+            if over.as_bytes().get(usize::from(number) - 1) != Some(&b'1') {
+                let mut task = Record::plain(data);
+                task.ready_at = record.ready_at;
+                self.one(stream, entry, Some(Member { number, size }), task, now);
+            }
+        }
+    }
+
+    fn one(&mut self, stream: u8, entry: &str, member: Option<Member>, record: Record, now: f64) {
+        let weight = if record.limited || (stream == 4 && member.is_none()) {
             Weight::Full
         } else if record.is_named() {
             Weight::Named
@@ -354,6 +425,7 @@ impl Receive<'_> {
             fence: self.inner.fence.fetch_add(1, Relaxed),
             generation: self.generation,
             entry,
+            member,
         };
         let token = |task: TaskId| DeliveryToken {
             queue: self.room.name.clone(),
@@ -384,13 +456,28 @@ impl Receive<'_> {
     }
 }
 
-/// How many were taken before it, its stream, its entry and its record.
-fn special_of(value: Value) -> Option<(i64, u8, String, Record)> {
-    let mut parts = Parts::new("exchange", value).ok()?;
-    let (before, stream) = (parts.integer().ok()?, parts.integer().ok()?);
-    let entry = parts.text().ok()?;
-    let record = Record::of_fields(parts.list().ok()?);
-    Some((before, u8::try_from(stream).ok()?, entry, record))
+/// What is handed out otherwise than a plain task.
+struct Special {
+    /// How many units were taken before it: plain tasks, and special ones.
+    before: i64,
+    stream: u8,
+    entry: String,
+    record: Record,
+    /// Which members of a pack are over already.
+    over: String,
+}
+
+impl Special {
+    fn read(value: Value) -> Option<Self> {
+        let mut parts = Parts::new("exchange", value).ok()?;
+        Some(Self {
+            before: parts.integer().ok()?,
+            stream: u8::try_from(parts.integer().ok()?).ok()?,
+            entry: parts.text().ok()?,
+            record: Record::of_fields(parts.list().ok()?),
+            over: parts.text().ok()?,
+        })
+    }
 }
 
 /// Sorts endings by queue, in order.

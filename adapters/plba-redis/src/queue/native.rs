@@ -39,6 +39,7 @@ impl<'a> Acks<'a> {
             let place = Place::of(&step.token)?;
             let simple = matches!(&step.verb, Verb::Ack(then) if then.is_empty())
                 && place.stream == 2
+                && place.member.is_none()
                 && place.weight != Weight::Full;
             let alike = places
                 .first()
@@ -149,7 +150,7 @@ pub(super) async fn exchange(
     };
     for entry in entries {
         if let Some((entry, record)) = entry_of(entry) {
-            receive.one(2, &entry, record, now);
+            receive.entry(2, &entry, record, "", now);
         }
     }
     Ok(Some(outcome))

@@ -54,6 +54,26 @@ pub(super) enum Weight {
     Full,
 }
 
+/// Which member of a pack a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// From 1 on.
+    pub(super) number: u8,
+    /// How many members the pack had when it was written.
+    pub(super) size: u8,
+}
+
+impl Member {
+    /// What stands behind the entry: `.number/size`.
+    fn of(text: &str) -> Option<Self> {
+        let (number, size) = text.split_once('/')?;
+        Some(Self {
+            number: number.parse().ok()?,
+            size: size.parse().ok()?,
+        })
+    }
+}
+
 /// A token's place, read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
@@ -65,6 +85,8 @@ pub(super) struct Place<'a> {
     pub(super) fence: u64,
     pub(super) generation: &'a str,
     pub(super) entry: &'a str,
+    /// If the entry is a pack.
+    pub(super) member: Option<Member>,
 }
 
 impl<'a> Place<'a> {
@@ -79,38 +101,109 @@ impl<'a> Place<'a> {
             b'f' => Weight::Full,
             _ => return None,
         };
+        let (holder, bytes, fence) = (parts.next()?, parts.next()?, parts.next()?);
+        let (generation, whole) = (parts.next()?, parts.next()?);
+        let (entry, member) = match whole.split_once('.') {
+            Some((entry, member)) => (entry, Some(Member::of(member)?)),
+            None => (whole, None),
+        };
         let place = Self {
             stream: stream.checked_sub(b'0').filter(|stream| (1..=4).contains(stream))?,
             weight,
-            holder: parts.next()?.parse().ok()?,
-            bytes: parts.next()?.parse().ok()?,
-            fence: parts.next()?.parse().ok()?,
-            generation: parts.next()?,
-            entry: parts.next()?,
+            holder: holder.parse().ok()?,
+            bytes: bytes.parse().ok()?,
+            fence: fence.parse().ok()?,
+            generation,
+            entry,
+            member,
         };
         (place.fence == token.fence).then_some(place)
     }
 
     pub(super) fn write(&self) -> Arc<str> {
-        use std::fmt::Write;
         let weight = match self.weight {
             Weight::Plain => 'p',
             Weight::Named => 'n',
             Weight::Full => 'f',
         };
-        let mut text = String::with_capacity(48 + self.generation.len() + self.entry.len());
-        // Writing to a string can't fail.
-        let _ = write!(
-            text,
-            "{}{weight} {} {} {} {} {}",
-            self.stream, self.holder, self.bytes, self.fence, self.generation, self.entry
-        );
+        let mut text = String::with_capacity(64 + self.generation.len() + self.entry.len());
+        text.push((b'0' + self.stream) as char);
+        text.push(weight);
+        for number in [self.holder as u64, self.bytes as u64, self.fence] {
+            text.push(' ');
+            push_number(&mut text, number);
+        }
+        text.push(' ');
+        text.push_str(self.generation);
+        text.push(' ');
+        self.push_entry(&mut text);
         text.into()
+    }
+
+    /// The entry, and of a pack's member its number and the pack's size, as scripts take it.
+    pub(super) fn push_entry(&self, text: &mut String) {
+        text.push_str(self.entry);
+        if let Some(Member { number, size }) = self.member {
+            text.push('.');
+            push_number(text, u64::from(number));
+            text.push('/');
+            push_number(text, u64::from(size));
+        }
     }
 
     /// The entry's parts, by which entries of one stream are ordered.
     pub(super) fn order(&self) -> (u64, u64) {
         let (time, number) = self.entry.split_once('-').unwrap_or((self.entry, "0"));
         (time.parse().unwrap_or(0), number.parse().unwrap_or(0))
+    }
+}
+
+/// Writes a number without the machinery of formatting: it is done for every delivery.
+fn push_number(text: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len() - 1;
+    loop {
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+        first -= 1;
+    }
+    text.extend(digits[first..].iter().map(|digit| *digit as char));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_back_as_it_was_written() {
+        for (bytes, fence, member) in [
+            (0, 0, None),
+            (1_000, u64::MAX, Some(Member { number: 3, size: 32 })),
+            (usize::MAX, 10, Some(Member { number: 255, size: 255 })),
+        ] {
+            let place = Place {
+                stream: 2,
+                weight: Weight::Named,
+                holder: 17,
+                bytes,
+                fence,
+                generation: "g1767225600000000",
+                entry: "1767225600000-12",
+                member,
+            };
+            let token = DeliveryToken {
+                queue: "orders".into(),
+                task: "a".into(),
+                fence,
+                place: Some(place.write()),
+            };
+            let read = Place::of(&token).unwrap();
+            assert_eq!((read.stream, read.weight, read.holder), (2, Weight::Named, 17));
+            assert_eq!((read.bytes, read.fence, read.member), (bytes, fence, member));
+            assert_eq!((read.generation, read.entry), (place.generation, place.entry));
+        }
     }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plba_tasks::queue::PublishError;
-use plba_tasks::task::{NewTask, QueueName, TaskId};
+use plba_tasks::task::{NewTask, Priority, QueueName, TaskId};
 use redis::{Value, cmd};
 
 use super::Inner;
 use super::room::{Queueing, Room, keys};
 use crate::failure::{Failure, Kind};
 use crate::link::Arguments;
+use crate::pack::Packer;
 use crate::record::{encode, extras, milliseconds};
 use crate::reply::{self, Parts};
 use crate::script::Script;
@@ -164,30 +165,47 @@ fn ship(tasks: &[NewTask], ids: &[TaskId], published: Timestamp) -> Vec<Shipment
     by_queue.into_iter().map(shipment).collect()
 }
 
+/// The arguments for one queue. Plain tasks of the class `normal` go in packs, the other plain ones alone.
 fn pack(tasks: &[NewTask], ids: &[TaskId], places: &[usize], published: Timestamp) -> Arguments {
     let plain = places.iter().all(|place| is_plain(&tasks[*place]));
-    let mut arguments = Arguments::default();
     let named = || places.iter().filter(|place| tasks[**place].id.is_some());
-    let data: Vec<Vec<u8>> = places
-        .iter()
-        .map(|place| encode(&tasks[*place], &ids[*place], published))
-        .collect();
-    arguments
-        .number(places.len())
-        .number(named().count())
-        .number(data.iter().map(Vec::len).sum::<usize>())
-        .number(u8::from(plain));
+    let (mut body, mut packer, mut data) = (Arguments::default(), Packer::default(), Vec::new());
+    let (mut bytes, mut units) = (0, 0);
+    for place in places {
+        let task = &tasks[*place];
+        data.clear();
+        encode(task, &ids[*place], published, &mut data);
+        bytes += data.len();
+        if !plain {
+            body.push(&data)
+                .push(milliseconds(task.delay))
+                .push(extras(task, published).unwrap_or_default());
+            continue;
+        }
+        let normal = task.priority == Priority::Normal;
+        // In order, so that packs end where something else comes.
+        let finished = if normal { packer.add(&data) } else { packer.finish() };
+        let alone = (!normal).then_some(&data);
+        for unit in finished.iter().chain(alone) {
+            body.push(unit);
+            units += 1;
+        }
+    }
+    if let Some(last) = packer.finish() {
+        body.push(last);
+        units += 1;
+    }
+    let mut arguments = Arguments::default();
+    arguments.number(places.len()).number(named().count()).number(bytes);
+    if plain {
+        arguments.number(units);
+    } else {
+        arguments.push("");
+    }
     for place in named() {
         arguments.push(ids[*place].as_str());
     }
-    for (place, data) in places.iter().zip(data) {
-        let task = &tasks[*place];
-        arguments.push(data);
-        if !plain {
-            arguments.push(milliseconds(task.delay));
-            arguments.push(extras(task, published).unwrap_or_default());
-        }
-    }
+    arguments.append(&body);
     arguments
 }
 
@@ -264,9 +282,11 @@ fn read(inner: &Inner, answer: Value) -> Result<Option<Vec<Substitute>>, Failure
 pub(super) fn follow_up(arguments: &mut Arguments, inner: &Inner, task: &NewTask, queue: usize) {
     let published = inner.shared.now();
     let id = task.id.clone().unwrap_or_else(|| inner.ids.make());
+    let mut data = Vec::new();
+    encode(task, &id, published, &mut data);
     arguments
         .number(queue)
-        .push(encode(task, &id, published))
+        .push(data)
         .push(milliseconds(task.delay))
         .push(extras(task, published).unwrap_or_default());
 }
