@@ -37,6 +37,7 @@ subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 [signing]
 database = index.txt
+serial = serial.txt
 new_certs_dir = .
 default_md = sha256
 policy = anything

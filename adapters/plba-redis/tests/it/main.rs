@@ -10,4 +10,5 @@ mod native;
 mod network;
 mod place;
 mod several;
+mod tls;
 mod torture;

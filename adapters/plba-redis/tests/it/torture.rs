@@ -1,15 +1,14 @@
 //! Processes on Redis that are killed at every failpoint and at random moments, servers that are killed under them, and
-//! connections that are cut after every byte: failures 1, 19 and 27.
+//! networks that cut connections after every byte, swallow one direction or flap: failures 1, 19, 23 and 27.
 
 use std::sync::Arc;
 
-use plba_contracts::config::Location;
 use plba_contracts::services::BoxFuture;
-use plba_redis::{RedisSettings, RedisTaskQueue};
+use plba_redis::{RedisSettings, RedisTaskQueue, Site};
 use plba_tasks::queue::TaskQueue;
 use plba_testkit::proxy::FaultProxy;
 use plba_testkit::runtime;
-use plba_testkit::torture::{self, Kills, Place, Reach, ServerFault, Subject};
+use plba_testkit::torture::{self, OnServer, Place, Reach, Subject};
 use plba_testservers::{AppendOnly, RedisOptions, RedisServer, require};
 
 use crate::place::on;
@@ -45,63 +44,81 @@ fn child() {
     });
 }
 
-#[test]
-fn failure_1_every_failpoint_is_hit_once_and_nothing_is_lost() {
-    if let Some(server) = server() {
-        torture::sites(&subject(&server));
-    }
-}
-
-fn killed_and_started_again(server: Arc<RedisServer>) -> ServerFault {
-    Box::new(move || {
-        runtime::real(async {
+fn on_server() -> Option<OnServer> {
+    let server = server()?;
+    let restarted = Arc::clone(&server);
+    let again = move || {
+        let server = Arc::clone(&restarted);
+        async move {
             server.kill().await;
             server.start_again().await.unwrap();
-        });
-    })
+        }
+    };
+    Some(OnServer::new(subject(&server), again))
+}
+
+#[test]
+fn failure_1_every_failpoint_is_hit_once_and_nothing_is_lost() {
+    if let Some(server) = on_server() {
+        server.every_failpoint();
+    }
 }
 
 #[test]
 fn failure_1_kills_at_random_moments_lose_nothing() {
-    let Some(server) = server() else { return };
-    let subject = subject(&server);
-    let fault = killed_and_started_again(server);
-    torture::kills(&subject, &Kills::from_environment(100), Some(&fault));
+    if let Some(server) = on_server() {
+        server.kills_of_processes();
+    }
 }
 
 #[test]
 fn failure_19_kills_of_the_server_and_of_processes_lose_nothing() {
-    let Some(server) = server() else { return };
-    let plan = Kills {
-        kills: 20,
-        server_every: Some(4),
-        ..Kills::from_environment(20)
-    };
-    let subject = subject(&server);
-    let fault = killed_and_started_again(server);
-    torture::kills(&subject, &plan, Some(&fault));
+    if let Some(server) = on_server() {
+        server.kills_of_both();
+    }
 }
 
-#[test]
-fn failure_27_each_exchange_is_cut_after_every_byte() {
-    let Some(server) = server() else { return };
-    let reach = || -> BoxFuture<'static, Reach> {
+/// A fresh queue that is reached through a proxy, and past it.
+fn reach(server: &Arc<RedisServer>, query: &'static str) -> impl Fn() -> BoxFuture<'static, Reach> {
+    let server = Arc::clone(server);
+    move || {
         let server = Arc::clone(&server);
         Box::pin(async move {
-            let direct = on(&server.url(), "lease=1&maximum_crashes=100000");
+            let direct = on(&server.url(), query);
             let proxy = FaultProxy::start(([127, 0, 0, 1], server.port()).into());
-            let location = format!(
-                "redis://127.0.0.1:{}?prefix={}&lease=1&maximum_crashes=100000",
-                proxy.port(),
-                direct.prefix
-            );
-            let through = RedisSettings::read(&Location::from(&*location)).unwrap();
+            let through = RedisSettings {
+                site: Site::Server("127.0.0.1".into(), proxy.port()),
+                ..direct.clone()
+            };
             Reach {
                 through: Arc::new(RedisTaskQueue::open(through).await.unwrap()),
                 direct: Arc::new(RedisTaskQueue::open(direct).await.unwrap()),
                 proxy,
             }
         })
-    };
-    torture::cuts("redis", 1, reach);
+    }
+}
+
+#[test]
+fn failure_27_each_exchange_is_cut_after_every_byte() {
+    if let Some(server) = server() {
+        torture::cuts("redis", 1, reach(&server, "lease=1&maximum_crashes=100000"));
+    }
+}
+
+/// Answers that are given up soon, and leases that are lost often.
+const PARTED: &str = "lease=2&response_timeout=0.5&maximum_crashes=100000";
+
+#[test]
+fn failure_23_a_hole_in_either_direction_is_noticed_and_the_others_go_on() {
+    if let Some(server) = server() {
+        torture::partitions(reach(&server, PARTED));
+    }
+}
+
+#[test]
+fn failures_19_and_23_a_network_that_flaps_for_long_loses_nothing_and_everybody_stays_calm() {
+    if let Some(server) = server() {
+        torture::flapping(reach(&server, PARTED));
+    }
 }

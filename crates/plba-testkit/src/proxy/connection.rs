@@ -89,8 +89,10 @@ pub(super) async fn serve(shared: Arc<Shared>, connection: Arc<Connection>, clie
     let to_server = way(Direction::ToServer, &client, &server);
     let to_client = way(Direction::ToClient, &server, &client);
     let ending = tokio::select! {
-        ended = async { tokio::try_join!(to_server.run(), to_client.run()) } => ended.err().unwrap_or(Ending::Close),
+        // Looked at first: of what is healed in the same moment no byte may pass here.
+        biased;
         ending = connection.ordered_end() => ending,
+        ended = async { tokio::try_join!(to_server.run(), to_client.run()) } => ended.err().unwrap_or(Ending::Close),
     };
     finish(ending, client, Some(server)).await;
 }

@@ -253,7 +253,8 @@ impl FaultProxy {
 /// Random faults.
 impl FaultProxy {
     /// Injects random faults, one after the other, until [`calm`](Self::calm). Prints the seed first and each fault as it
-    /// is injected; a test's output shows them when the test fails.
+    /// is injected; a test's output shows them when the test fails. With the end of a black hole all connections are reset,
+    /// so that none goes on with bytes missing in its midst.
     pub fn unleash(self: &Arc<Self>, chaos: &Chaos) {
         let seed = chaos.seed;
         eprintln!("proxy on port {}: chaos with seed {seed}", self.port());
@@ -265,7 +266,10 @@ impl FaultProxy {
                 tokio::time::sleep(pause).await;
                 let Some(proxy) = proxy.upgrade() else { return };
                 eprintln!("proxy on port {}: after {pause:?} {fault}", proxy.port());
-                proxy.inject(fault);
+                match fault {
+                    Fault::Heal => proxy.heal_for_good(),
+                    fault => proxy.inject(fault),
+                }
             }
         });
         if let Some(previous) = lock(&self.chaos).replace(task.abort_handle()) {
@@ -277,6 +281,14 @@ impl FaultProxy {
     pub fn calm(&self) {
         if let Some(task) = lock(&self.chaos).take() {
             task.abort();
+        }
+        self.heal_for_good();
+    }
+
+    /// Heals, and ends the connections that may have a hole: no network goes on with one, for what was lost is sent again.
+    fn heal_for_good(&self) {
+        if self.shared.rules().swallows() {
+            self.reset_all();
         }
         self.heal();
     }

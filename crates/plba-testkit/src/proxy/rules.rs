@@ -56,6 +56,13 @@ impl Rules {
         self.lanes = Each::default();
     }
 
+    /// Whether bytes vanish in any direction.
+    pub(super) fn swallows(&self) -> bool {
+        Direction::BOTH
+            .iter()
+            .any(|direction| self.lanes[*direction].black_hole)
+    }
+
     pub(super) fn set_latency(&mut self, direction: Direction, latency: Duration, jitter: Duration) {
         let lane = &mut self.lanes[direction];
         (lane.latency, lane.jitter) = (latency, jitter);

@@ -148,7 +148,7 @@ impl<'a> Arena<'a> {
             said: directory.path().join("said"),
             tail: Tail::new(&ledger),
             ledger,
-            judge: Judge::new(subject.lease),
+            judge: subject.judge(),
             slots: (0..PROCESSES).map(|_| None).collect(),
             number: 0,
             subject,
@@ -261,7 +261,7 @@ impl<'a> Arena<'a> {
             self.wait(Duration::from_millis(40));
         }
         self.kill(0);
-        let judge = std::mem::replace(&mut self.judge, Judge::new(self.subject.lease));
+        let judge = std::mem::replace(&mut self.judge, self.subject.judge());
         judge.verdict()
     }
 }

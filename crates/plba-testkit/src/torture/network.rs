@@ -199,6 +199,8 @@ impl Crowd {
             let published = async { while queue.publish(vec![task(&id)]).await.is_err() {} };
             within("publishing", published).await;
             self.published.borrow_mut().insert(id);
+            // What piles up while nobody can work has to be done in the end.
+            sleep(Duration::from_millis(2)).await;
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::judge::Judge;
 use super::orders::{self, Orders};
 use super::planted::Planted;
 
@@ -15,6 +16,7 @@ pub struct Subject {
     child: &'static str,
     place: Box<dyn Fn() -> Place + Send + Sync>,
     pub(super) lease: Duration,
+    pub(super) forgets: bool,
     pub(super) planted: Option<Planted>,
 }
 
@@ -43,6 +45,7 @@ impl Subject {
             child,
             place: Box::new(place),
             lease: Duration::from_secs(1),
+            forgets: false,
             planted: None,
         }
     }
@@ -52,6 +55,21 @@ impl Subject {
     pub fn with(mut self, planted: Planted) -> Self {
         self.planted = Some(planted);
         self
+    }
+
+    /// The same, where a server that is killed may forget that it handed tasks out and that leases were extended: these
+    /// tasks are handed out anew, as the same delivery, while somebody still works on them; whose tokens must be worth
+    /// nothing then.
+    #[must_use]
+    pub fn forgetting_leases(mut self) -> Self {
+        self.forgets = true;
+        self
+    }
+
+    /// Who judges its ledger.
+    pub(super) fn judge(&self) -> Judge {
+        let judge = Judge::new(self.lease);
+        if self.forgets { judge.forgetting_leases() } else { judge }
     }
 
     pub(super) fn place(&self) -> Place {

@@ -10,4 +10,5 @@ mod ground;
 mod prepared;
 mod random;
 mod schema;
+mod tls;
 mod torture;

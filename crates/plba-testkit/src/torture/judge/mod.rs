@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::record::{Answer, Event, Held, Line, Way};
 use super::workload::{ATTEMPTS, CRASHES, Kind};
 
+/// How long after a server's return lines may still come of what it answered before its death.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// How many faults of a kind are told in full.
 const TOLD: usize = 20;
 
@@ -18,6 +21,10 @@ pub struct Judge {
     orphans: HashSet<Box<str>>,
     /// When the latest suspect was let go.
     freed: Duration,
+    /// Whether a server that is killed may forget leases.
+    forgets: bool,
+    /// What was handed out until then may have been forgotten.
+    forgetful_until: Duration,
     verdict: Verdict,
 }
 
@@ -78,6 +85,8 @@ struct Life {
     /// Tokens with which an ending was asked for after somebody else had the task.
     stale: Vec<u64>,
     dead: Option<(usize, usize)>,
+    /// The server may have forgotten that it was handed out.
+    forgotten: bool,
 }
 
 struct Hold {
@@ -111,8 +120,17 @@ impl Judge {
             processes: HashMap::new(),
             orphans: HashSet::new(),
             freed: Duration::ZERO,
+            forgets: false,
+            forgetful_until: Duration::ZERO,
             verdict: Verdict::default(),
         }
+    }
+
+    /// One that allows for servers that forget leases when they are killed.
+    #[must_use]
+    pub fn forgetting_leases(mut self) -> Self {
+        self.forgets = true;
+        self
     }
 
     /// Reads one line.
@@ -218,8 +236,9 @@ impl Judge {
 
     fn took(&mut self, at: Duration, process: u32, held: &Held, deliveries: u32) {
         let (lease, id) = (self.lease, held.id.as_str());
-        let until = at + lease;
+        let (until, forgetful) = (at + lease, at <= self.forgetful_until);
         let life = self.life(id);
+        let forgotten = std::mem::replace(&mut life.forgotten, forgetful);
         let mut broken = Vec::new();
         if life.publishings == 0 {
             broken.push("was handed out though nobody published it".to_owned());
@@ -229,7 +248,7 @@ impl Judge {
                 held.fence
             ));
         }
-        if life.publishings == 1 && deliveries <= life.deliveries {
+        if life.publishings == 1 && deliveries + u32::from(forgotten) <= life.deliveries {
             broken.push(format!(
                 "was handed out as delivery {deliveries} after delivery {}",
                 life.deliveries
@@ -238,6 +257,7 @@ impl Judge {
         // The lease began somewhat earlier than the holder learned of it.
         if let Some(hold) = &life.hold
             && hold.ending.is_none()
+            && !forgotten
             && at + lease / 2 < hold.until
         {
             broken.push(format!(
@@ -357,11 +377,12 @@ impl Judge {
     /// A holder was told that its lease is lost: it must have run out, or been ended before.
     fn lost_lease(&mut self, at: Duration, process: u32, held: &Held, is_last: bool, is_extension: bool) {
         let lease = self.lease;
+        let forgotten = self.life(&held.id).forgotten;
         if let Some(hold) = self.hold(held) {
             // Its own ending may have taken effect, unless this is the answer to the only one.
             let own = hold.unsure || (is_extension && hold.ending.is_some());
             // It may have run out while the call was under way.
-            if !own && at + lease / 2 < hold.until {
+            if !own && !forgotten && at + lease / 2 < hold.until {
                 let left = hold.until - at;
                 self.violation(format!(
                     "{} was taken from its holder {left:?} before its lease ran out",
@@ -411,6 +432,12 @@ impl Judge {
     /// While a server is away nothing recovers and nobody starts: those clocks begin when it is back.
     fn server(&mut self, at: Duration, what: &str) {
         self.processes.values_mut().for_each(|process| process.spawned = None);
+        if self.forgets {
+            // What was answered before is written down a moment later, on a busy machine.
+            self.forgetful_until = if what == "up" { at + MOMENT } else { Duration::MAX };
+            let given = self.lives.values_mut().filter(|life| life.deliveries > 0);
+            given.for_each(|life| life.forgotten = true);
+        }
         if what == "up" {
             for id in &self.orphans {
                 if let Some(life) = self.lives.get_mut(id) {

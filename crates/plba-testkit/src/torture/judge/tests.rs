@@ -6,7 +6,10 @@ const LEASE: Duration = Duration::from_secs(1);
 
 /// Judges lines given as `MILLISECONDS PROCESS EVENT`, one after the other, separated by `;`.
 fn judge(lines: &str) -> Verdict {
-    let mut judge = Judge::new(LEASE);
+    judged(Judge::new(LEASE), lines)
+}
+
+fn judged(mut judge: Judge, lines: &str) -> Verdict {
     for line in lines.split(';').map(str::trim) {
         let (milliseconds, rest) = line.split_once(' ').unwrap();
         judge.read(&format!("{milliseconds}000 {rest}"));
@@ -126,6 +129,29 @@ fn a_lease_is_not_taken_away_before_its_time() {
 fn deliveries_are_counted_upwards() {
     let lines = "10 2 took 1.0.good 7 2; 2000 3 took 1.0.good 8 2; 2001 3 ending 1.0.good 8 ack ";
     check(&format!("{PUBLISHED}; {lines}"), "as delivery 2 after delivery 2");
+}
+
+#[test]
+fn a_server_that_forgets_leases_may_give_them_anew_once_and_nothing_else() {
+    let killed = "100 9 server killed; 400 9 server up";
+    let first = format!("{PUBLISHED}; 10 2 took 1.0.good 7 1; {killed}");
+    let again = "910 3 took 1.0.good 8 1; 911 3 ending 1.0.good 8 ack ; 912 3 ended 1.0.good 8 ack done";
+    check(&format!("{first}; 600 3 took 1.0.good 8 1; 9000 3 ending 1.0.good 8 ack "), "while process 2 held it");
+    let allows = |lines: &str, fault: &str| {
+        let judge = Judge::new(LEASE).forgetting_leases();
+        let verdict = judged(judge, &format!("{lines}; 90000 9 drained"));
+        let told = verdict.faults().join("\n");
+        assert!(told.contains(fault) && (told.is_empty() == fault.is_empty()), "{told}");
+    };
+    allows(&format!("{first}; {again}"), "");
+    allows(&format!("{first}; 405 2 extending 1.0.good 7; 406 2 extended 1.0.good 7 lost; {again}"), "");
+    allows(
+        &format!("{first}; {again}; 913 2 ending 1.0.good 7 ack ; 914 2 ended 1.0.good 7 ack done"),
+        "with a token that was no longer good",
+    );
+    let twice = "910 3 took 1.0.good 8 1; 911 4 took 1.0.good 9 1; 5000 4 ending 1.0.good 9 ack ";
+    allows(&format!("{first}; {twice}"), "as delivery 1 after delivery 1");
+    allows(&first, "1 tasks are lost");
 }
 
 #[test]
