@@ -33,19 +33,35 @@ pub(crate) struct Traits {
     pub(crate) log: &'static str,
 }
 
+/// What every server stands on.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    // Dropped first: processes end before their directory goes.
+    pub(crate) slot: Slot,
+    /// Under whose account it runs.
+    pub(crate) account: Account,
+    /// Where its files are, and where it runs.
+    pub(crate) directory: TemporaryDirectory,
+}
+
+impl Ground {
+    /// A directory in which nothing runs yet.
+    pub(crate) fn new(account: Account, directory: TemporaryDirectory) -> Ground {
+        Ground {
+            slot: Slot::default(),
+            account,
+            directory,
+        }
+    }
+}
+
 /// A server whose one process is run in a directory of its own.
 pub(crate) trait Served {
     /// What is told of all servers of this kind.
     const TRAITS: Traits;
 
-    /// Where its process is.
-    fn slot(&self) -> &Slot;
-
-    /// Under whose account it runs.
-    fn account(&self) -> &Account;
-
-    /// Where its files are, and where it runs.
-    fn directory(&self) -> &TemporaryDirectory;
+    /// Where it is run.
+    fn ground(&self) -> &Ground;
 
     /// What is run.
     fn command(&self) -> Command;
@@ -55,17 +71,17 @@ pub(crate) trait Served {
 
     /// Kills it with all its children, and waits until they are gone.
     fn kill(&self) {
-        self.slot().kill();
+        self.ground().slot.kill();
     }
 
     /// Spawns the process and waits until it serves.
     fn run(&self) -> Result<ServerProcess, Failure> {
         let Traits { what, start, late, .. } = Self::TRAITS;
-        let directory = self.directory();
+        let Ground { account, directory, .. } = self.ground();
         let mut command = self.command();
         command.current_dir(directory.path());
         let log = self.log_file();
-        let mut process = ServerProcess::spawn(command, self.account(), directory.path(), &log, Self::TRAITS.farewell)
+        let mut process = ServerProcess::spawn(command, account, directory.path(), &log, Self::TRAITS.farewell)
             .map_err(|error| StartError::io(what, "run it", &error))?;
         let ready = wait::until(start, || match process.exited() {
             Some(status) => Some(Err(format!("it ended with {status}"))),
@@ -81,7 +97,7 @@ pub(crate) trait Served {
 
     /// Runs it for the first time, on these ports.
     fn run_first(&self) -> Result<(), Failure> {
-        self.slot().start(|| self.run())
+        self.ground().slot.start(|| self.run())
     }
 
     /// Runs it again, unless it runs.
@@ -91,11 +107,11 @@ pub(crate) trait Served {
 
     /// Asks for a clean end and waits for it.
     fn stop(&self) -> Result<(), StartError> {
-        self.slot().stop(Self::TRAITS.what, Self::TRAITS.clean_end)
+        self.ground().slot.stop(Self::TRAITS.what, Self::TRAITS.clean_end)
     }
 
     fn log_file(&self) -> PathBuf {
-        self.directory().join(Self::TRAITS.log)
+        self.ground().directory.join(Self::TRAITS.log)
     }
 
     /// What it has written to its log.
@@ -171,22 +187,22 @@ macro_rules! lifecycle {
             /// Stops all of the server's processes where they are (SIGSTOP): connections stay open, and nothing is
             /// answered.
             pub fn pause(&self) {
-                self.server.slot.pause();
+                self.server.ground.slot.pause();
             }
 
             /// Lets a paused server go on (SIGCONT).
             pub fn resume(&self) {
-                self.server.slot.resume();
+                self.server.ground.slot.resume();
             }
 
             /// Whether the server runs, paused or not.
             pub fn is_running(&self) -> bool {
-                self.server.slot.is_running()
+                self.server.ground.slot.is_running()
             }
 
             /// The id of the server's main process, if it runs: for what no method here does.
             pub fn pid(&self) -> Option<u32> {
-                self.server.slot.pid()
+                self.server.ground.slot.pid()
             }
 
             /// What the server has written to its log.

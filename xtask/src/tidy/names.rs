@@ -45,13 +45,14 @@ const PRODUCTS: &[&str] = &[
     "valkey",
 ];
 
-/// The part of `crates/plba` that names products.
-const WIRING: [&str; 5] = [
+/// The part of `crates/plba` that names products, and what asks a running application from outside, as its users do.
+const WIRING: [&str; 6] = [
     "crates/plba/Cargo.toml",
     "crates/plba/src/lib.rs",
     "crates/plba/src/wiring.rs",
     "crates/plba/src/wiring/",
     "crates/plba/examples/",
+    "crates/plba-testkit/src/process.rs",
 ];
 
 pub(super) fn no_products(tree: &Tree) -> Vec<Fault> {

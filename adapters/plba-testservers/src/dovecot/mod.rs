@@ -21,8 +21,7 @@ use crate::attempt::{self, Failure};
 use crate::blocking::blocking;
 use crate::certificate::Certificates;
 use crate::directory::TemporaryDirectory;
-use crate::served::{Served, Traits};
-use crate::slot::Slot;
+use crate::served::{Ground, Served, Traits};
 use crate::{NotRun, StartError, port, program};
 
 pub use mailbox::StoredMessage;
@@ -47,15 +46,13 @@ pub struct Dovecot {
 
 #[derive(Debug)]
 struct Server {
-    // Dropped first: processes end before their directory goes.
-    slot: Slot,
+    // Dropped first: processes end before anything else goes.
+    ground: Ground,
     program: PathBuf,
-    account: Account,
     certificates: Certificates,
     imap: u16,
     imaps: u16,
     delivered: AtomicU64,
-    directory: TemporaryDirectory,
 }
 
 impl Dovecot {
@@ -104,12 +101,12 @@ impl Dovecot {
 
     /// A file, readable by its owner only, whose first line is the password.
     pub fn password_path(&self) -> PathBuf {
-        self.server.directory.join(config::PASSWORD_FILE)
+        self.server.ground.directory.join(config::PASSWORD_FILE)
     }
 
     /// The user's Maildir on disk. Other folders than the inbox lie inside, named `.Folder` in modified UTF-7.
     pub fn maildir(&self, user: &str) -> PathBuf {
-        self.server.directory.join("mail").join(user)
+        self.server.ground.directory.join("mail").join(user)
     }
 
     /// Puts a message into the user's inbox the way a delivery agent does: written to `tmp/`, renamed to `new/`.
@@ -119,7 +116,12 @@ impl Dovecot {
     ///
     /// When the file can't be written.
     pub fn deliver(&self, user: &str, raw: &[u8]) -> io::Result<()> {
-        mailbox::deliver(&self.maildir(user), &self.server.account, &self.server.delivered, raw)
+        mailbox::deliver(
+            &self.maildir(user),
+            &self.server.ground.account,
+            &self.server.delivered,
+            raw,
+        )
     }
 
     /// [`deliver`](Self::deliver)s each message, in order.
@@ -145,7 +147,7 @@ impl Dovecot {
     /// Kills the processes that serve logged-in clients and says how many they were: their connections close without a
     /// BYE, and the server takes new ones.
     pub fn kill_sessions(&self) -> usize {
-        self.server.slot.kill_members("imap")
+        self.server.ground.slot.kill_members("imap")
     }
 
     /// Kills the server with all its connections. Mailboxes and ports stay; [`restart`](Self::restart) brings it back.
@@ -201,14 +203,12 @@ fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
     write_password(&directory.join(config::PASSWORD_FILE)).map_err(failed("write the password's file"))?;
     mailbox::create(&directory.join("mail").join(USER), &account).map_err(failed("make a mailbox"))?;
     Ok(Server {
-        slot: Slot::default(),
+        ground: Ground::new(account, directory),
         program: program.to_owned(),
-        account,
         certificates,
         imap,
         imaps,
         delivered: AtomicU64::new(0),
-        directory,
     })
 }
 
@@ -228,21 +228,16 @@ impl Served for Server {
         log: config::LOG,
     };
 
-    fn slot(&self) -> &Slot {
-        &self.slot
-    }
-
-    fn account(&self) -> &Account {
-        &self.account
-    }
-
-    fn directory(&self) -> &TemporaryDirectory {
-        &self.directory
+    fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("-F").arg("-c").arg(self.directory.join(config::FILE));
+        command
+            .arg("-F")
+            .arg("-c")
+            .arg(self.ground.directory.join(config::FILE));
         command
     }
 
@@ -251,7 +246,8 @@ impl Served for Server {
     }
 
     fn run_first(&self) -> Result<(), Failure> {
-        self.slot
+        self.ground
+            .slot
             .start(|| self.run())
             .map_err(|failure| self.with_version(failure))
     }

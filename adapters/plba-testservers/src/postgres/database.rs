@@ -70,7 +70,7 @@ impl PostgresDatabase {
 impl Drop for PostgresDatabase {
     fn drop(&mut self) {
         // Blocks for some milliseconds. A paused server would not answer; an ended one takes the database with it.
-        if self.server.slot.is_running() && !self.server.slot.is_paused() {
+        if self.server.ground.slot.is_running() && !self.server.ground.slot.is_paused() {
             let _ = self
                 .server
                 .execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));

@@ -15,8 +15,7 @@ use crate::account::Account;
 use crate::attempt;
 use crate::certificate::{self, Certificates, Validity};
 use crate::directory::TemporaryDirectory;
-use crate::served::{Served, Traits};
-use crate::slot::Slot;
+use crate::served::{Ground, Served, Traits};
 use crate::{CommandError, StartError, command, port, program};
 
 /// Ends every session, writes everything and ends.
@@ -27,16 +26,14 @@ const IMMEDIATE_SHUTDOWN: Signal = Signal::QUIT;
 
 #[derive(Debug)]
 pub(super) struct Server {
-    // Dropped first: processes end before their directory goes.
-    pub(super) slot: Slot,
+    // Dropped first: processes end before anything else goes.
+    pub(super) ground: Ground,
     programs: Programs,
-    account: Account,
     options: PostgresOptions,
     pub(super) port: u16,
     pub(super) certificates: Option<Certificates>,
     /// Databases made for tests.
     pub(super) databases: AtomicU32,
-    pub(super) directory: TemporaryDirectory,
 }
 
 impl Server {
@@ -65,21 +62,19 @@ impl Server {
             .transpose()?;
         let [port] = port::free_ports().map_err(failed("find a port"))?;
         let server = Server {
-            slot: Slot::default(),
+            ground: Ground::new(account, directory),
             programs,
-            account,
             options,
             port,
             certificates,
             databases: AtomicU32::new(1),
-            directory,
         };
         server.renew()?;
         Ok(server)
     }
 
     fn data(&self) -> PathBuf {
-        self.directory.join(config::DATA)
+        self.ground.directory.join(config::DATA)
     }
 
     /// Makes the data those of a new server.
@@ -91,9 +86,9 @@ impl Server {
             }
             _ => {}
         }
-        template::copy_to(&data, &self.programs, &self.account)?;
+        template::copy_to(&data, &self.programs, &self.ground.account)?;
         let text = config::text(
-            self.directory.path(),
+            self.ground.directory.path(),
             &self.options,
             self.port,
             self.certificates.as_ref(),
@@ -109,7 +104,7 @@ impl Server {
     /// Makes a certificate and lets the server read it.
     pub(super) fn show_certificate(&self, validity: Validity) -> Result<(), StartError> {
         let certificates = certificate::of(WHAT, self.certificates.as_ref())?;
-        certificates.sign_again(validity, &certificates.server, &self.account)?;
+        certificates.sign_again(validity, &certificates.server, &self.ground.account)?;
         let answer = self.execute("SELECT pg_reload_conf()");
         answer
             .map(drop)
@@ -138,7 +133,7 @@ impl Server {
             ])
             .args(["-p", &self.port.to_string()])
             .arg("-h")
-            .arg(self.directory.path())
+            .arg(self.ground.directory.path())
             .env("PGCONNECT_TIMEOUT", "30");
         command::ask("psql", command, arguments)
     }
@@ -160,16 +155,8 @@ impl Served for Server {
         log: config::LOG,
     };
 
-    fn slot(&self) -> &Slot {
-        &self.slot
-    }
-
-    fn account(&self) -> &Account {
-        &self.account
-    }
-
-    fn directory(&self) -> &TemporaryDirectory {
-        &self.directory
+    fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     fn command(&self) -> Command {
@@ -191,11 +178,11 @@ impl Served for Server {
     /// A killed server leaves a segment of shared memory behind. The kernel has room for 4096 of them, and only a server
     /// on the same data would remove it.
     fn kill(&self) {
-        self.slot.kill();
+        self.ground.slot.kill();
         if let Some(segment) = ready::shared_memory(&self.data()) {
             let mut removal = Command::new("ipcrm");
             removal.args(["-m", &segment.to_string()]);
-            self.account.apply(&mut removal);
+            self.ground.account.apply(&mut removal);
             // Without the program it stays, which harms nobody soon.
             let _ = program::run(WHAT, &mut removal);
         }

@@ -16,8 +16,7 @@ use crate::account::Account;
 use crate::attempt;
 use crate::certificate::{self, Certificates, Validity};
 use crate::directory::TemporaryDirectory;
-use crate::served::{Served, Traits};
-use crate::slot::Slot;
+use crate::served::{Ground, Served, Traits};
 use crate::{CommandError, NotRun, StartError, command, port, program};
 
 pub(super) const WHAT: &str = "Redis";
@@ -28,11 +27,10 @@ const MISSING: NotRun = NotRun {
 
 #[derive(Debug)]
 pub(super) struct Server {
-    // Dropped first: processes end before their directory goes.
-    pub(super) slot: Slot,
+    // Dropped first: processes end before anything else goes.
+    pub(super) ground: Ground,
     program: PathBuf,
     cli: PathBuf,
-    account: Account,
     options: RedisOptions,
     role: Role,
     pub(super) ports: Ports,
@@ -41,7 +39,6 @@ pub(super) struct Server {
     pub(super) databases: AtomicU32,
     /// Certificates shown besides the first one.
     shown: AtomicU32,
-    directory: TemporaryDirectory,
 }
 
 impl Server {
@@ -84,17 +81,15 @@ impl Server {
             .and_then(|()| account.own(&file))
             .map_err(failed("write its configuration"))?;
         let server = Server {
-            slot: Slot::default(),
+            ground: Ground::new(account, directory),
             program,
             cli,
-            account,
             options,
             role,
             ports,
             certificates,
             databases: AtomicU32::new(1),
             shown: AtomicU32::new(0),
-            directory,
         };
         server.renew()?;
         Ok(server)
@@ -102,13 +97,13 @@ impl Server {
 
     /// Makes the data those of a new server: none.
     pub(super) fn renew(&self) -> Result<(), StartError> {
-        let data = self.directory.join(config::DATA);
+        let data = self.ground.directory.join(config::DATA);
         let emptied = match fs::remove_dir_all(&data) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => DirBuilder::new()
                 .mode(0o700)
                 .create(&data)
-                .and_then(|()| self.account.own(&data)),
+                .and_then(|()| self.ground.account.own(&data)),
         };
         emptied.map_err(|error| StartError::io(WHAT, "empty its directory", &error))
     }
@@ -117,8 +112,8 @@ impl Server {
     pub(super) fn show_certificate(&self, validity: Validity) -> Result<(), StartError> {
         let certificates = certificate::of(WHAT, self.certificates.as_ref())?;
         let number = self.shown.fetch_add(1, Ordering::Relaxed);
-        let file = self.directory.join(&format!("server-{number}.pem"));
-        certificates.sign_again(validity, &file, &self.account)?;
+        let file = self.ground.directory.join(&format!("server-{number}.pem"));
+        certificates.sign_again(validity, &file, &self.ground.account)?;
         let order = ["CONFIG", "SET", "tls-cert-file"].map(str::to_owned);
         let order: Vec<String> = order.into_iter().chain([file.display().to_string()]).collect();
         let answer = self.cli(0, &order);
@@ -178,21 +173,13 @@ impl Served for Server {
         log: config::LOG,
     };
 
-    fn slot(&self) -> &Slot {
-        &self.slot
-    }
-
-    fn account(&self) -> &Account {
-        &self.account
-    }
-
-    fn directory(&self) -> &TemporaryDirectory {
-        &self.directory
+    fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg(self.directory.join(config::FILE));
+        command.arg(self.ground.directory.join(config::FILE));
         if let Role::SentinelOf(_) = self.role {
             command.arg("--sentinel");
         }

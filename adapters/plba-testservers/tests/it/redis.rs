@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plba_testservers::{AppendOnly, RedisCluster, RedisOptions, RedisSentinels, RedisServer, require};
+use plba_testservers::{AppendOnly, RedisCluster, RedisOptions, RedisSentinels, RedisServer, Validity, require};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -68,19 +68,15 @@ async fn a_server_has_the_settings_that_were_asked_for() {
     let tls = server.tls_url().unwrap();
     let (_, port) = tls.rsplit_once(':').unwrap();
     let authority = server.ca_path().unwrap().to_str().unwrap().to_owned();
-    let told = server
-        .cli([
-            "-h",
-            "localhost",
-            "-p",
-            port.trim_end_matches("/0"),
-            "--tls",
-            "--cacert",
-            &authority,
-            "PING",
-        ])
-        .await;
-    assert_eq!(told.unwrap(), "PONG");
+    let host = ["-h", "localhost", "-p", port.trim_end_matches("/0")];
+    let ping = || server.cli([&host[..], &["--tls", "--cacert", &authority, "PING"]].concat());
+    assert_eq!(ping().await.unwrap(), "PONG");
+
+    server.show_certificate(Validity::Expired).await.unwrap();
+    let refused = ping().await.unwrap_err();
+    assert!(refused.said.contains("certificate verify failed"), "{refused}");
+    server.show_certificate(Validity::Valid).await.unwrap();
+    assert_eq!(ping().await.unwrap(), "PONG");
 }
 
 #[tokio::test]

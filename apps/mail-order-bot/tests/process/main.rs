@@ -7,6 +7,7 @@ mod bot;
 mod configurations;
 mod default_run;
 mod journeys;
+mod log_files;
 mod mailbox;
 mod one_file;
 mod reloads;

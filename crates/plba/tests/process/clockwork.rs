@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::application::{Application, Home, named};
+use crate::application::{Application, Home, example, named};
 
 /// As the defaults of the example, but on a port that the system chooses.
 const WEBHOOKS: &str = "clockwork.webhooks={ listen = \"127.0.0.1:0\", allow_loss = true, hooks = [{ name = \"shop\", \
@@ -51,7 +51,7 @@ fn ids(list: &Value) -> Vec<&str> {
 
 #[test]
 fn operators_see_pause_show_and_retry_what_comes_by_the_clock_and_by_webhooks() {
-    let home = Home::new("clockwork", "operators", &[WEBHOOKS]);
+    let home = example("clockwork", "operators", &[WEBHOOKS]);
     let mut app = home.start(&[]);
     let address = receiver(&mut app);
 
@@ -119,7 +119,7 @@ fn operators_see_pause_show_and_retry_what_comes_by_the_clock_and_by_webhooks() 
 #[test]
 fn what_was_answered_200_is_carried_out_over_kills_and_never_taken_in_again() {
     let durable = WEBHOOKS.replace("allow_loss = true", "allow_loss = false");
-    let home = Home::new(
+    let home = example(
         "clockwork",
         "kills",
         &[&durable, "clockwork.queue=sqlite:queue.db?lease=2"],
@@ -171,9 +171,9 @@ fn two_processes_on_one_queue_make_one_task_of_each_tick() {
     const TICKS: usize = 6;
     let every_second =
         "clockwork.schedules=[{ name = \"second\", cron = \"* * * * * *\", queue = \"work\", kind = \"tick\" }]";
-    let shared = Home::new("clockwork", "shared", &[]);
+    let shared = example("clockwork", "shared", &[]);
     let queue = format!("clockwork.queue=sqlite:{}", shared.join("queue.db").display());
-    let homes = ["first", "second"].map(|name| Home::new("clockwork", name, &[WEBHOOKS, every_second, &queue]));
+    let homes = ["first", "second"].map(|name| example("clockwork", name, &[WEBHOOKS, every_second, &queue]));
     let mut apps = homes.each_ref().map(|home| home.start(&[]));
     let [first, second] = &mut apps;
     first.wait("ticks", |first| {

@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::application::{Application, Home, drop_work, lies_there};
+use crate::application::{Application, Home, drop_work, example, lies_there};
 
 fn letters(home: &Home) -> Vec<Value> {
     home.ask(&["dead", "list"])["letters"].as_array().unwrap().clone()
@@ -23,7 +23,7 @@ fn wait_for_letter(home: &Home, app: &mut Application, id: &str, entries: usize)
 
 #[test]
 fn dead_letters_are_listed_retried_and_dropped_running_and_not_running() {
-    let home = Home::new("faults", "dead", &["faults.attempts=2"]);
+    let home = example("faults", "dead", &["faults.attempts=2"]);
     drop_work(&home, &["fails.1", "panics.1"]);
     let mut app = home.start(&[]);
     let fails = wait_for_letter(&home, &mut app, "spool/fails.1", 2);
@@ -90,7 +90,7 @@ fn dead_letters_are_listed_retried_and_dropped_running_and_not_running() {
 #[test]
 fn work_that_kills_its_process_ends_as_a_dead_letter_and_not_as_a_crash_loop() {
     const CRASHES: usize = 3;
-    let home = Home::new("faults", "crash", &["faults.crashes=3"]);
+    let home = example("faults", "crash", &["faults.crashes=3"]);
     drop_work(&home, &["aborts.1"]);
     for crash in 1..=CRASHES {
         let mut app = home.start(&[]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::application::Home;
+use crate::application::example;
 
 fn deployed(name: &str) -> String {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(name);
@@ -22,7 +22,7 @@ fn number(text: &str, key: &str) -> u64 {
 
 #[test]
 fn whoever_stops_the_process_waits_longer_than_its_stop_may_take() {
-    let home = Home::new("pulse", "deploy", &[]);
+    let home = example("pulse", "deploy", &[]);
     let budget = number(&home.text(&["config", "default"]).replace('"', ""), "stop_budget = ");
     for (file, key) in [
         ("mail-order-bot.service", "TimeoutStopSec="),
@@ -38,7 +38,7 @@ fn whoever_stops_the_process_waits_longer_than_its_stop_may_take() {
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
-    let home = Home::new("pulse", "unit", &[]);
+    let home = example("pulse", "unit", &[]);
     // The program is not installed where the unit looks for it.
     let unit =
         deployed("mail-order-bot.service").replace("ExecStart=/usr/local/bin/mail-order-bot", "ExecStart=/bin/true");

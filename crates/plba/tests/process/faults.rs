@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::application::{Application, Home, drop_work, lies_there, named};
+use crate::application::{Application, drop_work, example, lies_there, named};
 use crate::stops::within_budget;
 
 /// Impatient settings, so that what takes long is soon too long.
@@ -27,7 +27,7 @@ fn reason_says(part: &Value, says: &str) {
 
 #[test]
 fn a_good_handler_goes_on_beside_those_that_panic_fail_hang_and_block() {
-    let home = Home::new("faults", "beside", &IMPATIENT);
+    let home = example("faults", "beside", &IMPATIENT);
     drop_work(&home, &["good.1", "panics.1", "fails.1", "hangs.1", "blocks.1"]);
     let mut app = home.start(&[]);
 
@@ -91,7 +91,7 @@ fn the_control_plane_answers_though_every_executor_thread_is_blocked() {
         "platform.health.stall_limit=12s",
         "platform.stop_budget=2s",
     ];
-    let home = Home::new("faults", "blocked", &settings);
+    let home = example("faults", "blocked", &settings);
     let mut app = home.start(&[]);
     app.wait_for_line("faults is ready");
     let blocks: Vec<String> = (0..threads).map(|number| format!("blocks.{number}")).collect();

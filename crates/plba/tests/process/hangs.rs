@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::application::{Application, Home, drop_work, named, pause};
+use crate::application::{Application, drop_work, example, named, pause};
 use crate::stops::within_budget;
 
 /// How long a handler may take, and how often the watchdog looks at least.
@@ -55,7 +55,7 @@ fn seconds(value: &Value) -> Duration {
 fn all_threads_blocked(threads: usize, blocking: &str) {
     let settings = settings(threads, blocking);
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let home = Home::new("faults", "threads", &settings);
+    let home = example("faults", "threads", &settings);
     let mut app = home.start(&[]);
     app.wait_for_line("faults is ready");
     let work: Vec<String> = (0..threads).map(|number| format!("blocks.{number}")).collect();
@@ -130,7 +130,7 @@ fn a_hung_instance_is_replaced_as_soon_as_it_lets_go_of_its_thread() {
     let mut settings = settings(1, "sleep");
     settings.extend(["faults.on_hang=replace", "faults.blocked_for=3s", "faults.workers=1"].map(str::to_owned));
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let home = Home::new("faults", "replaced", &settings);
+    let home = example("faults", "replaced", &settings);
     drop_work(&home, &["blocks.1"]);
     let mut app = home.start(&[]);
     let ended = app.wait("the end of the hung attempt", |app| {
@@ -159,7 +159,7 @@ fn a_hang_may_end_the_process_though_every_thread_is_blocked() {
     let mut settings = settings(1, "spin");
     settings.push("faults.on_hang=end_process".to_owned());
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let home = Home::new("faults", "ended", &settings);
+    let home = example("faults", "ended", &settings);
     drop_work(&home, &["blocks.1"]);
     let mut app = home.start(&[]);
     assert_eq!(app.end().code(), Some(71), "{}", app.log());
@@ -187,7 +187,7 @@ fn a_machine_that_is_too_busy_is_no_hang() {
             std::hint::spin_loop();
         }
     };
-    let home = Home::new(
+    let home = example(
         "faults",
         "starved",
         &[

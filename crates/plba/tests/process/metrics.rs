@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::application::{Application, Home, drop_work};
+use crate::application::{Application, drop_work, example};
 
 /// The figure of this line of the text format.
 fn figure(app: &Application, series: &str) -> Option<f64> {
@@ -20,7 +20,7 @@ fn figure(app: &Application, series: &str) -> Option<f64> {
 #[test]
 fn workers_are_measured_and_only_a_token_shows_it() {
     let settings = ["faults.timeout=2s", "faults.stall_after=300ms", "faults.attempts=1"];
-    let home = Home::new("faults", "metrics", &settings);
+    let home = example("faults", "metrics", &settings);
     let mut app = home.start(&[]);
     app.wait_for_line("faults is ready");
     assert_eq!(app.probe("/metrics"), Some(401), "not open to anybody");

@@ -5,10 +5,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::application::{Application, Home, named};
+use crate::application::{Application, Home, example, named};
 
 fn ready(test: &str) -> (Home, Application) {
-    let home = Home::new("faults", test, &[]);
+    let home = example("faults", test, &[]);
     let mut app = home.start(&[]);
     app.wait("ready", |app| (app.probe("/readyz") == Some(200)).then_some(()));
     (home, app)
@@ -110,7 +110,7 @@ fn events_are_told_the_newest_first() {
 
 #[test]
 fn the_start_is_told_step_by_step() {
-    let home = Home::new("faults", "startup", &["faults.opening=300ms"]);
+    let home = example("faults", "startup", &["faults.opening=300ms"]);
     let mut app = home.start(&[]);
     app.wait("ready", |app| (app.probe("/readyz") == Some(200)).then_some(()));
     let steps = home.ask(&["startup"]);
@@ -137,7 +137,7 @@ fn the_start_is_told_step_by_step() {
 
 #[test]
 fn the_actions_are_listed_and_need_a_process() {
-    let home = Home::new("faults", "listed", &[]);
+    let home = example("faults", "listed", &[]);
     let listed = home.text(&["--help"]);
     for action in [
         "worker pause",

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::application::{Application, Home, drop_work};
+use crate::application::{Application, Home, drop_work, example};
 
 fn ready(home: &Home) -> Application {
     let mut app = home.start(&[]);
@@ -17,7 +17,7 @@ fn previous(home: &Home) -> Value {
 
 #[test]
 fn a_start_tells_whether_the_last_run_was_clean_killed_or_forced_and_what_it_had_in_hand() {
-    let home = Home::new("faults", "previous", &["platform.stop_budget=2s"]);
+    let home = example("faults", "previous", &["platform.stop_budget=2s"]);
     let mut first = ready(&home);
     assert_eq!(previous(&home), Value::Null);
     assert!(!first.log().contains("the last run"), "{}", first.log());
@@ -69,7 +69,7 @@ fn a_start_tells_whether_the_last_run_was_clean_killed_or_forced_and_what_it_had
 
 #[test]
 fn a_start_that_failed_is_told_by_the_next_one() {
-    let home = Home::new("faults", "failed", &[]);
+    let home = example("faults", "failed", &[]);
     // The spool can't be opened where a file lies in its place.
     std::fs::create_dir_all(home.join("var")).unwrap();
     std::fs::write(home.join("var/spool"), "").unwrap();

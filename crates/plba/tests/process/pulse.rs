@@ -6,11 +6,11 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::application::{Application, Home, named, source};
+use crate::application::{Application, Home, example, named, source};
 
 /// A pulse with this configuration file that has beaten twice.
 fn beating(test: &str, file: &str) -> (Home, Application) {
-    let home = Home::new("pulse", test, &[]);
+    let home = example("pulse", test, &[]);
     fs::write(home.join("pulse.toml"), file).unwrap();
     let mut pulse = home.start(&["--config", "pulse.toml"]);
     let beats = |app: &Application| app.log().matches("pulse  beat").count();
@@ -101,7 +101,7 @@ fn its_commands_tell_of_the_running_process() {
 
 #[test]
 fn its_configuration_is_shown_explained_and_checked_without_a_process() {
-    let home = Home::new("pulse", "configuration", &[]);
+    let home = example("pulse", "configuration", &[]);
     fs::write(home.join("pulse.toml"), "[platform]\nstop_budget = \"7s\"\n").unwrap();
     let told = |arguments: &[&str]| home.text(&[&["--config", "pulse.toml"], arguments].concat());
     let shown = told(&["config", "show"]);
@@ -181,7 +181,7 @@ fn its_version_is_told_and_its_memory_is_not_dumped() {
 
 #[test]
 fn who_only_looks_from_a_wrong_directory_leaves_nothing_behind() {
-    let home = Home::new("faults", "wrong-directory", &[]);
+    let home = example("faults", "wrong-directory", &[]);
     for words in [
         &["status"][..],
         &["workers"],

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::application::{Home, PATIENCE, drop_work};
+use crate::application::{Home, PATIENCE, drop_work, example};
 
 /// The service manager's end of the socket.
 struct Listener(UnixDatagram);
@@ -38,7 +38,7 @@ impl Listener {
 
 #[test]
 fn it_is_told_of_readiness_reloads_and_the_stop_and_its_watchdog_is_fed() {
-    let home = Home::new("pulse", "notify", &[]);
+    let home = example("pulse", "notify", &[]);
     let (listener, socket) = Listener::bind(&home);
     let watchdog = Duration::from_secs(1).as_micros().to_string();
     let mut app = home.start_in(&[], &[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", &watchdog)]);
@@ -62,7 +62,7 @@ fn it_is_told_of_readiness_reloads_and_the_stop_and_its_watchdog_is_fed() {
 
 #[test]
 fn its_watchdog_starves_when_every_thread_of_the_workers_is_blocked() {
-    let home = Home::new(
+    let home = example(
         "faults",
         "starves",
         &[

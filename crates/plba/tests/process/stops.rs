@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::application::{Application, Home, drop_work, named};
+use crate::application::{Application, drop_work, example, named};
 
 /// Waits until the worker of this kind of work has its one piece in hand.
 fn wait_until_busy(app: &mut Application, worker: &str) {
@@ -38,7 +38,7 @@ pub(crate) fn within_budget(report: &Value) {
 
 #[test]
 fn a_stop_while_services_are_being_built_is_a_clean_end() {
-    let home = Home::new("faults", "opening", &["faults.opening=1h"]);
+    let home = example("faults", "opening", &["faults.opening=1h"]);
     let mut app = home.start(&[]);
     app.wait("life", |app| (app.probe("/livez") == Some(200)).then_some(()));
     assert_eq!(app.probe("/readyz"), Some(503), "not ready while it starts");
@@ -58,7 +58,7 @@ fn a_stop_while_services_are_being_built_is_a_clean_end() {
 
 #[test]
 fn a_handler_that_does_not_finish_is_interrupted_and_its_task_comes_again_at_no_cost() {
-    let home = Home::new("faults", "forced", &["platform.stop_budget=2s"]);
+    let home = example("faults", "forced", &["platform.stop_budget=2s"]);
     drop_work(&home, &["hangs.1", "good.1"]);
     let mut app = home.start(&[]);
     wait_until_busy(&mut app, "hangs");
@@ -90,7 +90,7 @@ fn a_handler_that_does_not_finish_is_interrupted_and_its_task_comes_again_at_no_
 
 #[test]
 fn a_worker_that_ignores_even_the_force_is_left_behind_and_named_with_what_it_held() {
-    let home = Home::new("faults", "abandoned", &["platform.stop_budget=2s"]);
+    let home = example("faults", "abandoned", &["platform.stop_budget=2s"]);
     drop_work(&home, &["blocks.1"]);
     let mut app = home.start(&[]);
     wait_until_busy(&mut app, "blocks");
@@ -117,7 +117,7 @@ fn a_worker_that_ignores_even_the_force_is_left_behind_and_named_with_what_it_he
 
 #[test]
 fn a_worker_that_is_given_up_may_end_the_process_with_its_own_exit_code() {
-    let home = Home::new("essential", "given-up", &[]);
+    let home = example("essential", "given-up", &[]);
     let mut app = home.start(&[]);
     assert_eq!(app.end().code(), Some(70), "{}", app.log());
     let report = home.stop_report();

@@ -17,7 +17,7 @@ use fastrand::Rng;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::application::{Application, Home, application, drop_work, lies_there, pause};
+use crate::application::{Application, Home, application, drop_work, example, lies_there, pause};
 
 /// How many signals are heard, and the seed of all that is random.
 const SIGNALS: &str = "PLBA_TORTURE_SIGNALS";
@@ -142,7 +142,7 @@ impl Case {
 
     fn run(&self) -> End {
         let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
-        let home = Home::new(self.subject.name(), "torture", &settings);
+        let home = example(self.subject.name(), "torture", &settings);
         if self.subject == Subject::Faults {
             drop_work(&home, &self.work.iter().map(String::as_str).collect::<Vec<_>>());
         }

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::application::{Application, Home, drop_work, lies_there, named};
+use crate::application::{Application, Home, drop_work, example, lies_there, named};
 
 fn write(home: &Home, text: &str) {
     fs::write(home.join("workers.toml"), text).unwrap();
@@ -32,7 +32,7 @@ fn instances(worker: &Value) -> usize {
 
 #[test]
 fn a_worker_is_as_it_is_configured_and_a_reload_changes_it_without_a_restart() {
-    let home = Home::new("faults", "tuning", &["faults.timeout=1h", "faults.stall_after=1h"]);
+    let home = example("faults", "tuning", &["faults.timeout=1h", "faults.stall_after=1h"]);
     write(&home, "[platform.workers.good]\nconcurrency = 2\npaused = true\n");
     let mut app = home.start(&["--config", "workers.toml"]);
     app.wait_for_line("faults is ready");
@@ -106,7 +106,7 @@ fn a_worker_is_as_it_is_configured_and_a_reload_changes_it_without_a_restart() {
 
 #[test]
 fn a_worker_that_is_not_there_is_refused_with_the_nearest_name() {
-    let home = Home::new("faults", "unknown", &[]);
+    let home = example("faults", "unknown", &[]);
     write(
         &home,
         "[platform.workers.god]\nconcurrency = 3\n[platform.workers.panic]\npaused = true\n",
@@ -136,7 +136,7 @@ fn a_worker_that_is_not_there_is_refused_with_the_nearest_name() {
 
 #[test]
 fn a_pause_by_command_may_end_by_itself() {
-    let home = Home::new("faults", "pause", &[]);
+    let home = example("faults", "pause", &[]);
     let mut app = home.start(&[]);
     app.wait_for_line("faults is ready");
     let paused = home.ask(&["worker", "pause", "good", "--for", "1s"]);

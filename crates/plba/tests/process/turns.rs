@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use plba::sql::rusqlite::{Connection, TransactionBehavior};
 use rustix::process::Signal;
 
-use crate::application::{Application, Home};
+use crate::application::{Application, Home, example};
 
 /// As the example has it.
 const TTL: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ fn pause_between_writes(app: &Application, path: &Path) {
 
 #[test]
 fn one_process_acts_and_the_next_takes_over_when_it_is_killed_paused_or_stopped() {
-    let home = Home::new("turns", "turns", &[]);
+    let home = example("turns", "turns", &[]);
     let database = home.join("turns.db");
     let mut first = start(&home, "a");
     wait_for_turn(&mut first, 0);
