@@ -148,7 +148,10 @@ where
     Fut: Future<Output = Result<O, RoutineError>> + Send + 'static,
     O: IntoOutcome,
 {
-    service_with(name, move |_, stop| routine(stop))
+    Routine {
+        asks: false,
+        ..service_with(name, move |_, stop| routine(stop))
+    }
 }
 
 /// As [`service`], for a routine that needs services.

@@ -168,16 +168,18 @@ impl RoutineWorker {
         let _busy = (!others).then(|| context.activity.begin_again(&context.name));
         let mut run = self.call(context);
         // A thread can't be dropped: it is waited for until the supervisor itself lets go.
-        let mut forced = (!matches!(self.recipe.plan, Plan::Blocking(_))).then(|| self.stop.signal().forced());
+        let droppable = !matches!(self.recipe.plan, Plan::Blocking(_));
+        let mut forced = None;
         // In this order what is over at once, as many runs are, never waits for a stop.
         poll_fn(|task| {
             if let Poll::Ready(result) = run.as_mut().poll(task) {
                 return Poll::Ready(Some(result));
             }
-            match forced.as_mut().map(|forced| Pin::new(forced).poll(task)) {
-                Some(Poll::Ready(())) => Poll::Ready(None),
-                _ => Poll::Pending,
+            if !droppable {
+                return Poll::Pending;
             }
+            let forced = forced.get_or_insert_with(|| self.stop.signal().forced());
+            Pin::new(forced).poll(task).map(|()| None)
         })
         .await
     }
