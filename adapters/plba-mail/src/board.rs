@@ -2,14 +2,31 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::health::Health;
 use plba_tasks::source::SourceStatus;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// A source's status and the clock that dates it.
 pub(crate) struct Board {
     clock: Arc<dyn Clock>,
     status: Mutex<SourceStatus>,
+    last_error: Mutex<Option<LastError>>,
+    /// Somebody wants a look at once.
+    wake: Notify,
+}
+
+/// The latest thing that went wrong, also when all has been well since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LastError {
+    /// When it happened.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// What happened, and what to do about it.
+    pub error: String,
 }
 
 impl Board {
@@ -21,6 +38,8 @@ impl Board {
         Board {
             clock,
             status: Mutex::new(status),
+            last_error: Mutex::default(),
+            wake: Notify::new(),
         }
     }
 
@@ -28,7 +47,7 @@ impl Board {
         self.lock().clone()
     }
 
-    pub(crate) fn now(&self) -> jiff::Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -44,9 +63,33 @@ impl Board {
 
     /// Something went wrong; `health` is what that means until the next success.
     pub(crate) fn failed(&self, health: Health) {
+        if let Some(error) = health.reason() {
+            let last = LastError {
+                at: self.clock.now(),
+                error: error.to_owned(),
+            };
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        }
         let mut status = self.lock();
         status.errors += 1;
         status.health = health;
+    }
+
+    pub(crate) fn last_error(&self) -> Option<LastError> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for a look at once.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Resolves when somebody asks for a look, or has since the last one.
+    ///
+    /// # Cancel safety
+    /// Safe: what was asked meanwhile resolves the next call.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     pub(crate) fn add_published(&self, count: usize) {

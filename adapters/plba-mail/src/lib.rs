@@ -14,11 +14,14 @@ mod open;
 mod preview;
 mod settings;
 mod since;
+mod sources;
 #[cfg(test)]
 mod test_bench;
 #[cfg(test)]
 mod test_ledger;
+mod views;
 
+pub use board::LastError;
 pub use location::{
     After, BadLocation, Common, ImapLocation, Location, MaildirLocation, Mark, Mechanism, TokenSource, Watch,
 };
@@ -26,3 +29,5 @@ pub use open::{MailSource, OpenError, SCHEMES, open};
 pub use preview::{Headline, Preview, PreviewError};
 pub use settings::SourceSettings;
 pub use since::{BadSince, Since};
+pub use sources::{Again, MailSources, NoSuchSource};
+pub use views::{Resync, SourceShown, endpoints};

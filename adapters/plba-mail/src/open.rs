@@ -5,13 +5,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use plba_contracts::stop::StopSignal;
 use plba_tasks::intake::Intake;
+use plba_tasks::ledger::SourceLedger;
 use plba_tasks::source::{SourceError, SourceStatus, TaskSource};
 
+use crate::board::{Board, LastError};
 use crate::imap::{ConnectionStatus, ImapSource};
 use crate::location::{BadLocation, Location};
 use crate::maildir::MaildirSource;
 use crate::preview::{Preview, PreviewError};
 use crate::settings::SourceSettings;
+use crate::sources::Again;
 
 /// The schemes that [`open`] knows.
 pub const SCHEMES: [&str; 3] = ["maildir", "imap", "imaps"];
@@ -75,6 +78,34 @@ impl MailSource {
         match self {
             MailSource::Maildir(source) => source.preview().await,
             MailSource::Imap(source) => source.preview().await,
+        }
+    }
+
+    /// What a [resync](Self::resync) would take in now; changes nothing.
+    ///
+    /// # Errors
+    /// As [`preview`](Self::preview), or the ledger can't be read.
+    pub async fn preview_again(&self, ledger: &dyn SourceLedger, again: Again) -> Result<Preview, PreviewError> {
+        match self {
+            MailSource::Maildir(source) => source.preview_again(ledger, again).await,
+            MailSource::Imap(source) => source.preview_again(ledger, again).await,
+        }
+    }
+
+    /// The latest error in this process, also when all has been well since.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.board().last_error()
+    }
+
+    /// Lets the source look at once, if it runs in this process.
+    pub fn wake(&self) {
+        self.board().wake();
+    }
+
+    fn board(&self) -> &Board {
+        match self {
+            MailSource::Maildir(source) => source.board(),
+            MailSource::Imap(source) => source.board(),
         }
     }
 

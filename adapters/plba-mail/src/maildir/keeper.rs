@@ -246,6 +246,7 @@ impl Keeper<'_> {
                     sleep(SETTLE).await;
                     return Ok(());
                 }
+                () = self.source.board.woken() => return Ok(()),
                 () = sleep_until(next) => return Ok(()),
             }
         }

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use plba_contracts::health::Health;
 use plba_contracts::stop::StopSignal;
 use plba_tasks::intake::{Intake, IntakeError};
+use plba_tasks::ledger::SourceLedger;
 use plba_tasks::source::{SourceError, SourceStatus, TaskSource};
 use tracing::warn;
 
@@ -23,6 +24,7 @@ use crate::location::MaildirLocation;
 use crate::preview::{HEAD, Headline, Preview, PreviewError, SHOWN};
 use crate::settings::SourceSettings;
 use crate::since::Since;
+use crate::sources::Again;
 
 /// Takes in the messages of a Maildir and marks them as seen once they are done.
 ///
@@ -78,24 +80,47 @@ impl MaildirSource {
         &self.name
     }
 
-    /// What a first start would take in now. Changes nothing.
-    pub async fn preview(&self) -> Result<Preview, PreviewError> {
-        self.look().await.map_err(|fault| PreviewError {
-            name: self.name.clone(),
-            source: fault.into(),
-        })
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 
-    async fn look(&self) -> Result<Preview, Fault> {
-        let (root, since) = (self.root.clone(), self.location.common.since);
-        let looked = blocking(move || {
+    /// What a first start would take in now. Changes nothing.
+    pub async fn preview(&self) -> Result<Preview, PreviewError> {
+        self.look(self.location.common.since, None).await
+    }
+
+    /// What a resync would take in now: what the ledger does not know, which is what each look takes in.
+    pub async fn preview_again(&self, ledger: &dyn SourceLedger, again: Again) -> Result<Preview, PreviewError> {
+        let since = match again {
+            Again::Unfinished => Since::All,
+            Again::Since(since) => since,
+        };
+        self.look(since, Some(ledger)).await
+    }
+
+    async fn look(&self, since: Since, ledger: Option<&dyn SourceLedger>) -> Result<Preview, PreviewError> {
+        let failed = |source| PreviewError {
+            name: self.name.clone(),
+            source,
+        };
+        let root = self.root.clone();
+        let found = blocking(move || {
             let maildir = Maildir::open(root)?;
             let all = maildir.scan()?;
             let total = all.len() as u64;
-            let wanted: Vec<Entry> = all
-                .into_iter()
-                .filter(|entry| is_wanted(&maildir, entry, since))
-                .collect();
+            let wanted = all.into_iter().filter(|entry| is_wanted(&maildir, entry, since));
+            Ok((total, wanted.collect::<Vec<Entry>>()))
+        });
+        let (total, mut wanted) = found.await.map_err(|fault| failed(fault.into()))?;
+        if let Some(ledger) = ledger {
+            let keys: Vec<Arc<str>> = wanted.iter().map(|entry| Arc::from(entry.key.as_str())).collect();
+            let known = ledger.known(&self.name, &keys).await;
+            let mut known = known.map_err(|error| failed(error.into()))?.into_iter();
+            wanted.retain(|_| known.next().flatten().is_none());
+        }
+        let root = self.root.clone();
+        let looked = blocking(move || {
+            let maildir = Maildir::open(root)?;
             let mut first = Vec::new();
             for entry in wanted.iter().take(SHOWN) {
                 let head = match maildir.head(entry, HEAD)? {
@@ -104,12 +129,12 @@ impl MaildirSource {
                 };
                 first.push(Headline::read(entry.key.clone(), &head));
             }
-            Ok((total, wanted.len() as u64, first))
+            Ok((wanted.len() as u64, first))
         });
-        let (total, count, first) = looked.await?;
+        let (count, first) = looked.await.map_err(|fault| failed(fault.into()))?;
         Ok(Preview {
             source: self.name.clone(),
-            since: self.location.common.since.to_string(),
+            since: since.to_string(),
             total,
             count,
             first,

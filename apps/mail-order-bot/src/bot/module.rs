@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use plba::lease::{LeaseSource, Singleton, SingletonOptions};
-use plba::mail::MailSource;
+use plba::mail::MailSources;
 use plba::mail::maildir::Maildir;
 use plba::prelude::*;
 use plba::tasks::handler::TaskHandler;
@@ -20,7 +20,7 @@ use super::orders::OrderHandler;
 use super::relay::{self, Bell, OutboxRelay};
 use super::replies::ReplyHandler;
 use super::services::{self, ORDERS, OneFile};
-use super::settings::BotConfig;
+use super::settings::{BotConfig, NamedSource};
 use super::views;
 use crate::OrderDesk;
 use crate::store::OrderStore;
@@ -51,15 +51,19 @@ impl ApplicationModule for MailOrderBot {
         if !one_file.0 {
             assembly.worker(one_at_a_time(outbox(), "outbox".to_owned(), &config));
         }
-        let (mail, source) = mail(&config, one_file)?;
-        assembly.worker(one_at_a_time(mail, source, &config));
+        for source in config.all_sources() {
+            let (mail, name) = mail(&source, one_file)?;
+            assembly.worker(one_at_a_time(mail, name, &config));
+        }
         plba::tasks::endpoints::endpoints()
             .into_iter()
+            .chain(plba::mail::endpoints())
             .chain(views::endpoints())
             .for_each(|view| assembly.endpoint(view));
+        let sources: Vec<String> = config.all_sources().iter().map(|source| source.url.to_string()).collect();
         assembly.greet(format!(
             "orders come from {}; drop a mail there, or see `mail-order-bot orders`",
-            config.source
+            sources.join(", ")
         ));
         assembly.greet(format!(
             "orders are stored in {}, replies go to {}",
@@ -115,21 +119,29 @@ fn outbox() -> WorkerDefinition {
     source_worker("outbox", SourceWorkerSettings::default(), source).after("replies")
 }
 
-/// Takes order mails in, and marks them as read once their orders are stored. The outbox is ready before the first order.
+/// Takes order mails in, and tells the mailbox once their orders are stored. The outbox is ready before the first order.
 /// The source's name with it.
-fn mail(config: &BotConfig, one_file: OneFile) -> Result<(WorkerDefinition, String), BoxError> {
-    let location: plba::mail::Location = config.source.as_str().parse()?;
+fn mail(source: &NamedSource, one_file: OneFile) -> Result<(WorkerDefinition, String), BoxError> {
+    let location: plba::mail::Location = source.url.as_str().parse()?;
     let name = location.name(Path::new("."));
     let settings = SourceWorkerSettings {
         source: Some(name.clone()),
         ..SourceWorkerSettings::default()
     };
-    let source = |services: Services| async move {
-        let source = services.get::<MailSource>().await?;
-        Ok(MailSource::clone(&source).into_source())
+    let short = source.name.clone();
+    let build = move |services: Services| {
+        let short = short.clone();
+        async move {
+            let sources = services.get::<MailSources>().await?;
+            Ok(sources.get(Some(&short))?.clone().into_source())
+        }
     };
     let first = if one_file.0 { "replies" } else { "outbox" };
-    let worker = source_worker("mail", settings, source).after("orders").after(first);
+    let worker = match source.name.as_str() {
+        "mail" => "mail".to_owned(),
+        other => format!("mail-{other}"),
+    };
+    let worker = source_worker(worker, settings, build).after("orders").after(first);
     Ok((worker, name))
 }
 

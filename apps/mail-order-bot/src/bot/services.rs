@@ -6,7 +6,7 @@ use std::sync::Arc;
 use plba::clock::Clock;
 use plba::lease::{InProcessLease, Lease};
 use plba::mail::maildir::Maildir;
-use plba::mail::{MailSource, SourceSettings};
+use plba::mail::{MailSources, SourceSettings};
 use plba::prelude::*;
 use plba::tasks::backend::{BackendContext, QueueBackend, open_leases, open_ledger, open_queue};
 use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
@@ -14,7 +14,7 @@ use plba::tasks::ledger::SourceLedger;
 use plba::tasks::queue::TaskQueue;
 
 use super::relay::Bell;
-use super::settings::BotConfig;
+use super::settings::{BotConfig, NamedSource};
 use crate::OrderDesk;
 use crate::domain::Catalogue;
 use crate::reading::WorkbookParser;
@@ -89,7 +89,7 @@ pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathB
         ledger(config, &backends, state_dir),
         queue(config, &backends),
         leases(config, &backends),
-        source(config),
+        sources(config),
     ]
 }
 
@@ -205,15 +205,19 @@ fn leases(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
     })
 }
 
-fn source(config: &Arc<BotConfig>) -> ServiceDefinition {
+fn sources(config: &Arc<BotConfig>) -> ServiceDefinition {
     let config = Arc::clone(config);
-    ServiceDefinition::new::<MailSource, _, _>(move |services| {
+    ServiceDefinition::new::<MailSources, _, _>(move |services| {
         let config = Arc::clone(&config);
         async move {
             let clock = services.get::<dyn Clock>().await?;
-            let mut settings = SourceSettings::new(ORDERS, ORDER_MAIL, clock);
-            settings.password.clone_from(&config.password);
-            Ok(Arc::new(plba::mail::open(config.source.as_str(), settings)?))
+            let mut sources = Vec::new();
+            for NamedSource { name, url, password } in config.all_sources() {
+                let mut settings = SourceSettings::new(ORDERS, ORDER_MAIL, Arc::clone(&clock));
+                settings.password = password;
+                sources.push((name, plba::mail::open(url.as_str(), settings)?));
+            }
+            Ok(Arc::new(MailSources::new(sources)))
         }
     })
 }

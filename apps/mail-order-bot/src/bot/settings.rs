@@ -1,6 +1,7 @@
 //! The section `[mail_order_bot]`: what an operator may set, each value with its default. What a value does in detail is
 //! told where it is used.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::desk::DeskOptions;
 
 /// Where the embedded default keeps what it has, each in the state directory.
 const SOURCE: &str = "maildir:var/inbox";
+/// What the source of `source` is called.
+const MAIN: &str = "mail";
 const STORE: &str = "sqlite:var/orders.db";
 const REPLIES: &str = "maildir:var/outbox";
 
@@ -28,6 +31,9 @@ pub struct BotConfig {
     /// after a `?`, such as `mode=poll|idle`, `since=now|unseen|all|DATE`, `interval=30s`, `password_file=FILE`,
     /// `ca=FILE`. The default lies in the state directory, wherever that is, and is filled with sample orders.
     pub source: Location,
+    /// More folders and accounts, each in a table of its name: `[mail_order_bot.sources.shop] url = "imaps://…"`. With some,
+    /// `source` counts only if it is set.
+    pub sources: BTreeMap<String, SourceConfig>,
     /// The mailbox's password; better given by the environment, or as `password_file` in `source`, than in a file.
     pub password: Option<Secret>,
     /// Where tasks wait: `memory:`, `sqlite:PATH` to keep them on disk, or `redis://HOST` or
@@ -57,10 +63,32 @@ pub struct BotConfig {
     pub desk: DeskOptions,
 }
 
+/// One of several sources.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SourceConfig {
+    /// As `source`.
+    pub url: Location,
+    /// The mailbox's password; without one that of `mail_order_bot.password`.
+    pub password: Option<Secret>,
+}
+
+/// A source that is to run: as its worker and the view `sources` call it, where it is, and its password.
+#[derive(Clone, Debug)]
+pub struct NamedSource {
+    /// `mail` for `source`, the table's name for others.
+    pub name: String,
+    /// Where it is.
+    pub url: Location,
+    /// Its password.
+    pub password: Option<Secret>,
+}
+
 impl Default for BotConfig {
     fn default() -> Self {
         Self {
             source: Location::from(SOURCE),
+            sources: BTreeMap::new(),
             password: None,
             queue: Location::from("memory:"),
             source_lease: TimeSpan::seconds(30),
@@ -78,7 +106,7 @@ impl Default for BotConfig {
 
 impl ConfigSection for BotConfig {
     fn validate(&self, faults: &mut Faults) {
-        self.validate_source(faults);
+        self.validate_sources(faults);
         let backends = plba::queue_backends();
         let queues: Vec<&str> = backends
             .iter()
@@ -138,7 +166,24 @@ impl ConfigSection for BotConfig {
 impl BotConfig {
     /// Whether orders come from the embedded default's inbox.
     pub fn has_default_source(&self) -> bool {
-        self.source.as_str() == SOURCE
+        self.source.as_str() == SOURCE && self.sources.is_empty()
+    }
+
+    /// The sources that run: `source`, unless it was left at its default beside others, and those others.
+    pub fn all_sources(&self) -> Vec<NamedSource> {
+        let first = NamedSource {
+            name: MAIN.to_owned(),
+            url: self.source.clone(),
+            password: self.password.clone(),
+        };
+        let others = self.sources.iter().map(|(name, source)| NamedSource {
+            name: name.clone(),
+            url: source.url.clone(),
+            password: source.password.clone().or_else(|| self.password.clone()),
+        });
+        let is_left = self.source.as_str() == SOURCE && !self.sources.is_empty();
+        let first = Some(first).filter(|_| !is_left);
+        first.into_iter().chain(others).collect()
     }
 
     /// These settings with what was left at its default in this state directory, so that two bots with a state directory
@@ -151,8 +196,12 @@ impl BotConfig {
             }
             _ => location.clone(),
         };
+        let source = match self.has_default_source() {
+            true => placed(&self.source, SOURCE),
+            false => self.source.clone(),
+        };
         Self {
-            source: placed(&self.source, SOURCE),
+            source,
             store: placed(&self.store, STORE),
             replies: placed(&self.replies, REPLIES),
             ..self.clone()
@@ -168,15 +217,36 @@ impl BotConfig {
         }
     }
 
-    fn validate_source(&self, faults: &mut Faults) {
-        match self.source.as_str().parse::<plba::mail::Location>() {
-            Err(error) => faults.report("source", error.to_string()),
-            Ok(source) if source.needs_password() && self.password.is_none() => {
-                let message = "this mailbox needs a password: add password_file=FILE to the URL, or set the environment \
-                               variable PLBA__MAIL_ORDER_BOT__PASSWORD";
-                faults.report("source", message);
+    fn validate_sources(&self, faults: &mut Faults) {
+        let mut mailboxes = BTreeMap::new();
+        for NamedSource { name, url, password } in self.all_sources() {
+            let key = match self.sources.contains_key(&name) {
+                true => format!("sources.{name}.url"),
+                false => "source".to_owned(),
+            };
+            let is_name = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
+            if name.is_empty() || name.len() > 40 || !name.chars().all(is_name) || (name == MAIN && key != "source") {
+                let message = "a source's name has 1 to 40 letters, digits, - or _, and is not `mail`, which is the name of \
+                               `source`";
+                faults.report(&format!("sources.{name}"), message);
             }
-            Ok(_) => {}
+            match url.as_str().parse::<plba::mail::Location>() {
+                Err(error) => faults.report(&key, error.to_string()),
+                Ok(source) if source.needs_password() && password.is_none() => {
+                    let message = "this mailbox needs a password: add password_file=FILE to the URL, or set the environment \
+                                   variable PLBA__MAIL_ORDER_BOT__PASSWORD";
+                    faults.report(&key, message);
+                }
+                // Two sources on one folder would take each message in twice.
+                Ok(source) => {
+                    if let Some(other) = mailboxes.insert(source.name(Path::new(".")), name) {
+                        faults.report(
+                            &key,
+                            format!("`{other}` reads this folder already; one source is enough"),
+                        );
+                    }
+                }
+            }
         }
     }
 }
@@ -221,6 +291,45 @@ mod tests {
             };
             assert_eq!(faults(config), [wrong], "{queue} {catalogue}");
         }
+    }
+
+    #[test]
+    fn sources_have_names_of_their_own_and_folders_of_their_own() {
+        let read = |text: serde_json::Value| serde_json::from_value::<BotConfig>(text).unwrap();
+        let names = |config: &BotConfig| {
+            let sources = config.all_sources().into_iter();
+            sources.map(|source| source.name).collect::<Vec<_>>()
+        };
+        let faults = |config: &BotConfig| {
+            let mut faults = Faults::default();
+            config.validate(&mut faults);
+            let paths = faults.into_vec().into_iter().map(|fault| fault.path.join("."));
+            paths.collect::<Vec<_>>()
+        };
+        assert_eq!(names(&BotConfig::default()), ["mail"]);
+        let shops = serde_json::json!({ "shop": { "url": "maildir:a" }, "stand": { "url": "maildir:b" } });
+        let two = read(serde_json::json!({ "sources": shops }));
+        assert_eq!(
+            (names(&two), faults(&two)),
+            (vec!["shop".into(), "stand".into()], vec![])
+        );
+        assert!(!two.has_default_source(), "no samples where there are real sources");
+        let three = read(serde_json::json!({ "source": "maildir:c", "sources": shops }));
+        assert_eq!(names(&three), ["mail", "shop", "stand"]);
+        let same = read(serde_json::json!({ "source": "maildir:a", "sources": shops }));
+        assert_eq!(faults(&same), ["sources.shop.url"]);
+        let bad = serde_json::json!({ "a b": { "url": "maildir:a" }, "mail": { "url": "maildir:b" } });
+        assert_eq!(
+            faults(&read(serde_json::json!({ "sources": bad }))),
+            ["sources.a b", "sources.mail"]
+        );
+        let locked = serde_json::json!({ "shop": { "url": "imaps://bot@host/" } });
+        assert_eq!(
+            faults(&read(serde_json::json!({ "sources": locked }))),
+            ["sources.shop.url"]
+        );
+        let shared = read(serde_json::json!({ "password": "x", "sources": locked }));
+        assert!(faults(&shared).is_empty() && shared.all_sources()[0].password.is_some());
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! What the bot contributes to the control plane and the command line: `orders`, and `source.dry-run`.
+//! What the bot contributes to the control plane and the command line: `orders`. The views of its sources are plba's.
 
 use plba::control::{ControlError, Parameters};
-use plba::mail::MailSource;
 use plba::prelude::*;
 use serde_json::Value;
 
@@ -19,15 +18,6 @@ pub fn endpoints() -> Vec<Endpoint> {
             .parameter("before", "only those with a smaller number: the next page")
             .parameter("limit", "how many at most, up to 1000; 100 when left out")
             .words("ids", "only these orders"),
-        Endpoint::view::<plba::mail::Preview, _, _>(
-            "source.dry-run",
-            "Tells what a first connection to the source would take in; changes nothing",
-            |services, _| async move {
-                let source = services.get::<MailSource>().await.map_err(failed)?;
-                source.preview().await.map_err(failed)
-            },
-        )
-        .first(),
     ]
 }
 

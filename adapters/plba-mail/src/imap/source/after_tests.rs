@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::ImapSource;
 use crate::imap::model::{INBOX, Model};
 use crate::location::Location;
+use crate::open::MailSource;
+use crate::sources::{Again, RESYNC};
 use crate::test_bench::{Bench, settings, text};
 
 pub(super) fn source(model: &Arc<Model>, options: &str) -> Arc<ImapSource> {
@@ -203,4 +205,47 @@ async fn a_dead_letter_whose_message_somebody_removed_stays_one_when_it_is_retri
     assert_eq!(bench.keys(EntryState::Dead), ["7:1"]);
     assert!(bench.ledger.reason("7:1").unwrap().contains("`Problems`"));
     assert_eq!(source.status().errors, 0);
+}
+
+/// A resync of what the ledger has lost, first as a dry run: what is known is left out, also when it is asked for in the
+/// middle of something.
+#[tokio::test(start_paused = true)]
+async fn a_resync_takes_in_what_the_ledger_does_not_know() {
+    let model = filled(4);
+    model.change(|state| (1..=2).for_each(|uid| state.folder(INBOX).flag(uid, "\\Seen")));
+    let (bench, quiet) = (Bench::new(), source(&model, "since=now&mode=idle"));
+    let _running = bench.run(&quiet);
+    until("the first look", || quiet.status().last_success.is_some()).await;
+    model.change(|state| state.deliver(INBOX, "mail5"));
+    let held = bench.next().await;
+    assert_eq!(text(&held), "mail5");
+
+    // The bench calls its source by another name than the program would.
+    bench.ledger.record_intake(quiet.name(), &["7:5".into()]).await.unwrap();
+    let counted = quiet
+        .preview_again(bench.ledger.as_ref(), Again::Unfinished)
+        .await
+        .unwrap();
+    assert_eq!((counted.total, counted.count), (5, 2), "3 and 4; the fifth is in hand");
+    let mail = MailSource::Imap(Arc::clone(&quiet));
+    assert_eq!(mail.name(), quiet.name());
+    bench
+        .intake()
+        .set_note(RESYNC, &Again::Unfinished.to_string())
+        .await
+        .unwrap();
+    mail.wake();
+    let begin = Instant::now();
+    assert_eq!(bench.take(2).await, ["mail3", "mail4"]);
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "it need not wait for the next look"
+    );
+
+    bench.intake().set_note(RESYNC, "all").await.unwrap();
+    mail.wake();
+    assert_eq!(bench.take(2).await, ["mail1", "mail2"]);
+    sleep(Duration::from_secs(1000)).await;
+    assert_eq!(quiet.status().published, 5);
+    assert_eq!(quiet.connection().last_uid, Some(5));
 }

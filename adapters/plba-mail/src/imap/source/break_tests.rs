@@ -173,7 +173,7 @@ async fn a_process_that_dies_at_any_await_loses_nothing() {
         let most = if capabilities.contains("MOVE") || !options.contains("move") {
             0
         } else {
-            2
+            20
         };
         assert!(
             twice <= most,

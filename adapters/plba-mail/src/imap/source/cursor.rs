@@ -79,6 +79,26 @@ impl Cursor {
         Ok(cursor)
     }
 
+    /// Looks again for what these criteria find, from the first message on. What is left of a search that is not over
+    /// stays wanted.
+    pub(super) fn look_again(&mut self, criteria: String) {
+        const LONGEST: usize = 500;
+        const EVERYTHING: &str = "UNDELETED";
+        let left = self.backlog.take();
+        let until = left.as_ref().map_or(0, |left| left.until).max(self.last);
+        let criteria = match left.map(|left| left.criteria) {
+            Some(left) if left == EVERYTHING => left,
+            Some(left) if left != criteria => format!("OR ({left}) ({criteria})"),
+            _ => criteria,
+        };
+        let criteria = match criteria.len() <= LONGEST {
+            true => criteria,
+            false => EVERYTHING.to_owned(),
+        };
+        self.last = 0;
+        self.backlog = Some(Backlog { until, criteria });
+    }
+
     fn read(text: &str, mailbox: &str) -> Option<Self> {
         match serde_json::from_str::<Cursor>(text) {
             Ok(cursor) if cursor.mailbox == mailbox => Some(cursor),
@@ -161,6 +181,24 @@ mod tests {
         assert_eq!(Cursor::read(&text, "imap://bot@host/INBOX"), Some(cursor()));
         assert_eq!(Cursor::read(&text, "imap://bot@host/Other"), None);
         assert_eq!(Cursor::read("maildir", "imap://bot@host/INBOX"), None);
+    }
+
+    #[test]
+    fn looking_again_forgets_nothing_that_is_still_wanted() {
+        let mut cursor = cursor();
+        cursor.look_again("UNSEEN".into());
+        let backlog = |until, criteria: &str| {
+            let criteria = criteria.to_owned();
+            Some(Backlog { until, criteria })
+        };
+        assert_eq!((cursor.last, &cursor.backlog), (0, &backlog(10, "UNSEEN")));
+        cursor.last = 4;
+        cursor.look_again("UNSEEN".into());
+        assert_eq!((cursor.last, &cursor.backlog), (0, &backlog(10, "UNSEEN")));
+        cursor.look_again("UNDELETED".into());
+        assert_eq!(cursor.backlog, backlog(10, "OR (UNSEEN) (UNDELETED)"));
+        (0..100).for_each(|number| cursor.look_again(format!("SINCE {number}")));
+        assert_eq!(cursor.backlog, backlog(10, "UNDELETED"));
     }
 
     #[test]

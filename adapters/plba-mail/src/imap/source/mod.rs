@@ -103,6 +103,10 @@ impl ImapSource {
         &self.name
     }
 
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// How its connection is, from memory.
     pub fn connection(&self) -> ConnectionStatus {
         self.shown.snapshot()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use plba_contracts::stop::StopSignal;
 use plba_tasks::intake::Intake;
 use tokio::time::Instant;
+use tracing::info;
 
 use super::caution::Caution;
 use super::cursor::Cursor;
@@ -16,6 +17,7 @@ use super::watch::Rest;
 use super::{Fault, ImapSource};
 use crate::completions::Completions;
 use crate::imap::{Folder, ImapSession};
+use crate::sources::{Again, RESYNC};
 
 /// How many pending or unsettled keys are asked of the ledger at once.
 pub(super) const KEYS: usize = 1000;
@@ -135,6 +137,7 @@ impl<'s> Shift<'s> {
         // Some servers show new messages to a search only after this.
         open.session.noop().await?;
         self.take_in_pending(open).await?;
+        self.look_again(open).await?;
         let before = open.cursor.last;
         loop {
             // What the server announces from here on the search may not have seen, so it is a reason to search again.
@@ -149,6 +152,21 @@ impl<'s> Shift<'s> {
             false => self.futile.saturating_add(1),
         };
         self.put_dead_aside(open).await
+    }
+
+    /// Somebody may want the folder looked through again.
+    async fn look_again(&mut self, open: &mut Open) -> Result<(), Fault> {
+        let Some(wish) = self.intake.note(RESYNC).await? else {
+            return Ok(());
+        };
+        let again: Result<Again, _> = wish.parse();
+        let criteria = again.ok().and_then(|again| self.source.criteria_of(again));
+        if let Some(criteria) = criteria {
+            info!(source = self.source.name, criteria, "looking through the folder again");
+            open.cursor.look_again(criteria);
+            open.cursor.save(self.intake).await?;
+        }
+        Ok(self.intake.set_note(RESYNC, "").await?)
     }
 
     /// The UIDs to take in next; `None` when nothing is left.

@@ -95,6 +95,7 @@ impl Shift<'_> {
                 keys = self.completions.next() => {
                     self.tell(open, keys).await?;
                 }
+                () = source.board.woken() => return Ok(Rest::Over),
                 () = sleep_until(pulse), if pulse == next => return Ok(Rest::Over),
                 () = sleep_until(pulse) => open.session.noop().await?,
             }
@@ -165,6 +166,7 @@ impl Shift<'_> {
             tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(Woken::Stop),
+                () = self.source.board.woken() => return Ok(Woken::Look),
                 () = sleep_until(due) => return Ok(Woken::Look),
                 () = sleep_until(reissue) => return Ok(Woken::Reissue),
                 // Of a dead letter that an operator retries the ledger knows, and not the server.
