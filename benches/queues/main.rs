@@ -6,6 +6,7 @@
 
 mod bullmq;
 mod contest;
+mod disk;
 mod guest;
 mod memory;
 mod ours;

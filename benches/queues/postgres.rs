@@ -17,6 +17,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use crate::Result;
 use crate::contest::{Contest, Contestant, Rival};
+use crate::disk;
 use crate::guest::{Guests, Place};
 use crate::ours::{self, TAKE, traceparent};
 use crate::seen::{Seen, per_second};
@@ -37,6 +38,7 @@ pub(crate) async fn run(guests: &Guests) -> Result<()> {
         ours: Box::new(Ours(server.clone())),
         rivals: vec![
             Rival::control(Raw(server.clone()), 0.8, 0.8),
+            disk::rival(std::env::temp_dir()),
             Rival::peer(
                 guests.guest("apalis-postgres", "1.0", TASKS_OF_PEERS, server.clone()),
                 3.0,

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::Result;
 use crate::contest::{Contest, Contestant, Rival};
+use crate::disk;
 use crate::guest::{Guests, Place};
 use crate::ours::{self, TAKE, traceparent};
 use crate::seen::{Seen, per_second};
@@ -33,6 +34,7 @@ pub(crate) async fn run(guests: &Guests) -> Result<()> {
         ours: Box::new(Ours),
         rivals: vec![
             Rival::control(Raw, 0.7, 0.7),
+            disk::rival(env!("CARGO_TARGET_TMPDIR")),
             Rival::peer(guests.guest("apalis-sqlite", "1.0", TASKS_OF_PEER, File), 1.0),
         ],
     };

@@ -12,15 +12,25 @@ use rusqlite::ErrorCode;
 #[error("{text}")]
 pub(super) struct Failure {
     text: Arc<str>,
+    code: Option<ErrorCode>,
 }
 
 impl Failure {
     pub(super) fn new(text: impl Into<Arc<str>>) -> Self {
-        Self { text: text.into() }
+        let (text, code) = (text.into(), None);
+        Self { text, code }
     }
 
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
-        Self::new(format!("{}: {error}; {}", path.display(), remedy(error)))
+        Self {
+            code: error.sqlite_error_code(),
+            ..Self::new(format!("{}: {error}; {}", path.display(), remedy(error)))
+        }
+    }
+
+    /// Whether space was wanting, or a file was as large as it may be.
+    pub(super) fn is_for_space(&self) -> bool {
+        matches!(self.code, Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
     }
 
     pub(super) fn closed() -> Self {

@@ -43,7 +43,8 @@ pub struct SqliteSettings {
 /// When a transaction is on the disk: `PRAGMA synchronous`. `OFF` is not offered, since a crash could damage the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// When it is answered: it survives the loss of power.
+    /// When it is answered: it survives the loss of power. Leases may be forgotten then, with their count of deliveries: all
+    /// who held them are gone with the machine.
     #[default]
     Full,
     /// Some time later: it survives the end of the process, and may be lost with the power. The file stays sound.

@@ -75,6 +75,14 @@ impl Upkeep {
         }
     }
 
+    /// Nothing could be written: the log may be what keeps others, or itself, from having space.
+    pub(super) fn refused(&mut self, connection: &Connection, path: &Path) {
+        if self.log > 0 && self.tried.is_none_or(|tried| tried.elapsed() >= RETRY) {
+            self.tried = Some(Instant::now());
+            self.empty(connection, path);
+        }
+    }
+
     /// Copies the log into the file and empties it. Waits for nobody: a reader may be long.
     fn empty(&mut self, connection: &Connection, path: &Path) {
         self.hurry.store(true, Ordering::Relaxed);

@@ -191,6 +191,9 @@ impl Writer {
                 drop(self.connection.execute_batch("ROLLBACK"));
             }
             self.memory.forget();
+            if worked.as_ref().is_err_and(|broken| broken.failure.is_for_space()) {
+                self.upkeep.refused(&self.connection, self.place.path());
+            }
         } else {
             self.upkeep.committed(&self.connection, self.place.path(), log_bytes);
         }

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report, in helpers too")]
 
 mod leases;
+mod mounted;
 mod postgres;
 mod sqlite;

@@ -54,7 +54,9 @@ const HOLDERS: usize = 10_000;
 
 /// Tasks in PostgreSQL, shared by any number of processes. Cheap to clone; the connections end with the last clone.
 ///
-/// - Tasks survive what the server's settings let them survive; they are checked when it is opened.
+/// - Tasks survive what the server's settings let them survive; they are checked when it is opened. Leases need not: a server
+///   that loses its power, or is killed, may forget those of the last 0.6 s (three times `wal_writer_delay`), with their count
+///   of deliveries. Then the task is ready again, and the token that was forgotten ends nothing.
 /// - Every verb is one statement and one round trip, so that a dropped call leaves no transaction and no lock behind; what
 ///   several callers do at once goes together.
 /// - An effect gets a [`PostgresTransaction`](super::PostgresTransaction): see [`done_with`](super::done_with).

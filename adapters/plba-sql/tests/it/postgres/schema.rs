@@ -14,8 +14,7 @@ use tokio::time::timeout;
 use super::ground::{Ground, is_there};
 
 #[test]
-fn many_that_start_at_once_make_the_tables_once() {
-    // Failure 36.
+fn failure_36_many_that_start_at_once_make_the_tables_once() {
     if !is_there() {
         return;
     }
@@ -35,8 +34,8 @@ fn many_that_start_at_once_make_the_tables_once() {
 }
 
 #[test]
-fn a_migration_that_was_interrupted_leaves_nothing_and_is_made_by_the_next() {
-    // Failure 36: whoever is killed half-way has an open transaction, which ends with its connection.
+fn failure_36_a_migration_that_was_interrupted_leaves_nothing_and_is_made_by_the_next() {
+    // Whoever is killed half-way has an open transaction, which ends with its connection.
     if !is_there() {
         return;
     }
@@ -140,8 +139,7 @@ fn a_wrong_password_and_a_missing_database_are_told_from_a_server_that_is_away()
 }
 
 #[test]
-fn what_cannot_be_decoded_is_a_dead_letter_with_its_raw_bytes() {
-    // Failure 10.
+fn failure_10_what_cannot_be_decoded_is_a_dead_letter_with_its_raw_bytes() {
     if !is_there() {
         return;
     }
@@ -181,8 +179,8 @@ fn what_cannot_be_decoded_is_a_dead_letter_with_its_raw_bytes() {
 }
 
 #[test]
-fn without_listening_consumers_find_what_others_publish_by_looking() {
-    // Failure 34: a pooler in transaction mode loses LISTEN.
+fn failure_34_without_listening_consumers_find_what_others_publish_by_looking() {
+    // A pooler in transaction mode loses LISTEN.
     if !is_there() {
         return;
     }

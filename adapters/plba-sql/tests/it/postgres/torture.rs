@@ -43,6 +43,7 @@ fn subject(server: &Arc<PostgresServer>) -> Subject {
     Subject::new("postgres", "postgres::torture::child", move || {
         Place::new(format!("{}?schema={}&{QUERY}", server.url(), schema()), ())
     })
+    .forgetting_leases()
 }
 
 async fn open(location: &str) -> Arc<dyn TaskQueue> {

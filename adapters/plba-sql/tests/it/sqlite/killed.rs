@@ -16,7 +16,7 @@ use plba_testkit::runtime;
 
 use super::ground::{Ground, consumer, sound};
 
-const PLACE: &str = "PLBA_SQL_KILLED";
+pub(super) const PLACE: &str = "PLBA_SQL_KILLED";
 const LEASE: Duration = Duration::from_millis(300);
 const KILLS: u64 = 25;
 
@@ -111,13 +111,27 @@ fn child() {
 
 /// What the children said.
 #[derive(Default)]
-struct Book {
-    published: BTreeSet<String>,
-    begun: BTreeSet<String>,
-    acked: BTreeMap<String, u32>,
+pub(super) struct Book {
+    pub(super) published: BTreeSet<String>,
+    pub(super) begun: BTreeSet<String>,
+    pub(super) acked: BTreeMap<String, u32>,
 }
 
 impl Book {
+    /// Reads a line; says whether a child said it.
+    pub(super) fn read(&mut self, line: &str) -> bool {
+        let Some((what, id)) = line.split_once(' ').filter(|(what, _)| what.len() == 1) else {
+            return false;
+        };
+        match what {
+            "p" => drop(self.published.insert(id.to_owned())),
+            "b" => drop(self.begun.insert(id.to_owned())),
+            "a" => *self.acked.entry(id.to_owned()).or_default() += 1,
+            _ => return false,
+        }
+        true
+    }
+
     fn run(&mut self, path: &Path, life: Duration) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "sqlite::killed::child", "--nocapture", "--test-threads", "1"])
@@ -132,14 +146,8 @@ impl Book {
         let mut killed = false;
         let mut working = None;
         while let Some(Ok(line)) = lines.next() {
-            let Some((what, id)) = line.split_once(' ').filter(|(what, _)| what.len() == 1) else {
+            if !self.read(&line) {
                 continue;
-            };
-            match what {
-                "p" => drop(self.published.insert(id.to_owned())),
-                "b" => drop(self.begun.insert(id.to_owned())),
-                "a" => *self.acked.entry(id.to_owned()).or_default() += 1,
-                _ => continue,
             }
             let working = working.get_or_insert_with(Instant::now);
             if !killed && working.elapsed() >= life {

@@ -3,8 +3,11 @@
 mod comeback;
 mod completion;
 mod conformance;
+mod disk;
 mod faults;
 mod ground;
+mod history;
 mod killed;
+mod power;
 mod several;
 mod torture;

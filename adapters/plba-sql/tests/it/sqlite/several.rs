@@ -82,7 +82,10 @@ fn the_number_of_a_holder_that_is_gone_is_never_given_again() {
     };
     runtime::real(async {
         let (queue, name) = (ground.open().await, QueueName::from("orders"));
-        queue.publish(vec![NewTask::new(&name, "test", Vec::new())]).await.unwrap();
+        queue
+            .publish(vec![NewTask::new(&name, "test", Vec::new())])
+            .await
+            .unwrap();
         let mut process = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap();
         let holder = ConsumerId::new(Incarnation::of_process(process.id(), 1), "worker");
         assert_eq!(queue.consume(&name, &holder, 1).await.unwrap().len(), 1);
@@ -97,6 +100,9 @@ fn the_number_of_a_holder_that_is_gone_is_never_given_again() {
         }
         assert_eq!(queue.consume(&name, &consumer(), 1).await.unwrap().len(), 1);
         let after = numbers();
-        assert!(before.len() == 1 && after.len() == 1 && after[0] > before[0], "{before:?}, then {after:?}");
+        assert!(
+            before.len() == 1 && after.len() == 1 && after[0] > before[0],
+            "{before:?}, then {after:?}"
+        );
     });
 }

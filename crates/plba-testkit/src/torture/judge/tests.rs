@@ -136,7 +136,10 @@ fn a_server_that_forgets_leases_may_give_them_anew_once_and_nothing_else() {
     let killed = "100 9 server killed; 400 9 server up";
     let first = format!("{PUBLISHED}; 10 2 took 1.0.good 7 1; {killed}");
     let again = "910 3 took 1.0.good 8 1; 911 3 ending 1.0.good 8 ack ; 912 3 ended 1.0.good 8 ack done";
-    check(&format!("{first}; 600 3 took 1.0.good 8 1; 9000 3 ending 1.0.good 8 ack "), "while process 2 held it");
+    check(
+        &format!("{first}; 600 3 took 1.0.good 8 1; 9000 3 ending 1.0.good 8 ack "),
+        "while process 2 held it",
+    );
     let allows = |lines: &str, fault: &str| {
         let judge = Judge::new(LEASE).forgetting_leases();
         let verdict = judged(judge, &format!("{lines}; 90000 9 drained"));
@@ -144,7 +147,10 @@ fn a_server_that_forgets_leases_may_give_them_anew_once_and_nothing_else() {
         assert!(told.contains(fault) && (told.is_empty() == fault.is_empty()), "{told}");
     };
     allows(&format!("{first}; {again}"), "");
-    allows(&format!("{first}; 405 2 extending 1.0.good 7; 406 2 extended 1.0.good 7 lost; {again}"), "");
+    allows(
+        &format!("{first}; 405 2 extending 1.0.good 7; 406 2 extended 1.0.good 7 lost; {again}"),
+        "",
+    );
     allows(
         &format!("{first}; {again}; 913 2 ending 1.0.good 7 ack ; 914 2 ended 1.0.good 7 ack done"),
         "with a token that was no longer good",
