@@ -4,7 +4,7 @@ mod quantity;
 
 use crate::domain::money::Money;
 use crate::domain::{
-    Article, Catalogue, CustomerProfile, LineStatus, NumberError, OrderLine, OrderStatus, Quantity, RejectReason,
+    Article, Catalogue, CustomerProfile, LineStatus, NumberError, OrderLine, OrderStatus, RejectReason,
 };
 use crate::reading::DraftLine;
 use quantity::Counted;
@@ -216,7 +216,7 @@ fn currency_in(text: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::DecimalStyle;
+    use crate::domain::{DecimalStyle, Quantity};
     use crate::reading::Value;
 
     const CATALOGUE: &str = "article,name,price,unit,min_quantity,max_quantity,multiple,packages,available\n\

@@ -1,12 +1,16 @@
 //! CSV attachments: finding out their separator, then rows.
 
-use super::draft::{DraftLine, Value};
-use super::table::{MAX_COLUMNS, Row, TableReader};
+use super::draft::Value;
+use super::table::{MAX_COLUMNS, Row, TableLines, TableReader};
 
 const SEPARATORS: [u8; 4] = *b";,\t|";
 
+/// The file has more cells than are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooManyCells;
+
 /// The lines of a CSV file; `None` when no separator makes it an order table.
-pub(super) fn lines(text: &str, reader: &TableReader<'_>, cells: usize) -> Option<Vec<DraftLine>> {
+pub(super) fn lines(text: &str, reader: &TableReader<'_>, cells: usize) -> Result<Option<TableLines>, TooManyCells> {
     // Excel writes, and believes, a first line `sep=;`.
     let first = text.lines().next().unwrap_or_default();
     let named = first
@@ -21,17 +25,27 @@ pub(super) fn lines(text: &str, reader: &TableReader<'_>, cells: usize) -> Optio
         .profile
         .delimiter
         .and_then(|delimiter| u8::try_from(delimiter).ok());
-    match own.or(named) {
-        Some(separator) => reader.lines(&rows(text, separator, skipped, cells)),
-        None => SEPARATORS.into_iter().find_map(|separator| {
-            // The separator is the one under which the headings (or the first row) make sense.
-            let mapped = reader.lines(&rows(text, separator, skipped, cells));
-            mapped.filter(|lines| !lines.is_empty())
-        }),
+    if let Some(separator) = own.or(named) {
+        return Ok(reader.lines(&rows(text, separator, skipped, cells)?));
     }
+    let mut too_many = None;
+    for separator in SEPARATORS {
+        // The separator is the one under which the headings (or the first row) make sense.
+        let mapped = match rows(text, separator, skipped, cells) {
+            Ok(rows) => reader.lines(&rows).filter(|table| !table.lines.is_empty()),
+            Err(TooManyCells) => {
+                too_many = Some(TooManyCells);
+                continue;
+            }
+        };
+        if mapped.is_some() {
+            return Ok(mapped);
+        }
+    }
+    too_many.map_or(Ok(None), Err)
 }
 
-fn rows(text: &str, separator: u8, skipped: u64, cells: usize) -> Vec<Row> {
+fn rows(text: &str, separator: u8, skipped: u64, cells: usize) -> Result<Vec<Row>, TooManyCells> {
     let mut reader = ::csv::ReaderBuilder::new()
         .delimiter(separator)
         .has_headers(false)
@@ -41,10 +55,7 @@ fn rows(text: &str, separator: u8, skipped: u64, cells: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     // The text is UTF-8 and rows may differ in length, so there is no record that can't be read.
     for record in reader.records().map_while(Result::ok) {
-        if left < record.len() {
-            break;
-        }
-        left -= record.len();
+        left = left.checked_sub(record.len()).ok_or(TooManyCells)?;
         let line = record.position().map_or(0, ::csv::Position::line) + skipped;
         let cells: Vec<Value> = record.iter().take(MAX_COLUMNS).map(Value::text).collect();
         if cells.iter().any(|cell| !cell.is_empty()) {
@@ -54,13 +65,14 @@ fn rows(text: &str, separator: u8, skipped: u64, cells: usize) -> Vec<Row> {
             });
         }
     }
-    rows
+    Ok(rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::CustomerProfile;
+    use crate::reading::DraftLine;
 
     fn read(text: &str, profile: &CustomerProfile) -> Option<Vec<(String, String, Option<String>)>> {
         let reader = TableReader {
@@ -70,7 +82,8 @@ mod tests {
             positional: true,
         };
         let triple = |line: DraftLine| (line.article, line.quantity.text, line.price.map(|price| price.text));
-        lines(text, &reader, 1000).map(|lines| lines.into_iter().map(triple).collect())
+        let table = lines(text, &reader, 1000).unwrap();
+        table.map(|table| table.lines.into_iter().map(triple).collect())
     }
 
     #[test]

@@ -1,13 +1,22 @@
-//! From a message's leaves to its order lines: which leaf is looked at, and what is said about those that fail.
+//! From a message to its order lines: which of its parts are looked at, in which order, and what is said about each.
+//! The readers of single kinds of content are in the modules beside.
+
+mod attachments;
+mod bodies;
 
 use super::draft::DraftLine;
 use super::explanation::{Explanation, Step, shortened};
-use super::mail::IncomingMail;
+use super::intent::{self, Clues};
+use super::mail::{self, IncomingMail};
 use super::mime::Leaf;
 use super::table::TableReader;
-use super::workbook::{self, Container, WorkbookParser, is_workbook, sniff};
-use super::{ReadError, ReadingLimits, charset, csv, html, text};
-use crate::domain::{AttachmentKind, CustomerProfile, Intent};
+use super::workbook::WorkbookParser;
+use super::{ReadError, ReadingLimits};
+use crate::domain::{AttachmentKind, CustomerProfile, Intent, Measure};
+
+/// Messages inside the message that are read, and how deep they may lie.
+const MAX_NESTED: usize = 10;
+const MAX_NESTING: usize = 4;
 
 /// What a message holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,14 +47,19 @@ struct Extraction<'a> {
     limits: &'a ReadingLimits,
     parser: &'a WorkbookParser,
     found: Extracted,
+    /// Where the lines come from.
+    source: Option<String>,
+    /// Messages inside the message that were opened.
+    nested: usize,
 }
 
-/// What an attachment turned out to be.
-enum Attachment {
-    Lines(Vec<DraftLine>),
-    Problem(String),
-    /// Nothing that orders come in: a picture, a PDF, a letter.
-    Unrelated,
+/// A message, or one inside it.
+struct Letter<'m> {
+    subject: &'m str,
+    leaves: &'m [Leaf],
+    /// Put before the names of its parts.
+    prefix: String,
+    depth: usize,
 }
 
 pub(super) fn extract(
@@ -61,14 +75,18 @@ pub(super) fn extract(
         limits,
         parser,
         found: Extracted::default(),
+        source: None,
+        nested: 0,
     };
-    if profile.attachment != AttachmentKind::None {
-        extraction.attachments(&mail.leaves)?;
-    }
-    let only_attachments = matches!(profile.attachment, AttachmentKind::Csv | AttachmentKind::Xlsx);
-    if extraction.found.lines.is_empty() && !only_attachments {
-        extraction.bodies(&mail.leaves);
-    }
+    let letter = Letter {
+        subject: &mail.subject,
+        leaves: &mail.leaves,
+        prefix: String::new(),
+        depth: 0,
+    };
+    let own = extraction.letter(&letter)?;
+    extraction.recognise(mail, &own);
+    extraction.unreadable(&letter);
     let mut found = extraction.found;
     if found.lines.len() > limits.lines {
         found.notes.push(format!(
@@ -81,121 +99,178 @@ pub(super) fn extract(
 }
 
 impl Extraction<'_> {
-    fn attachments(&mut self, leaves: &[Leaf]) -> Result<(), ReadError> {
-        for leaf in leaves.iter().filter(|leaf| !is_body(leaf)) {
-            let attachment = self.attachment(leaf)?;
-            let (lines, verdict) = match &attachment {
-                Attachment::Lines(lines) => (lines.len(), "its lines are the order's"),
-                Attachment::Problem(problem) => (0, problem.as_str()),
-                Attachment::Unrelated => (0, "nothing that orders come in"),
-            };
-            self.found.explanation.add(Step::Part {
-                part: format!("attachment {}", label(leaf)),
-                content_type: shortened(&leaf.content_type),
-                verdict: verdict.to_owned(),
-                lines,
-            });
-            match attachment {
-                Attachment::Lines(lines) => self.found.lines.extend(lines),
-                Attachment::Problem(problem) => {
-                    self.found
-                        .notes
-                        .push(format!("We could not use the attachment {}: {problem}.", label(leaf)));
+    /// Looks for lines in a message: its attachments, its bodies, what these forward, the messages inside it. The first
+    /// that has any wins. Returns the sender's own words.
+    fn letter(&mut self, letter: &Letter<'_>) -> Result<Vec<String>, ReadError> {
+        let wanted = self.profile.attachment;
+        if wanted == AttachmentKind::None {
+            self.profile_says("attachment = \"none\": attachments are not looked at");
+        } else {
+            self.attachments(letter)?;
+        }
+        let bodies = self.read_bodies(letter);
+        if matches!(wanted, AttachmentKind::Csv | AttachmentKind::Xlsx) {
+            self.profile_says("attachment: the text of the mail is not looked at");
+        } else {
+            self.bodies(&bodies, false);
+            self.bodies(&bodies, true);
+        }
+        self.messages(letter)?;
+        let own = bodies::own_words(&bodies);
+        self.number(letter, &own, &bodies);
+        Ok(own)
+    }
+
+    /// The messages inside the message.
+    fn messages(&mut self, letter: &Letter<'_>) -> Result<(), ReadError> {
+        for leaf in letter.leaves.iter().filter(|leaf| is_message(leaf)) {
+            let part = format!("{}forwarded message {}", letter.prefix, label(leaf));
+            if self.source.is_some() {
+                self.passed_over(&part, leaf);
+                continue;
+            }
+            self.nested += 1;
+            if self.nested > MAX_NESTED || letter.depth == MAX_NESTING {
+                self.part(
+                    &part,
+                    leaf,
+                    "too many or too deep messages inside the message; it is not opened",
+                    0,
+                );
+                continue;
+            }
+            // What it nests is counted anew, but its bytes are bytes of the message, so the work stays linear.
+            let inner = match mail::parse(&leaf.bytes, self.limits) {
+                Ok(inner) => inner,
+                Err(problem) => {
+                    self.part(&part, leaf, &format!("it is not opened: {problem}"), 0);
+                    continue;
                 }
-                Attachment::Unrelated => {}
-            }
-            if self.found.lines.len() > self.limits.lines {
-                break;
-            }
+            };
+            let sender = inner.from.as_ref().map_or("nobody", |from| from.address.as_str());
+            let told = format!("a message from {sender}, \"{}\", is opened", shortened(&inner.subject));
+            self.part(&part, leaf, &told, 0);
+            self.letter(&Letter {
+                subject: &inner.subject,
+                leaves: &inner.leaves,
+                prefix: format!("{part} > "),
+                depth: letter.depth + 1,
+            })?;
         }
         Ok(())
     }
 
-    fn attachment(&self, leaf: &Leaf) -> Result<Attachment, ReadError> {
-        let extension = extension(leaf);
-        let named_workbook = matches!(extension.as_str(), "xlsx" | "xlsm" | "xls" | "ods");
-        let named_table = named_workbook || matches!(extension.as_str(), "csv" | "tsv");
-        let wanted = self.profile.attachment;
-        Ok(match sniff(&leaf.bytes) {
-            Container::Zip | Container::Ole if named_workbook || is_workbook(&leaf.bytes) => {
-                if wanted == AttachmentKind::Csv {
-                    Attachment::Unrelated
-                } else {
-                    return self.workbook(leaf);
-                }
-            }
-            Container::Other if wanted != AttachmentKind::Xlsx && is_text(&leaf.bytes) => self.csv(leaf, named_table),
-            _ if named_table => Attachment::Problem("it is not what its name says".to_owned()),
-            _ => Attachment::Unrelated,
-        })
+    /// Says what the mail wants.
+    fn recognise(&mut self, mail: &IncomingMail, own: &[String]) {
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let recognised = intent::recognise(Clues {
+            subject: &mail.subject,
+            own: &own,
+            answers: !mail.references.is_empty(),
+            numbered: self.found.order_number.is_some(),
+            has_lines: !self.found.lines.is_empty(),
+        });
+        self.found.intent = recognised.intent;
+        self.found.explanation.add(Step::Intent {
+            intent: recognised.intent,
+            why: recognised.why,
+        });
     }
 
-    fn workbook(&self, leaf: &Leaf) -> Result<Attachment, ReadError> {
-        let sheets = match workbook::sheets(&leaf.bytes, self.limits, self.parser)? {
-            Ok(sheets) => sheets,
-            Err(problem) => return Ok(Attachment::Problem(problem.to_string())),
-        };
-        let table = self.table(label(leaf), true);
-        let mut found = sheets.iter().filter_map(|sheet| table.lines(&sheet.rows));
-        Ok(match found.find(|lines| !lines.is_empty()) {
-            Some(lines) => Attachment::Lines(lines),
-            None => Attachment::Problem(NO_COLUMNS.to_owned()),
-        })
-    }
-
-    fn csv(&self, leaf: &Leaf, named_table: bool) -> Attachment {
-        let declared_table = matches!(leaf.content_type.as_str(), "text/csv" | "text/tab-separated-values");
-        if leaf.content_type == "text/html" || leaf.content_type.starts_with("message/") {
-            return Attachment::Unrelated;
+    /// The customer's number of the order, where it isn't known yet.
+    fn number(&mut self, letter: &Letter<'_>, own: &[String], bodies: &[bodies::BodyPart]) {
+        if self.found.order_number.is_some() {
+            return;
         }
-        let expected = named_table || declared_table;
-        if leaf.bytes.len() > self.limits.text_bytes {
-            return if expected {
-                Attachment::Problem("it is too large".to_owned())
-            } else {
-                Attachment::Unrelated
-            };
-        }
-        let text = charset::decode(&leaf.bytes, leaf.charset.as_deref());
-        match csv::lines(&text, &self.table(label(leaf), expected), self.limits.cells) {
-            Some(lines) if !lines.is_empty() => Attachment::Lines(lines),
-            _ if expected => Attachment::Problem(NO_COLUMNS.to_owned()),
-            _ => Attachment::Unrelated,
-        }
-    }
-
-    fn bodies(&mut self, leaves: &[Leaf]) {
-        let bodies = || {
-            leaves
-                .iter()
-                .filter(|leaf| is_body(leaf) && leaf.bytes.len() <= self.limits.text_bytes)
-        };
-        let decoded = |leaf: &Leaf| charset::decode(&leaf.bytes, leaf.charset.as_deref());
-        let pages: Vec<html::HtmlContent> = bodies()
-            .filter(|leaf| leaf.content_type == "text/html")
-            .map(|leaf| html::read(&decoded(leaf), self.limits.cells))
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let forwarded = bodies::forwarded_words(bodies);
+        let forwarded: Vec<&str> = forwarded.iter().map(String::as_str).collect();
+        let names: Vec<String> = letter.leaves.iter().filter(|leaf| !is_body(leaf)).map(label).collect();
+        let names: Vec<&str> = names
+            .iter()
+            .map(|name| name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem))
             .collect();
-        let reader = self.table("table".to_owned(), false);
-        let tables = pages.iter().flat_map(|page| &page.tables);
-        let mut lines: Vec<DraftLine> = tables.filter_map(|rows| reader.lines(rows)).flatten().collect();
-        if lines.is_empty() {
-            let plain = bodies().filter(|leaf| leaf.content_type != "text/html");
-            lines = plain
-                .flat_map(|leaf| text::lines(&decoded(leaf), self.known, self.limits.lines))
-                .collect();
+        let in_text = |subject, lines: &[&str], what: &str| {
+            intent::order_number(subject, lines).map(|(number, at)| match at {
+                0 => (number, "the subject".to_owned()),
+                at => (number, format!("{what} {at}")),
+            })
+        };
+        let found = in_text(letter.subject, &own, "text line")
+            .or_else(|| in_text("", &forwarded, "forwarded line"))
+            .or_else(|| in_text("", &names, "the name of attachment"));
+        if let Some((number, place)) = found {
+            self.found.explanation.add(Step::OrderNumber {
+                number: number.clone(),
+                place: format!("{}{place}", letter.prefix),
+            });
+            self.found.order_number = Some(number);
         }
-        if lines.is_empty() {
-            lines = pages
-                .iter()
-                .flat_map(|page| text::lines(&page.text, self.known, self.limits.lines))
-                .collect();
+    }
+
+    /// Where nothing was found, a document that must be the order deserves an answer.
+    fn unreadable(&mut self, letter: &Letter<'_>) {
+        if !self.found.is_empty() || self.found.intent != Intent::Order {
+            return;
         }
-        if pages.iter().any(|page| page.truncated) && !lines.is_empty() {
-            self.found
-                .notes
-                .push("The table in your mail is too large; we read only its beginning.".to_owned());
+        let document = letter
+            .leaves
+            .iter()
+            .find(|leaf| attachments::is_unreadable_order(leaf, letter.subject));
+        if let Some(leaf) = document {
+            self.found.notes.push(format!(
+                "We could not use the attachment {}: we read orders from XLSX, XLS, ODS and CSV files, and from tables and \
+                 lines of text in the mail.",
+                label(leaf)
+            ));
         }
-        self.found.lines = lines;
+    }
+
+    /// Whether these lines are the same as earlier ones, in another form.
+    fn is_repetition(&self, lines: &[DraftLine]) -> bool {
+        let key = |lines: &[DraftLine]| {
+            let mut key: Vec<(String, String)> = lines.iter().map(|line| self.essence(line)).collect();
+            key.sort_unstable();
+            key
+        };
+        !self.found.lines.is_empty() && self.found.lines.len() == lines.len() && key(&self.found.lines) == key(lines)
+    }
+
+    fn essence(&self, line: &DraftLine) -> (String, String) {
+        let style = if line.quantity.machine {
+            crate::domain::DecimalStyle::Point
+        } else {
+            self.profile.decimal
+        };
+        let amount = Measure::parse(&line.quantity.text, style).map(|measure| measure.amount.to_string());
+        (
+            line.article.to_lowercase(),
+            amount.unwrap_or_else(|_| line.quantity.text.clone()),
+        )
+    }
+
+    fn profile_says(&mut self, setting: &str) {
+        let step = Step::Profile {
+            setting: setting.to_owned(),
+        };
+        if !self.found.explanation.steps.contains(&step) {
+            self.found.explanation.add(step);
+        }
+    }
+
+    fn part(&mut self, part: &str, leaf: &Leaf, verdict: &str, lines: usize) {
+        self.found.explanation.add(Step::Part {
+            part: part.to_owned(),
+            content_type: shortened(&leaf.content_type),
+            verdict: verdict.to_owned(),
+            lines,
+        });
+    }
+
+    /// A part that is not looked at, because the order was found.
+    fn passed_over(&mut self, part: &str, leaf: &Leaf) {
+        let source = self.source.clone().unwrap_or_default();
+        self.part(part, leaf, &format!("not looked at: the order is in {source}"), 0);
     }
 
     fn table(&self, place: String, positional: bool) -> TableReader<'_> {
@@ -208,16 +283,13 @@ impl Extraction<'_> {
     }
 }
 
-const NO_COLUMNS: &str = "we found no columns for article and quantity with order lines below them";
-
 /// A text that the reader of the mail sees as its body.
 fn is_body(leaf: &Leaf) -> bool {
     !leaf.attachment && leaf.file_name.is_none() && matches!(leaf.content_type.as_str(), "text/plain" | "text/html")
 }
 
-fn is_text(bytes: &[u8]) -> bool {
-    let utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-    utf_16 || !bytes.iter().take(8192).any(|byte| *byte == 0)
+fn is_message(leaf: &Leaf) -> bool {
+    matches!(leaf.content_type.as_str(), "message/rfc822" | "message/global") || extension(leaf) == "eml"
 }
 
 fn extension(leaf: &Leaf) -> String {
@@ -237,5 +309,9 @@ fn label(leaf: &Leaf) -> String {
         .chars()
         .take(80)
         .collect();
-    if base.is_empty() { "attachment".to_owned() } else { base }
+    if base.is_empty() {
+        "without a name".to_owned()
+    } else {
+        base
+    }
 }

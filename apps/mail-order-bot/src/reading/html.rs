@@ -3,8 +3,8 @@
 
 use html5gum::{DefaultEmitter, HtmlString, StartTag, Token, Tokenizer};
 
-use super::columns::ANSWER_HEADING;
 use super::draft::Value;
+use super::headings::ANSWER_HEADING;
 use super::table::{MAX_COLUMNS, Row};
 
 /// Deepest nesting of tables; mails that are laid out with tables reach about ten.
@@ -14,11 +14,19 @@ const MAX_TABLE_DEPTH: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct HtmlContent {
     /// The tables in the order in which they end, inner ones first.
-    pub(super) tables: Vec<Vec<Row>>,
+    pub(super) tables: Vec<HtmlTable>,
     /// The text, each cell of a table on lines of its own: mails are laid out with tables.
     pub(super) text: String,
     /// Whether a limit cut something off.
     pub(super) truncated: bool,
+}
+
+/// A table and where it stands.
+#[derive(Debug, Default)]
+pub(super) struct HtmlTable {
+    pub(super) rows: Vec<Row>,
+    /// Where it begins in the text, in bytes.
+    pub(super) at: usize,
 }
 
 #[derive(Default)]
@@ -38,12 +46,14 @@ struct HtmlReader {
     /// Tables opened beyond the depth limit, which are passed over.
     too_deep: usize,
     quotes: usize,
+    /// Whether quotes are read: a mail that forwards another one may quote it.
+    with_quotes: bool,
     silent: usize,
     cells_left: usize,
 }
 
-/// Reads at most `cells` cells.
-pub(super) fn read(html: &str, cells: usize) -> HtmlContent {
+/// Reads at most `cells` cells; `with_quotes` takes what is quoted for a part of the mail.
+pub(super) fn read(html: &str, cells: usize, with_quotes: bool) -> HtmlContent {
     let mut emitter = DefaultEmitter::default();
     emitter.naively_switch_states(true);
     let mut reader = HtmlReader {
@@ -51,6 +61,7 @@ pub(super) fn read(html: &str, cells: usize) -> HtmlContent {
         open: Vec::new(),
         too_deep: 0,
         quotes: 0,
+        with_quotes,
         silent: 0,
         cells_left: cells,
     };
@@ -85,6 +96,7 @@ impl HtmlReader {
             }
             b"tr" => self.close_row(),
             b"td" | b"th" => self.open_cell(tag),
+            b"blockquote" if self.with_quotes => self.line_break(),
             b"blockquote" => self.quotes += 1,
             b"style" | b"script" | b"title" | b"template" if !tag.self_closing => self.silent += 1,
             b"br" | b"p" | b"div" | b"li" | b"h1" | b"h2" | b"h3" => self.line_break(),
@@ -185,7 +197,10 @@ impl HtmlReader {
             self.content.text.truncate(table.text_start);
         }
         if self.quotes == 0 && !table.rows.is_empty() {
-            self.content.tables.push(table.rows);
+            self.content.tables.push(HtmlTable {
+                rows: table.rows,
+                at: table.text_start,
+            });
         }
     }
 }
@@ -204,9 +219,9 @@ mod tests {
     fn tables_are_read_however_they_are_closed() {
         let html =
             "<p>Hello</p><table><tr><th>Article<th>Qty</tr><tr><td>A&amp;B&nbsp;1</td><td><b>2</b> <br>pcs</table>bye";
-        let content = read(html, 100);
+        let content = read(html, 100, false);
         assert_eq!(
-            texts(&content.tables[0]),
+            texts(&content.tables[0].rows),
             [vec!["Article", "Qty"], vec!["A&B 1", "2 pcs"]]
         );
         assert!(content.text.contains("Hello") && content.text.contains("bye"));
@@ -216,9 +231,10 @@ mod tests {
     fn inner_tables_are_tables_and_quoted_ones_are_not() {
         let html = "<table><tr><td>layout<table><tr><td colspan=2>x<td>y</table></table>\
                     <blockquote><table><tr><td>old</table></blockquote><style>td{}</style>";
-        let content = read(html, 100);
+        let content = read(html, 100, false);
         assert_eq!(content.tables.len(), 2);
-        assert_eq!(texts(&content.tables[0]), [vec!["x", "", "y"]]);
+        assert_eq!(texts(&content.tables[0].rows), [vec!["x", "", "y"]]);
+        assert_eq!(read(html, 100, true).tables.len(), 3);
         assert!(!content.text.contains("td{}"));
     }
 
@@ -227,6 +243,7 @@ mod tests {
         let content = read(
             "<table><tr><td>Hello<br>2 x A-1\n @ 3<p>1 x A-2</td><td>x</td></table>bye",
             100,
+            false,
         );
         let lines: Vec<&str> = content.text.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(lines, ["Hello", "2 x A-1 @ 3", "1 x A-2", "x", "bye"]);
@@ -234,13 +251,13 @@ mod tests {
 
     #[test]
     fn cells_and_nesting_are_bounded() {
-        let content = read(&format!("<table><tr>{}", "<td>1".repeat(1000)), 10);
+        let content = read(&format!("<table><tr>{}", "<td>1".repeat(1000)), 10, false);
         assert!(content.truncated);
-        assert_eq!(content.tables[0][0].cells.len(), 10);
-        let content = read(&"<table><tr><td>".repeat(100_000), 1_000_000);
+        assert_eq!(content.tables[0].rows[0].cells.len(), 10);
+        let content = read(&"<table><tr><td>".repeat(100_000), 1_000_000, false);
         assert!(content.truncated);
         assert!(content.tables.len() <= MAX_TABLE_DEPTH);
-        let content = read(&"<div>".repeat(500_000), 10);
+        let content = read(&"<div>".repeat(500_000), 10, false);
         assert!(content.tables.is_empty());
     }
 }

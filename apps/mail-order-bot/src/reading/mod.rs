@@ -11,19 +11,25 @@
 //! 2. tables in the HTML body (`html.rs`),
 //! 3. lines of the text body ([`text`] documents the grammar).
 
+mod body;
 pub mod charset;
-pub mod columns;
+pub(crate) mod columns;
 mod csv;
 pub mod draft;
 pub mod explanation;
 pub mod extract;
 pub mod facts;
+mod headings;
 mod html;
+mod intent;
+mod labelled;
 pub mod limits;
 pub mod mail;
 pub mod mime;
 mod table;
 pub mod text;
+mod text_table;
+mod units;
 pub mod workbook;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -178,7 +178,7 @@ fn our_own_answer_is_not_an_order_when_it_comes_back() {
         let parser = reading::WorkbookParser::here();
         let stranger = crate::domain::CustomerProfile::default();
         let found = reading::extract(&quoting, &stranger, &known, &limits, &parser).unwrap();
-        assert_eq!(found, reading::Extracted::default(), "{content_type}");
+        assert!(found.is_empty(), "{content_type}: {found:?}");
     }
 }
 
