@@ -5,6 +5,7 @@ use crate::checking::{Checked, Checker};
 use crate::desk::{DeskSettings, NotAnOrder};
 use crate::domain::{Catalogue, Customer, CustomerProfile, Intent, UnknownSenders};
 use crate::reading::{self, Extracted, IncomingMail, ReadError};
+use crate::reply::etiquette;
 
 /// A mail that asks for something, understood as far as that goes without knowing earlier orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub fn understand(
     let Some(from) = &mail.from else {
         return Ok(Err(NotAnOrder::NoSender));
     };
-    if settings.replies.is_own(&from.address) {
+    if etiquette::is_ours(mail, &settings.replies) {
         return Ok(Err(NotAnOrder::OwnMail));
     }
     if let Some(automation) = mail.automation.filter(|automation| !automation.may_order()) {

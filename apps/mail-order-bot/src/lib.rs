@@ -6,7 +6,9 @@
 //!
 //! | module | noun |
 //! |---|---|
+//! | [`authentication`] | whether a message comes from where it says |
 //! | [`domain`] | orders, customers, catalogue, money |
+//! | [`formula`] | what may stand in a cell of an export |
 //! | [`reading`] | a message's bytes → who wrote it, and the order lines in it |
 //! | [`checking`] | order lines against the catalogue → accepted or rejected, with reasons |
 //! | [`intake`] | both together: a mail that was read → a checked order, or why it is none |
@@ -16,10 +18,12 @@
 //! | [`bot`] | the module: settings, services, workers, views |
 //! | [`samples`] | sample mails, catalogue and profiles inside the program |
 
+pub mod authentication;
 pub mod bot;
 pub mod checking;
 pub mod desk;
 pub mod domain;
+pub mod formula;
 pub mod intake;
 pub mod reading;
 pub mod reply;

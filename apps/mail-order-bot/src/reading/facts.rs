@@ -60,15 +60,26 @@ pub(super) fn judge<'h>(
         local_part.as_deref(),
         Some("mailer-daemon" | "postmaster" | "mail-daemon")
     );
-    if value("return-path") == "<>" || content_type == "multipart/report" || daemon {
+    let nobody = field("return-path").is_some_and(|path| path.trim().trim_matches(['<', '>', ' ']).is_empty());
+    let failed = field("x-failed-recipients").is_some();
+    if nobody || failed || content_type == "multipart/report" || daemon {
         return Some(Automation::Bounce);
     }
     let submitted = word("auto-submitted");
     let precedence = word("precedence");
-    let answering = ["x-autoreply", "x-autorespond", "x-autoresponder"]
-        .iter()
-        .any(|name| field(name).is_some());
-    if submitted == "auto-replied" || submitted == "auto-notified" || precedence == "auto_reply" || answering {
+    // Exchange marks what its rules and out-of-office notes write in this way only.
+    let rules = value("x-ms-exchange-generated-message-source").contains("rules agent");
+    let answering = [
+        "x-autoreply",
+        "x-autorespond",
+        "x-autoresponder",
+        "x-autoreply-from",
+        "x-mail-autoreply",
+        "x-ms-exchange-inbox-rules-loop",
+    ];
+    let answering = rules || answering.iter().any(|name| field(name).is_some());
+    let replied = matches!(submitted.as_str(), "auto-replied" | "auto-notified");
+    if replied || matches!(precedence.as_str(), "auto_reply" | "auto-reply") || answering {
         return Some(Automation::AutoReply);
     }
     let listed = [
@@ -78,6 +89,10 @@ pub(super) fn judge<'h>(
         "list-help",
         "list-owner",
         "list-archive",
+        "list-subscribe",
+        "mailing-list",
+        "x-mailing-list",
+        "x-beenthere",
     ];
     let listed = precedence == "list" || listed.iter().any(|name| field(name).is_some());
     if matches!(precedence.as_str(), "bulk" | "junk") || listed && by_list {
@@ -110,7 +125,18 @@ mod tests {
             ),
             ("auto-submitted", " Auto-Generated", Some(Automation::Generated)),
             ("return-path", "<>", Some(Automation::Bounce)),
+            ("return-path", " < > ", Some(Automation::Bounce)),
+            ("return-path", "", Some(Automation::Bounce)),
             ("return-path", "<a@b.c>", None),
+            ("x-failed-recipients", "x@y.z", Some(Automation::Bounce)),
+            ("x-ms-exchange-inbox-rules-loop", "a@b.c", Some(Automation::AutoReply)),
+            (
+                "x-ms-exchange-generated-message-source",
+                "Mailbox Rules Agent",
+                Some(Automation::AutoReply),
+            ),
+            ("precedence", "Auto_Reply", Some(Automation::AutoReply)),
+            ("mailing-list", "list x@y.z", Some(Automation::Bulk)),
             ("precedence", "bulk", Some(Automation::Bulk)),
             ("precedence", "first-class", None),
             ("list-unsubscribe", "<https://x.example/u>", Some(Automation::Bulk)),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use mail_parser::{Address, HeaderValue, Message, MessageParser, MimeHeaders};
+use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser, MimeHeaders};
 use sha2::{Digest, Sha256};
 
 use super::facts::{self, Automation};
@@ -18,6 +18,9 @@ const MAX_LINE: usize = 300;
 const MAX_THREAD: usize = 20;
 /// Messages that a mail says it belongs to.
 const MAX_REFERENCES: usize = 32;
+
+/// `X-Loop` fields that are looked at.
+const MAX_LOOPS: usize = 50;
 
 /// Someone's address with the name they give themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +42,8 @@ pub struct IncomingMail {
     /// SHA-256 in hex of the body, line ends and trailing white space aside, so that the same message fetched from a
     /// Maildir and over IMAP has the same hash.
     pub body_hash: String,
-    /// Who wrote it.
+    /// Who wrote it; `None` if it names nobody, or several: RFC 5322 knows one `From` field, and which of two a reader is
+    /// shown is anybody's guess.
     pub from: Option<Sender>,
     /// Who wants the answer, if not the author.
     pub reply_to: Option<Sender>,
@@ -56,6 +60,8 @@ pub struct IncomingMail {
     pub references: Vec<String>,
     /// Whether a machine sent it.
     pub automation: Option<Automation>,
+    /// The addresses in `X-Loop` fields, in lower case: programs that have handled this message before.
+    pub loops: Vec<String>,
     /// The `List-Id` without angle brackets, in lower case.
     pub list_id: Option<String>,
     apart_from_list: Option<Automation>,
@@ -90,7 +96,7 @@ pub(super) fn parse(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, 
     }
     let body = &raw[(head.len().saturating_sub(4)).min(raw.len())..];
     let body_hash = hex(&hash_text(body));
-    let from = headers.from().and_then(first_address);
+    let from = author(&headers);
     let subject = one_line(headers.subject().unwrap_or_default());
     let own_id = headers.message_id().and_then(usable_id);
     let message_id = own_id.clone().unwrap_or_else(|| {
@@ -106,6 +112,7 @@ pub(super) fn parse(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, 
         thread: thread(&headers, own_id),
         references: references(&headers),
         automation,
+        loops: loops(&headers, &head),
         list_id,
         apart_from_list,
         reply_to: headers.reply_to().and_then(first_address),
@@ -127,8 +134,8 @@ pub(super) fn parse(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, 
 
 /// `text` without line ends and control characters (decoded headers can hold any of them), shortened.
 pub(super) fn one_line(text: &str) -> String {
-    // Marks that turn the writing direction make a name look like another.
-    let hidden = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // Marks that turn the writing direction, and characters that nobody sees, make a name look like another.
+    let hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     let plain = text
         .chars()
         .filter(|c| !hidden(*c))
@@ -143,6 +150,26 @@ pub(super) fn one_line(text: &str) -> String {
         .collect()
 }
 
+/// The one who wrote the message.
+pub(crate) fn author(headers: &Message<'_>) -> Option<Sender> {
+    let mut fields = headers
+        .headers()
+        .iter()
+        .filter(|header| header.name == HeaderName::From);
+    let (field, None) = (fields.next()?, fields.next()) else {
+        return None;
+    };
+    let addresses = field.value.as_address()?;
+    // A comma in a name that isn't quoted makes two "addresses", of which one has no `@`.
+    let mut mailboxes = addresses
+        .iter()
+        .filter(|addr| addr.address().is_some_and(|text| text.contains('@')));
+    let (_, None) = (mailboxes.next()?, mailboxes.next()) else {
+        return None;
+    };
+    first_address(addresses)
+}
+
 fn first_address(addresses: &Address<'_>) -> Option<Sender> {
     addresses.iter().find_map(|addr| {
         let address = addr.address()?.trim();
@@ -153,7 +180,11 @@ fn first_address(addresses: &Address<'_>) -> Option<Sender> {
         let whole = !local.is_empty() && !domain.is_empty() && !domain.contains('@');
         (plain && whole && address.len() <= MAX_ADDRESS).then(|| Sender {
             address: address.to_lowercase(),
-            name: addr.name().map(one_line).filter(|name| !name.is_empty()),
+            // A name that looks like an address is one that somebody wants to be taken for.
+            name: addr
+                .name()
+                .map(one_line)
+                .filter(|name| !name.is_empty() && !name.contains(['@', '＠'])),
         })
     })
 }
@@ -221,6 +252,15 @@ fn automation(headers: &Message<'_>, head: &[u8], from: Option<&Sender>) -> (Opt
     };
     let judge = |by_list| facts::judge(find, &content_type, from.map(|from| from.address.as_str()), by_list);
     (judge(true), judge(false))
+}
+
+fn loops(headers: &Message<'_>, head: &[u8]) -> Vec<String> {
+    let fields = headers
+        .headers()
+        .iter()
+        .filter(|header| header.name().eq_ignore_ascii_case("x-loop"));
+    let values = fields.map(|header| raw_value(head, header.offset_start, header.offset_end).to_ascii_lowercase());
+    values.take(MAX_LOOPS).collect()
 }
 
 fn field(headers: &Message<'_>, head: &[u8], name: &str) -> Option<String> {

@@ -16,7 +16,7 @@ pub struct Leaf {
     pub content_type: String,
     /// The declared character set, if any.
     pub charset: Option<String>,
-    /// The declared file name, never used as a path.
+    /// The declared file name, made harmless, and still never used as a path.
     pub file_name: Option<String>,
     /// Whether it is declared as an attachment.
     pub attachment: bool,
@@ -68,6 +68,17 @@ pub(super) fn walk(raw: &[u8], limits: &ReadingLimits) -> Result<(Head, Vec<Leaf
         }
     }
     Ok((top.unwrap_or_default(), leaves))
+}
+
+/// The header block of a message alone.
+pub(super) fn head(raw: &[u8], limits: &ReadingLimits) -> Result<Head, ReadError> {
+    let mut budget = Budget {
+        limits,
+        header_bytes: 0,
+        headers: 0,
+        parts: 0,
+    };
+    Ok(budget.split_head(raw)?.0)
 }
 
 impl Budget<'_> {
@@ -132,7 +143,7 @@ fn open_entity<'r>(
     leaves.push(Leaf {
         content_type: declared,
         charset: content_type.and_then(|t| t.attribute("charset")).map(str::to_owned),
-        file_name: part.attachment_name().map(super::mail::one_line),
+        file_name: part.attachment_name().and_then(super::names::file_name),
         attachment: part
             .content_disposition()
             .is_some_and(|disposition| disposition.is_attachment()),

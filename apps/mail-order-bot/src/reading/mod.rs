@@ -26,6 +26,7 @@ mod labelled;
 pub mod limits;
 pub mod mail;
 pub mod mime;
+pub mod names;
 mod table;
 pub mod text;
 mod text_table;
@@ -39,6 +40,7 @@ pub use explanation::Explanation;
 pub use extract::Extracted;
 pub use facts::Automation;
 pub use limits::ReadingLimits;
+pub(crate) use mail::author;
 pub use mail::{IncomingMail, Sender};
 pub use workbook::WorkbookParser;
 
@@ -112,6 +114,20 @@ pub fn read(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, ReadErro
     contained(|| mail::parse(raw, limits))?
 }
 
+/// The header block of a message within limits, its empty line included, for whoever judges the header alone.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn head(raw: &[u8], limits: &ReadingLimits) -> Result<Vec<u8>, ReadError> {
+    if raw.len() > limits.message_bytes {
+        return Err(ReadError::TooLarge {
+            bytes: raw.len(),
+            limit: limits.message_bytes,
+        });
+    }
+    mime::head(raw, limits)
+}
+
 /// Finds the order lines in `mail`; `known` says whether the catalogue has an article of this number or name, and `parser`
 /// reads the workbooks.
 ///
@@ -139,3 +155,5 @@ fn contained<T>(work: impl FnOnce() -> T) -> Result<T, ReadError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torture;

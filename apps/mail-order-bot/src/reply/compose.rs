@@ -98,7 +98,8 @@ fn compose(
         .date(date)
         .message_id(Some(format!("<reply-{id}@{}>", settings.from.email.domain())))
         .raw_header(header("Auto-Submitted", "auto-replied"))
-        .raw_header(header("X-Auto-Response-Suppress", "All"));
+        .raw_header(header("X-Auto-Response-Suppress", "All"))
+        .raw_header(header("X-Loop", settings.from.email.as_ref()));
     if mail.has_message_id {
         builder = builder.in_reply_to(format!("<{}>", mail.message_id));
     }

@@ -116,6 +116,10 @@ fn the_reply_says_everything_and_belongs_to_its_thread() {
     let html = parsed.body_html(0).unwrap();
     assert!(html.contains("Green &lt;tea&gt;") && !html.contains("<tea>"));
     assert_eq!(
+        parsed.header_raw("X-Loop").map(str::trim),
+        Some("orders@mail-order-bot.example")
+    );
+    assert_eq!(
         bytes,
         reply_to(&mail(
             "From: jane@example.com\r\nSubject: Order\r\nMessage-ID: <1@example.com>"
@@ -124,7 +128,7 @@ fn the_reply_says_everything_and_belongs_to_its_thread() {
 }
 
 #[test]
-fn nothing_in_a_mail_can_add_a_header_to_the_reply() {
+fn failure_74_nothing_in_a_mail_can_add_a_header_to_the_reply() {
     let hostile = mail(
         "From: =?utf-8?q?x=0D=0ABcc:_a@b.c?= <jane@example.com>\r\n\
          Subject: =?utf-8?q?Order=0D=0ABcc=3A_evil@example.com=0D=0A=0D=0Abody?=\r\n\
@@ -145,6 +149,7 @@ fn nothing_in_a_mail_can_add_a_header_to_the_reply() {
         "Message-ID",
         "Auto-Submitted",
         "X-Auto-Response-Suppress",
+        "X-Loop",
         "In-Reply-To",
         "References",
         "MIME-Version",
@@ -183,7 +188,7 @@ fn our_own_answer_is_not_an_order_when_it_comes_back() {
 }
 
 #[test]
-fn etiquette_forbids_answering_machines_and_ourselves() {
+fn failure_76_machines_and_ourselves_are_not_answered() {
     let settings = ReplyOptions {
         own_addresses: vec!["Shop@Example.com".to_owned()],
         ..ReplyOptions::default()
@@ -201,6 +206,28 @@ fn etiquette_forbids_answering_machines_and_ourselves() {
         ("From: orders@mail-order-bot.example", 0, true),
         ("From: MAILER-DAEMON@example.com", 0, true),
         ("From: no-reply@example.com", 0, true),
+        ("From: list-request@example.com", 0, true),
+        ("From: bounces@example.com", 0, true),
+        ("From: request@example.com", 0, false),
+        (
+            "From: jane@example.com\r\nX-Loop: Orders@mail-order-bot.example",
+            0,
+            true,
+        ),
+        ("From: jane@example.com\r\nX-Loop: jane@example.com", 0, false),
+        (
+            "From: jane@example.com\r\nMessage-ID: <reply-1@mail-order-bot.example>",
+            0,
+            true,
+        ),
+        ("From: jane@example.com\r\nMessage-ID: <reply-1@example.com>", 0, false),
+        (
+            "From: jane@example.com\r\nContent-Type: multipart/report; boundary=b",
+            0,
+            true,
+        ),
+        ("From: jane@example.com\r\nX-Auto-Response-Suppress: All", 0, true),
+        ("From: jane@example.com\r\nPrecedence: junk", 0, true),
         ("Subject: x", 0, true),
     ];
     for (headers, recent, expected) in table {

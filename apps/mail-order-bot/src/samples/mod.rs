@@ -2,6 +2,7 @@
 //! minute and from any directory; and a generator of order mails for tests and benches.
 
 pub mod generate;
+pub mod hostile;
 pub mod workbook;
 
 use std::fs;

@@ -6,6 +6,8 @@
 mod bot;
 mod configurations;
 mod default_run;
+mod fuzz;
+mod hostile;
 mod journeys;
 mod log_files;
 mod mailbox;
