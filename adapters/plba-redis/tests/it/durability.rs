@@ -34,7 +34,7 @@ fn the_durability_is_what_the_server_is_set_to() {
 }
 
 #[test]
-fn a_publish_that_too_few_replicas_confirm_is_unknown() {
+fn failure_20_a_publish_that_too_few_replicas_confirm_is_unknown() {
     runtime::real(async {
         let Some(server) = require(RedisServer::shared().await) else {
             return;

@@ -119,7 +119,7 @@ fn failure_28_a_replica_is_refused() {
 }
 
 #[test]
-fn a_server_is_used_over_tls_only_with_an_authority_that_is_trusted() {
+fn failure_28_a_server_is_used_over_tls_only_with_an_authority_that_is_trusted() {
     runtime::real(async {
         let options = RedisOptions {
             tls: true,

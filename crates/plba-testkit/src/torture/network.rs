@@ -245,7 +245,7 @@ impl Crowd {
         assert!(published.len() > 20, "{} tasks are no test", published.len());
         assert!(accepted > 10, "{accepted} connections: nothing was broken");
         assert!(accepted <= CONNECTIONS * seconds, "{accepted} connections in {took:?}");
-        // One a second, and one for whoever begins to complain.
-        assert!(complaints <= seconds + 5, "{complaints} warnings in {took:?}");
+        // One a second of connections, and as many of leases that ran out.
+        assert!(complaints <= 2 * seconds, "{complaints} warnings in {took:?}");
     }
 }
