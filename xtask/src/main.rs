@@ -22,6 +22,7 @@ usage: cargo xtask <command>
   test [-p CRATE]… [CARGO TEST ARGUMENTS] [-- TEST ARGUMENTS]
                           run all tests, after installing the servers that they need
   tidy                    check the rules of the house that a compiler doesn't
+  failures                write into FAILURES.md which tests there are for each failure
   bench [NAME…] [--json]  run the benches, all or those named
   bench queues [--backend memory|sqlite|postgres|redis]… [--million] [--json]
                           the queues beside their peers, all or these; also with a backlog of a million
@@ -74,6 +75,10 @@ fn run(arguments: &[String]) -> Outcome {
         "tidy" => match rest {
             [] => tidy::run(),
             [extra, ..] => Err(Stop::Usage(format!("`tidy` takes no `{extra}`"))),
+        },
+        "failures" => match rest {
+            [] => tidy::write_failures(),
+            [extra, ..] => Err(Stop::Usage(format!("`failures` takes no `{extra}`"))),
         },
         "bench" => bench::run(rest),
         "torture" => torture::run(rest),

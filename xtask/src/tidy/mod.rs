@@ -3,6 +3,7 @@
 
 mod contracts;
 mod edges;
+mod failures;
 mod files;
 mod house;
 mod names;
@@ -60,6 +61,10 @@ const RULES: &[Rule] = &[
     Rule {
         name: "code-map",
         check: house::code_map,
+    },
+    Rule {
+        name: "failures",
+        check: failures::failures,
     },
     Rule {
         name: "head",
@@ -135,6 +140,14 @@ pub(crate) fn run() -> Outcome {
             faults.len()
         )))
     }
+}
+
+/// Writes the names of tests into the catalogue of failures.
+pub(crate) fn write_failures() -> Outcome {
+    let tree = Tree::read()?;
+    let text = failures::rewritten(&tree).ok_or_else(|| Stop::Failed(format!("there is no {}", failures::FILE)))?;
+    let path = crate::cargo::root().join(failures::FILE);
+    std::fs::write(&path, text).map_err(|error| Stop::Failed(format!("could not write {}: {error}", path.display())))
 }
 
 /// Everything that any rule finds, in the order of places.

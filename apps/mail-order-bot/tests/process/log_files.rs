@@ -73,12 +73,18 @@ fn failure_42_whatever_becomes_of_the_log_file_every_order_is_carried_out() {
         assert_eq!((home.orders(&SETTINGS).len(), times), (ORDERS, 5), "{name}");
         if goes_on {
             let text = fs::read_to_string(&file).unwrap();
-            assert!(text.contains("stopped clean"), "{name}: the log goes on under its name: {text}");
+            assert!(
+                text.contains("stopped clean"),
+                "{name}: the log goes on under its name: {text}"
+            );
         } else {
             let told = bot.log();
             let said = told.matches("can't be written, lines are being lost").count();
             // Once each time that it begins.
-            assert!((1..=times).contains(&said), "{name}: {said} times on standard error: {told}");
+            assert!(
+                (1..=times).contains(&said),
+                "{name}: {said} times on standard error: {told}"
+            );
         }
     }
 }

@@ -98,7 +98,7 @@ fn a_server_that_keeps_less_than_declared_is_refused() {
 }
 
 #[test]
-fn a_wrong_password_and_a_missing_database_are_told_from_a_server_that_is_away() {
+fn failure_28_a_wrong_password_and_a_missing_database_are_told_from_a_server_that_is_away() {
     runtime::real(async {
         let Some(server) = require(PostgresServer::shared().await) else {
             return;
