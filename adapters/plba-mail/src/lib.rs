@@ -4,6 +4,8 @@
 mod board;
 mod completions;
 #[cfg(test)]
+mod dovecot_after_tests;
+#[cfg(test)]
 mod dovecot_idle_tests;
 #[cfg(test)]
 mod dovecot_tests;
