@@ -92,7 +92,7 @@ fn numbers(name: &str) -> Vec<u32> {
 
 /// Whom a test is about, as people call it.
 fn place(path: &str) -> &'static str {
-    const PLACES: [(&str, &str); 8] = [
+    const PLACES: [(&str, &str); 9] = [
         ("/postgres/", "PostgreSQL"),
         ("/sqlite/", "SQLite"),
         ("adapters/plba-redis/", "Redis"),
@@ -101,6 +101,7 @@ fn place(path: &str) -> &'static str {
         ("apps/mail-order-bot/", "the bot"),
         ("crates/plba-runtime/", "runtime"),
         ("crates/plba-tasks/", "tasks"),
+        ("crates/plba-testkit/", "tasks"),
     ];
     let found = PLACES.iter().find(|(part, _)| path.contains(part));
     found.map_or("elsewhere", |(_, place)| place)

@@ -186,7 +186,7 @@ impl Shop {
 }
 
 #[tokio::test]
-async fn a_signed_request_is_a_task_once_answered_and_no_second_one_even_after_it_was_done() {
+async fn failure_49_a_signed_request_is_a_task_once_answered_and_no_second_one_even_after_it_was_done() {
     let shop = open(100, |_| ()).await;
     let letter = Letter::signed("msg_1", b"{\"tea\": 2}");
     let first = shop.send(&letter).await;
@@ -219,7 +219,7 @@ async fn a_signed_request_is_a_task_once_answered_and_no_second_one_even_after_i
 }
 
 #[tokio::test]
-async fn what_is_old_unsigned_large_slow_packed_or_no_post_becomes_no_task() {
+async fn failure_49_what_is_old_unsigned_large_slow_packed_or_no_post_becomes_no_task() {
     let shop = open(100, |_| ()).await;
     let good = || Letter::signed("msg_1", b"{}");
     let mut get = good();
@@ -288,7 +288,7 @@ async fn a_chunked_body_has_the_same_limit() {
 }
 
 #[tokio::test]
-async fn of_a_burst_of_ten_times_the_room_what_was_accepted_is_there_and_the_rest_may_come_later() {
+async fn failure_50_of_a_burst_of_ten_times_the_room_what_was_accepted_is_there_and_the_rest_may_come_later() {
     const ROOM: usize = 8;
     let shop = open(ROOM, |hook| hook.concurrency = 4).await;
     let mut left: BTreeSet<String> = (0..10 * ROOM).map(|number| format!("msg_{number:02}")).collect();
@@ -332,7 +332,7 @@ async fn of_a_burst_of_ten_times_the_room_what_was_accepted_is_there_and_the_res
 }
 
 #[tokio::test]
-async fn of_two_requests_with_one_id_at_once_the_second_is_to_come_again() {
+async fn failure_49_of_two_requests_with_one_id_at_once_the_second_is_to_come_again() {
     let shop = open(1, |_| ()).await;
     assert_eq!(shop.send(&Letter::signed("msg_0", b"{}")).await.status, 200);
     // There is no room, so the first one waits a while before it is given up.

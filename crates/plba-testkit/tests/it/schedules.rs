@@ -152,7 +152,7 @@ fn once_each(done: &Done) -> Vec<i64> {
 }
 
 #[test]
-fn two_instances_with_an_hour_between_their_clocks_and_no_common_ledger_make_one_task_of_each_tick() {
+fn failure_51_two_instances_with_an_hour_between_their_clocks_and_no_common_ledger_make_one_task_of_each_tick() {
     paused(async {
         let (early, late) = (Settable::new(), Settable::new());
         early.set(3_600);
@@ -171,7 +171,7 @@ fn two_instances_with_an_hour_between_their_clocks_and_no_common_ledger_make_one
 }
 
 #[test]
-fn ticks_that_nobody_was_there_for_follow_the_policy() {
+fn failure_51_ticks_that_nobody_was_there_for_follow_the_policy() {
     for (misfire, made_up, instead_of) in [
         (Misfire::Skip, vec![], None),
         (Misfire::Once, vec![60], Some("2")),
@@ -201,7 +201,7 @@ fn ticks_that_nobody_was_there_for_follow_the_policy() {
 }
 
 #[test]
-fn a_clock_that_is_set_brings_no_tick_twice() {
+fn failure_51_a_clock_that_is_set_brings_no_tick_twice() {
     paused(async {
         let clock = Settable::new();
         let (queue, ledger, done) = (outliving(clock.clone()), ledger(), Done::default());
