@@ -3,47 +3,66 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::link::Arguments;
+
 const VERSION: u8 = 2;
 /// How many members a pack may have. They share a lease, and one consumer has all of them in hand.
-const MEMBERS: usize = 32;
+const MEMBERS: u8 = 32;
 /// A pack takes no further member once it has so many bytes.
 const BYTES: usize = 16 * 1024;
+/// The bytes of a member's length.
+const LENGTH: usize = 4;
 
-/// Makes packs of tasks, in order.
+/// Makes packs of tasks, in order, each an argument of a script.
 #[derive(Default)]
 pub(crate) struct Packer {
-    data: Vec<u8>,
-    members: usize,
+    /// Where the pack that is being made begins.
+    start: usize,
+    members: u8,
+    /// How many arguments there are.
+    units: usize,
 }
 
 impl Packer {
-    /// Adds a task. Gives the pack that is full, or the task before if it is alone.
-    pub(crate) fn add(&mut self, task: &[u8]) -> Option<Vec<u8>> {
-        let full = self.members == MEMBERS || self.data.len() + task.len() > BYTES;
-        let finished = if full { self.finish() } else { None };
+    /// Adds a task of about this size, as `write` writes it.
+    pub(crate) fn add(&mut self, arguments: &mut Arguments, size: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.members == MEMBERS || arguments.writer().len() + size > self.start + BYTES {
+            self.finish(arguments);
+        }
+        let data = arguments.writer();
         if self.members == 0 {
-            self.data.reserve(BYTES.min(task.len() * 8));
-            self.data.extend_from_slice(&[VERSION, 0]);
+            self.start = data.len();
+            data.extend_from_slice(&[VERSION, 0]);
         }
         self.members += 1;
+        let at = data.len();
+        data.extend_from_slice(&[0; LENGTH]);
+        write(data);
         // Lengths are checked before: see `task_bytes`.
-        let length = u32::try_from(task.len()).unwrap_or(u32::MAX);
-        self.data.extend_from_slice(&length.to_be_bytes());
-        self.data.extend_from_slice(task);
-        finished
+        let length = u32::try_from(data.len() - at - LENGTH).unwrap_or(u32::MAX);
+        data[at..at + LENGTH].copy_from_slice(&length.to_be_bytes());
     }
 
-    /// What has been added since the last full pack.
-    pub(crate) fn finish(&mut self) -> Option<Vec<u8>> {
-        let mut data = std::mem::take(&mut self.data);
-        match std::mem::take(&mut self.members) {
-            0 => None,
-            1 => Some(data.split_off(6)),
-            members => {
-                data[1] = members as u8;
-                Some(data)
-            }
+    /// Adds a task that is in no pack.
+    pub(crate) fn alone(&mut self, arguments: &mut Arguments, write: impl FnOnce(&mut Vec<u8>)) {
+        self.finish(arguments);
+        write(arguments.writer());
+        arguments.close();
+        self.units += 1;
+    }
+
+    /// Ends the pack that is being made; one task alone is none. Gives how many arguments there are.
+    pub(crate) fn finish(&mut self, arguments: &mut Arguments) -> usize {
+        let data = arguments.writer();
+        match self.members {
+            0 => return self.units,
+            1 => drop(data.drain(self.start..self.start + 2 + LENGTH)),
+            members => data[self.start + 1] = members,
         }
+        arguments.close();
+        self.members = 0;
+        self.units += 1;
+        self.units
     }
 }
 
@@ -74,10 +93,14 @@ mod tests {
     use super::*;
 
     fn pack(tasks: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let mut packer = Packer::default();
-        let mut packs: Vec<Vec<u8>> = tasks.iter().filter_map(|task| packer.add(task)).collect();
-        packs.extend(packer.finish());
-        assert_eq!(packer.finish(), None);
+        let (mut packer, mut arguments) = (Packer::default(), Arguments::default());
+        arguments.push("before");
+        for task in tasks {
+            packer.add(&mut arguments, task.len(), |data| data.extend_from_slice(task));
+        }
+        packer.finish(&mut arguments);
+        let packs: Vec<Vec<u8>> = arguments.iter().skip(1).map(<[u8]>::to_vec).collect();
+        assert_eq!(packer.finish(&mut arguments), packs.len());
         packs
     }
 
@@ -101,6 +124,7 @@ mod tests {
     fn one_task_is_no_pack() {
         assert_eq!(pack(&[vec![1, 2, 3]]), [vec![1, 2, 3]]);
         assert!(!is_pack(&[1, 2, 3]));
+        assert!(pack(&[]).is_empty());
     }
 
     #[test]

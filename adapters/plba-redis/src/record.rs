@@ -21,17 +21,19 @@ use crate::reply;
 const VERSION: u8 = 1;
 const NAMED: u8 = 1;
 
-/// Writes the data of a new task.
+/// Writes the data of a new task behind what is there.
 pub(crate) fn encode(task: &NewTask, id: &TaskId, published: Timestamp, data: &mut Vec<u8>) {
-    let envelope = Envelope::encode_new(task, published);
     let id = id.as_str().as_bytes();
     let named = if task.id.is_some() { NAMED } else { 0 };
     data.extend_from_slice(&[VERSION, task.priority as u8, named]);
     // Lengths are checked before: see `NewTask::check` and `task_bytes`.
     data.extend_from_slice(&u16::try_from(id.len()).unwrap_or(u16::MAX).to_be_bytes());
     data.extend_from_slice(id);
-    data.extend_from_slice(&u32::try_from(envelope.len()).unwrap_or(u32::MAX).to_be_bytes());
-    data.extend_from_slice(&envelope);
+    let at = data.len();
+    data.extend_from_slice(&[0; 4]);
+    Envelope::encode_new_into(task, published, data);
+    let length = u32::try_from(data.len() - at - 4).unwrap_or(u32::MAX);
+    data[at..at + 4].copy_from_slice(&length.to_be_bytes());
     data.extend_from_slice(&task.payload);
 }
 

@@ -153,8 +153,15 @@ impl Envelope {
 
     /// What [`new`](Self::new) and [`encode`](Self::encode) give together, without a copy in between.
     pub fn encode_new(task: &NewTask, published: Timestamp) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(128);
+        Self::encode_new_into(task, published, &mut bytes);
+        bytes
+    }
+
+    /// Writes what [`encode_new`](Self::encode_new) gives behind what is there.
+    pub fn encode_new_into(task: &NewTask, published: Timestamp, bytes: &mut Vec<u8>) {
         let expires = expiry(task, published);
-        write(&Written {
+        let envelope = Written {
             v: ENVELOPE_VERSION,
             kind: &task.kind,
             headers: &task.headers,
@@ -166,7 +173,9 @@ impl Envelope {
             published: published.as_microsecond(),
             expires: expires.map(Timestamp::as_microsecond),
             unique: task.unique.as_ref(),
-        })
+        };
+        // As in `write`, this can't fail.
+        let _ = serde_json::to_writer(bytes, &envelope);
     }
 
     /// As compact JSON.

@@ -67,6 +67,9 @@ impl Drop for Live {
     }
 }
 
+/// How many digits a number has that is said later: enough for any.
+const LATER: usize = 20;
+
 /// The arguments of a script, one after the other in one buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
@@ -89,11 +92,26 @@ impl Arguments {
         self
     }
 
-    /// Adds all arguments of another.
-    pub(crate) fn append(&mut self, other: &Self) {
-        let start = self.data.len();
-        self.data.extend_from_slice(&other.data);
-        self.ends.extend(other.ends.iter().map(|end| start + end));
+    /// Adds an argument whose number is not known yet; gives where it is.
+    pub(crate) fn later(&mut self) -> usize {
+        let place = self.data.len();
+        self.push([b'0'; LATER]);
+        place
+    }
+
+    /// Says the number that was left open.
+    pub(crate) fn say(&mut self, place: usize, number: usize) {
+        let digits = format!("{number:0LATER$}");
+        self.data[place..place + LATER].copy_from_slice(digits.as_bytes());
+    }
+
+    /// What the next argument is written to, behind all that is there; [`close`](Self::close) is its end.
+    pub(crate) fn writer(&mut self) -> &mut Vec<u8> {
+        &mut self.data
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.ends.push(self.data.len());
     }
 
     pub(super) fn evalsha<K: AsRef<str>>(&self, digest: &str, keys: &[K]) -> Cmd {
@@ -103,11 +121,15 @@ impl Arguments {
         for key in keys {
             command.arg(key.as_ref());
         }
-        let mut start = 0;
-        for end in &self.ends {
-            command.arg(&self.data[start..*end]);
-            start = *end;
+        for argument in self.iter() {
+            command.arg(argument);
         }
         command
+    }
+
+    /// The arguments, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.data[start..*end])
     }
 }

@@ -465,8 +465,8 @@ local function library()
     call('HDEL', KEYS[b + 20], 'sus', 'cursor1', 'cursor2', 'cursor3', 'cursor4', 'hx')
     call('DEL', KEYS[b + 23])
     call('SADD', KEYS[2], string.match(KEYS[b + 20], ':q:(.*):c$'))
-    -- What had been handed out one by one waits again.
-    for _, entry in ipairs(call('XRANGE', KEYS[b + 4], '-', '+')) do
+    -- What had been handed out one by one waits again; the last one first, so that the first one comes first.
+    for _, entry in ipairs(call('XREVRANGE', KEYS[b + 4], '+', '-')) do
       call('XDEL', KEYS[b + 4], entry[1])
       local record = M.rest(4, entry[1], M.read(entry))
       record.g = nil

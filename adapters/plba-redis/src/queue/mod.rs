@@ -13,6 +13,7 @@ mod notes;
 mod place;
 mod publish;
 mod reap;
+mod receive;
 mod recover;
 mod room;
 mod stats;

@@ -8,8 +8,9 @@ use plba_tasks::queue::EndError;
 use redis::{Cmd, Value, cmd, pipe};
 
 use super::Inner;
-use super::exchange::{MOST, Outcome, Receive, Step, Taking, Verb};
+use super::exchange::{MOST, Outcome, Step, Taking, Verb};
 use super::place::{Place, Weight};
+use super::receive::Receive;
 use super::room::Room;
 use crate::failure::{Failure, Kind};
 use crate::record::Record;

@@ -28,7 +28,6 @@ struct Shipment {
     queue: QueueName,
     /// Where its tasks are in the batch.
     places: Vec<usize>,
-    arguments: Arguments,
 }
 
 /// A task that is there in stead of one of a shipment.
@@ -48,10 +47,11 @@ pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<V
     let rooms = rooms(inner, &tasks)?;
     let make = || inner.ids.make();
     let ids = tasks.iter().map(|task| task.id.clone().unwrap_or_else(make)).collect();
+    let shipments = ship(&tasks);
     let mut batch = Batch { tasks, ids };
     let polite = rooms.iter().all(|room| room.publishers.load(SeqCst) == 0);
     let mut wait = WAITS.0;
-    if polite && attempt(inner, &mut batch, &mut wait).await? {
+    if polite && attempt(inner, &mut batch, &shipments, &mut wait).await? {
         return Ok(batch.ids);
     }
     // One of the queues is full, or others wait already: queue up at the gates, always in the order of names, so that two
@@ -61,7 +61,7 @@ pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<V
     for room in &rooms {
         gates.push(room.gate.lock().await);
     }
-    while !attempt(inner, &mut batch, &mut wait).await? {
+    while !attempt(inner, &mut batch, &shipments, &mut wait).await? {
         tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         wait = (wait * 2).min(WAITS.1);
     }
@@ -90,10 +90,13 @@ fn rooms(inner: &Inner, tasks: &[NewTask]) -> Result<Vec<Arc<Room>>, PublishErro
 }
 
 /// Publishes all of it, or tells that there is no room for it now.
-async fn attempt(inner: &Inner, batch: &mut Batch, wait: &mut Duration) -> Result<bool, PublishError> {
-    // The time of publication, and what expires by it, is that of the attempt which succeeds.
-    let shipments = ship(&batch.tasks, &batch.ids, inner.shared.now());
-    match send(inner, batch.tasks.len(), &shipments).await {
+async fn attempt(
+    inner: &Inner,
+    batch: &mut Batch,
+    shipments: &[Shipment],
+    wait: &mut Duration,
+) -> Result<bool, PublishError> {
+    match send(inner, batch, shipments).await {
         Ok(None) => Ok(false),
         Ok(Some(there)) => {
             for Substitute { shipment, place, id } in there {
@@ -139,78 +142,67 @@ fn is_plain(task: &NewTask) -> bool {
 }
 
 /// Sorts tasks by queue, in order. Of those whose id comes a second time the script takes the first.
-fn ship(tasks: &[NewTask], ids: &[TaskId], published: Timestamp) -> Vec<Shipment> {
-    let mut by_queue: Vec<(QueueName, Vec<usize>)> = Vec::with_capacity(1);
+fn ship(tasks: &[NewTask]) -> Vec<Shipment> {
+    let mut shipments: Vec<Shipment> = Vec::with_capacity(1);
     let mut numbers: HashMap<&QueueName, usize> = HashMap::new();
     for (place, task) in tasks.iter().enumerate() {
-        let number = match by_queue.last() {
+        let number = match shipments.last() {
             // Most batches are for one queue.
-            Some((queue, _)) if *queue == task.queue => by_queue.len() - 1,
-            _ => *numbers.entry(&task.queue).or_insert(by_queue.len()),
+            Some(last) if last.queue == task.queue => shipments.len() - 1,
+            _ => *numbers.entry(&task.queue).or_insert(shipments.len()),
         };
-        if number == by_queue.len() {
-            numbers.insert(&task.queue, number);
-            by_queue.push((task.queue.clone(), Vec::with_capacity(tasks.len())));
+        if number == shipments.len() {
+            shipments.push(Shipment {
+                queue: task.queue.clone(),
+                places: Vec::with_capacity(tasks.len()),
+            });
         }
-        by_queue[number].1.push(place);
+        shipments[number].places.push(place);
     }
-    let shipment = |(queue, places): (QueueName, Vec<usize>)| {
-        let arguments = pack(tasks, ids, &places, published);
-        Shipment {
-            queue,
-            places,
-            arguments,
-        }
-    };
-    by_queue.into_iter().map(shipment).collect()
+    shipments
 }
 
-/// The arguments for one queue. Plain tasks of the class `normal` go in packs, the other plain ones alone.
-fn pack(tasks: &[NewTask], ids: &[TaskId], places: &[usize], published: Timestamp) -> Arguments {
-    let plain = places.iter().all(|place| is_plain(&tasks[*place]));
-    let named = || places.iter().filter(|place| tasks[**place].id.is_some());
-    let (mut body, mut packer, mut data) = (Arguments::default(), Packer::default(), Vec::new());
-    let (mut bytes, mut units) = (0, 0);
-    for place in places {
-        let task = &tasks[*place];
-        data.clear();
-        encode(task, &ids[*place], published, &mut data);
-        bytes += data.len();
-        if !plain {
-            body.push(&data)
-                .push(milliseconds(task.delay))
-                .push(extras(task, published).unwrap_or_default());
-            continue;
-        }
-        let normal = task.priority == Priority::Normal;
-        // In order, so that packs end where something else comes.
-        let finished = if normal { packer.add(&data) } else { packer.finish() };
-        let alone = (!normal).then_some(&data);
-        for unit in finished.iter().chain(alone) {
-            body.push(unit);
-            units += 1;
-        }
-    }
-    if let Some(last) = packer.finish() {
-        body.push(last);
-        units += 1;
-    }
-    let mut arguments = Arguments::default();
-    arguments.number(places.len()).number(named().count()).number(bytes);
-    if plain {
-        arguments.number(units);
-    } else {
+/// Adds the arguments for one queue. Plain tasks of the class `normal` go in packs, the other plain ones alone.
+fn load(arguments: &mut Arguments, batch: &Batch, places: &[usize], published: Timestamp) {
+    let plain = places.iter().all(|place| is_plain(&batch.tasks[*place]));
+    let named = || places.iter().filter(|place| batch.tasks[**place].id.is_some());
+    arguments.number(places.len()).number(named().count());
+    let (bytes, units) = (arguments.later(), plain.then(|| arguments.later()));
+    if units.is_none() {
         arguments.push("");
     }
     for place in named() {
-        arguments.push(ids[*place].as_str());
+        arguments.push(batch.ids[*place].as_str());
     }
-    arguments.append(&body);
-    arguments
+    let (mut packer, mut size) = (Packer::default(), 0);
+    for place in places {
+        let (task, id) = (&batch.tasks[*place], &batch.ids[*place]);
+        let mut write = |data: &mut Vec<u8>| {
+            let before = data.len();
+            encode(task, id, published, data);
+            size += data.len() - before;
+        };
+        if !plain {
+            write(arguments.writer());
+            arguments.close();
+            arguments
+                .push(milliseconds(task.delay))
+                .push(extras(task, published).unwrap_or_default());
+        } else if task.priority == Priority::Normal {
+            packer.add(arguments, task.size(), write);
+        } else {
+            packer.alone(arguments, write);
+        }
+    }
+    let count = packer.finish(arguments);
+    arguments.say(bytes, size);
+    if let Some(units) = units {
+        arguments.say(units, count);
+    }
 }
 
 /// Sends all of it. `None` when a queue is full; else which tasks are there in other tasks' stead.
-async fn send(inner: &Inner, count: usize, shipments: &[Shipment]) -> Result<Option<Vec<Substitute>>, Failure> {
+async fn send(inner: &Inner, batch: &Batch, shipments: &[Shipment]) -> Result<Option<Vec<Substitute>>, Failure> {
     let settings = &inner.shared.settings;
     let queues: Vec<&QueueName> = shipments.iter().map(|shipment| &shipment.queue).collect();
     let room = inner
@@ -221,8 +213,10 @@ async fn send(inner: &Inner, count: usize, shipments: &[Shipment]) -> Result<Opt
         .number(settings.capacity)
         .number(settings.bytes)
         .number(shipments.len());
+    // The time of publication, and what expires by it, is that of the attempt which succeeds.
+    let published = inner.shared.now();
     for shipment in shipments {
-        arguments.append(&shipment.arguments);
+        load(&mut arguments, batch, &shipment.places, published);
     }
     let one;
     let keys = if queues.len() == 1 {
@@ -245,8 +239,9 @@ async fn send(inner: &Inner, count: usize, shipments: &[Shipment]) -> Result<Opt
             if replicas < i64::from(settings.wait_replicas) {
                 inner.shared.counters.unconfirmed.fetch_add(1, Relaxed);
                 return Err(Failure::refused(format!(
-                    "{replicas} of {} replicas confirmed the {count} tasks in time; see to the replicas, or lower wait_replicas",
-                    settings.wait_replicas
+                    "{replicas} of {} replicas confirmed the {} tasks in time; see to the replicas, or lower wait_replicas",
+                    settings.wait_replicas,
+                    batch.tasks.len()
                 )));
             }
             answer

@@ -313,7 +313,8 @@ fn what_a_process_held_that_has_ended_comes_at_once() {
 #[test]
 fn failure_25_entries_that_a_foreign_hand_removed_are_given_up_and_counted() {
     staged(in_memory(), "lease=0.5", |stage| async move {
-        stage.publish(&["gone", "there"]).await;
+        stage.publish(&["gone"]).await;
+        stage.publish(&["there"]).await;
         let taken = stage.take(2).await;
         let entry = taken[0].token.place.as_deref().unwrap().rsplit(' ').next().unwrap();
         stage.server.cli(["XDEL", &stage.key("normal"), entry]).await.unwrap();

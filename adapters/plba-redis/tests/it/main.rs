@@ -8,6 +8,7 @@ mod failures;
 mod fence;
 mod native;
 mod network;
+mod packs;
 mod place;
 mod several;
 mod tls;

@@ -47,8 +47,11 @@ impl Bench {
         })
     }
 
+    /// Publishes tasks one by one, so that they make no packs: those are the script's.
     async fn publish(&self, tasks: Vec<NewTask>) {
-        self.queue.publish(tasks).await.unwrap();
+        for task in tasks {
+            self.queue.publish(vec![task]).await.unwrap();
+        }
     }
 
     async fn exchange(&self, endings: Vec<Ending>, max: usize) -> (Vec<Result<(), EndError>>, Vec<Delivery>) {
