@@ -55,6 +55,11 @@ pub fn refusal(mail: &IncomingMail, settings: &ReplySettings, recent: u64) -> Op
     let Some(address) = correspondent(mail) else {
         return Some("the message names no sender".to_owned());
     };
+    if !address.is_ascii() {
+        // Such addresses exist where every server on the way knows SMTPUTF8 (RFC 6531); elsewhere their domain is written
+        // `xn--…`, and that can be answered.
+        return Some(format!("{address} can only be reached by servers that know SMTPUTF8"));
+    }
     if settings.is_own(address) {
         return Some("the answer would go to our own address".to_owned());
     }

@@ -228,6 +228,8 @@ fn failure_76_machines_and_ourselves_are_not_answered() {
         ),
         ("From: jane@example.com\r\nX-Auto-Response-Suppress: All", 0, true),
         ("From: jane@example.com\r\nPrecedence: junk", 0, true),
+        ("From: jane@k\u{fc}che.example", 0, true),
+        ("From: jane@xn--kche-0ra.example", 0, false),
         ("Subject: x", 0, true),
     ];
     for (headers, recent, expected) in table {
