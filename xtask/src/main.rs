@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod fuzz;
 mod kills;
 mod servers;
 mod shuttle;
@@ -35,6 +36,9 @@ usage: cargo xtask <command>
                           run random schedules against supervision: this many, or one told step by step
   shuttle --schedules N [--seed S] | --replay SCENARIO SCHEDULE
                           run supervision under schedules that interleave everything: this many, or one again
+  fuzz orders|spreadsheets|replies [--seconds N] [--seed S] | [--replay FILE]
+                          changed sample mails and workbooks through the bot's parsers, for a minute or N seconds, or one
+                          that failed again
   up [--redis] [--postgres] [DIRECTORY]
                           start a mail server, with the files of DIRECTORY as mail, and these, until Ctrl-C
 ";
@@ -82,6 +86,7 @@ fn run(arguments: &[String]) -> Outcome {
         },
         "bench" => bench::run(rest),
         "torture" => torture::run(rest),
+        "fuzz" => fuzz::run(rest),
         "shuttle" => shuttle::run(rest),
         "sim" => sim::run(rest),
         "up" => up(rest),
