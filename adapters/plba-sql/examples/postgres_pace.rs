@@ -29,6 +29,11 @@ const PAYLOAD: [u8; 256] = [7; 256];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
+    // On the executor's own threads: the thread that waits here is none of them.
+    tokio::spawn(run()).await?
+}
+
+async fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |place: usize, default: usize| arguments.get(place).map_or(Ok(default), |text| text.parse());
     let (tasks, batch, rounds) = (number(0, 20_000)?, number(1, 128)?, number(2, 3)?);

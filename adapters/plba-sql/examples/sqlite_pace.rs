@@ -19,7 +19,7 @@ use plba_tasks::task::{NewTask, QueueName};
 
 use crate::beside::Disk;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Time from when it was made.
 struct Ticking(Instant);
@@ -48,7 +48,10 @@ fn main() -> Result<()> {
         .worker_threads(2)
         .enable_time()
         .build()?;
-    let ours = runtime.block_on(ours(&directory.join("queue.db"), tasks, batch, normal))?;
+    let file = directory.join("queue.db");
+    // On the executor's own threads: the thread that waits here is none of them.
+    let ours =
+        runtime.block_on(async { tokio::spawn(async move { ours(&file, tasks, batch, normal).await }).await })??;
     drop(runtime);
     disk.measure()?;
     let synced = disk.figures();

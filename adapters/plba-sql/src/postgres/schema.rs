@@ -40,7 +40,7 @@ pub(crate) enum Region {
 const MIDDLE: i64 = 1 << 57;
 
 /// How many numbers a batch takes from their sequence in one step.
-const BLOCK: i64 = 128;
+const BLOCK: i64 = 256;
 
 impl Region {
     /// Its first place.

@@ -22,7 +22,9 @@ struct Acks {
     /// Each once, in one order.
     queues: Vec<i32>,
     places: Vec<i64>,
-    fences: Vec<i64>,
+    /// What all of them have: they were handed out together. To look each fence up among all of them takes longer.
+    random: Option<i64>,
+    fences: Option<Vec<i64>>,
 }
 
 #[derive(Default)]
@@ -44,7 +46,7 @@ impl Ends {
     pub(super) fn new(inner: &Inner, endings: &[&Plain], held: bool) -> Self {
         let mut acks = Acks::default();
         let mut others: Option<Others> = None;
-        let mut locks = Vec::new();
+        let (mut locks, mut fences) = (Vec::new(), Vec::with_capacity(endings.len()));
         for plain in endings {
             locks.extend(plain.held.locks());
             locks.extend(plain.then.iter().flat_map(Record::locks));
@@ -53,7 +55,7 @@ impl Ends {
                     acks.queues.push(plain.room.number);
                 }
                 acks.places.push(plain.held.place);
-                acks.fences.push(plain.held.fence);
+                fences.push(plain.held.fence);
                 continue;
             }
             let others = others.get_or_insert_default();
@@ -65,6 +67,12 @@ impl Ends {
             others.reasons.push(plain.reason.clone());
         }
         acks.queues.sort_unstable();
+        let mut randoms = fences
+            .iter()
+            .zip(&acks.places)
+            .map(|(fence, place)| fence.wrapping_sub(*place));
+        acks.random = randoms.next().filter(|first| randoms.all(|random| random == *first));
+        acks.fences = acks.random.is_none().then_some(fences);
         Self {
             now: inner.now(),
             channel: inner.channel.clone(),
@@ -75,7 +83,7 @@ impl Ends {
         }
     }
 
-    pub(super) fn values(&self) -> [Value<'_>; 13] {
+    pub(super) fn values(&self) -> [Value<'_>; 14] {
         let others: [Value<'_>; 6] = match &self.others {
             Some(others) => [
                 (&others.queues, Type::INT4_ARRAY),
@@ -102,6 +110,7 @@ impl Ends {
             (&self.held, Type::BOOL),
             (&self.acks.queues, Type::INT4_ARRAY),
             (&self.acks.places, Type::INT8_ARRAY),
+            (&self.acks.random, Type::INT8),
             (&self.acks.fences, Type::INT8_ARRAY),
             queues,
             places,

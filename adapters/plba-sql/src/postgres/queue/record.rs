@@ -159,7 +159,6 @@ impl<'a> Columns<'a> {
         once_if_equal(&mut columns.sourced);
         once_if_equal(&mut columns.priorities);
         once_if_equal(&mut columns.delays);
-        once_if_equal(&mut columns.sizes);
         let records = || records.iter().map(|(_, record)| *record);
         if records().any(|record| record.owner.is_some()) {
             columns.owners = Some(records().map(|record| record.owner).collect());

@@ -34,10 +34,10 @@ pub(super) struct Texts {
 const TAKEN: &str = "SELECT t.place, t.id, t.due, t.deliveries, t.attempts, t.crashes, t.published, t.expires, \
     t.key_bucket, t.unique_bucket, t.key, t.ordered, t.history, t.former, t.envelope, t.payload, t.fence";
 
-/// `$1` to `$13` of every ending.
-const END: &str = "{schema}.end_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS e(ended)";
+/// `$1` to `$14` of every ending.
+const END: &str = "{schema}.end_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS e(ended)";
 /// The first value after those of an ending.
-const AFTER: usize = 14;
+const AFTER: usize = 15;
 
 /// Follow-ups of endings: those whose owner has ended.
 fn publish(first: usize) -> String {

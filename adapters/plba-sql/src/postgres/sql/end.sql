@@ -1,11 +1,12 @@
 -- Ending and extending. Locks are taken in one order: buckets, governed queues, tasks by their places, new ids.
 
--- `p_place` and `p_fence` are acks, `p_queue` are their queues, each once. The others each have a way: 1 failed, 2 rejected,
+-- `p_place` are acks, `p_queue` are their queues, each once; their fences are the places and `p_random`, added, or, if that is
+-- NULL, those in `p_fence`. The others each have a way: 1 failed, 2 rejected,
 -- 3 given back, 4 undecodable. `p_held`: the caller's transaction has the row, so that the lease can't be lost. Gives the
 -- fences whose lease was held.
 CREATE FUNCTION {schema}.end_1(
     p_now bigint, p_channel text, p_locks integer[], p_held boolean,
-    p_queue integer[], p_place bigint[], p_fence bigint[],
+    p_queue integer[], p_place bigint[], p_random bigint, p_fence bigint[],
     p_other_queue integer[], p_other_place bigint[], p_other_fence bigint[], p_other_way smallint[], p_other_delay bigint[], p_other_reason text[]
 ) RETURNS bigint[] LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
@@ -26,7 +27,8 @@ BEGIN
     v_now := {schema}.now_1(p_now);
     FOREACH v_queue IN ARRAY p_queue LOOP
         WITH gone AS (
-            DELETE FROM {schema}.tasks t WHERE t.queue = v_queue AND t.place = ANY(p_place) AND t.fence = ANY(p_fence)
+            DELETE FROM {schema}.tasks t WHERE t.queue = v_queue AND t.place = ANY(p_place)
+                AND (t.fence = t.place + p_random OR p_random IS NULL AND t.fence = ANY(p_fence))
                 AND t.holder IS NOT NULL AND (p_held OR t.deadline > v_now)
             RETURNING t.fence, t.id, t.sourced, t.key IS NOT NULL OR t.unique_key IS NOT NULL OR t.counted AS special,
                 CASE WHEN t.key IS NOT NULL OR t.unique_key IS NOT NULL OR t.counted THEN t END AS row

@@ -22,6 +22,12 @@ SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off 
 DECLARE
     v_now bigint;
     v_blocks bigint[];
+    v_alike boolean;
+    v_first bigint;
+    v_queue integer;
+    v_named boolean;
+    v_sourced boolean;
+    v_priority smallint;
     v_count bigint;
     v_bytes bigint;
     v_place integer;
@@ -48,25 +54,43 @@ BEGIN
     IF p_keys IS NULL AND p_uniques IS NULL THEN
         v_blocks := ARRAY(SELECT nextval('{schema}.task_numbers')
             FROM generate_series(0, (cardinality(p_ids) - 1) / {block}));
+        -- Most batches are alike in all but what follows here.
+        v_alike := p_expires IS NULL AND p_owners IS NULL AND cardinality(p_queues) = 1 AND cardinality(p_named) = 1
+            AND cardinality(p_sourced) = 1 AND cardinality(p_priorities) = 1 AND cardinality(p_delays) = 1 AND p_delays[1] = 0
+            AND cardinality(v_blocks) = 1;
+        v_number := v_blocks[1] - 1;
+        v_first := ((p_priorities[1] + 1)::bigint << 58) + {middle} + v_number;
+        v_queue := p_queues[1];
+        v_named := p_named[1];
+        v_sourced := p_sourced[1];
+        v_priority := p_priorities[1];
         LOOP
             -- Asking for each id whether it is known costs as much as the rest, and few are: who has lately met some is
             -- careful, the others find out.
             BEGIN
-                INSERT INTO {schema}.tasks (place, due, number, published, expires, queue, size, priority, named, sourced, id,
-                        envelope, payload)
-                    SELECT {schema}.place_1(n.priority, 0, v_now + n.delay, v_now, {schema}.number_1(v_blocks, n.ord)),
-                        v_now + n.delay, {schema}.number_1(v_blocks, n.ord), v_now, v_now + n.expires, n.queue, n.size,
-                        n.priority, n.named, n.sourced, n.id, n.envelope, n.payload
-                    FROM (SELECT u.ord, coalesce(u.queue, p_queues[1]) AS queue, u.id, coalesce(u.named, p_named[1]) AS named,
-                        coalesce(u.sourced, p_sourced[1]) AS sourced, coalesce(u.priority, p_priorities[1]) AS priority,
-                        coalesce(u.delay, p_delays[1]) AS delay, u.expires, coalesce(u.size, p_sizes[1]) AS size, u.envelope,
-                        u.payload, u.owner
-                        FROM unnest(p_orders, p_queues, p_ids, p_named, p_sourced, p_priorities, p_delays, p_expires, p_sizes,
-                            p_envelopes, p_payloads, p_owners)
-                            AS u(ord, queue, id, named, sourced, priority, delay, expires, size, envelope, payload, owner)) n
-                    WHERE (p_only IS NULL OR n.owner IS NULL OR n.owner = ANY(p_only))
-                        AND (NOT p_careful OR NOT n.named OR (SELECT 1 FROM {schema}.tasks t WHERE t.id = n.id
-                            AND t.queue = n.queue AND (t.named OR t.place >= {dead}) LIMIT 1) IS NULL);
+                IF v_alike AND NOT p_careful THEN
+                    INSERT INTO {schema}.tasks (place, due, number, published, queue, size, priority, named, sourced, id,
+                            envelope, payload)
+                        SELECT v_first + n.ord, v_now, v_number + n.ord, v_now, v_queue, n.size, v_priority, v_named, v_sourced,
+                            n.id, n.envelope, n.payload
+                        FROM unnest(p_orders, p_ids, p_sizes, p_envelopes, p_payloads) AS n(ord, id, size, envelope, payload);
+                ELSE
+                    INSERT INTO {schema}.tasks (place, due, number, published, expires, queue, size, priority, named, sourced, id,
+                            envelope, payload)
+                        SELECT {schema}.place_1(n.priority, 0, v_now + n.delay, v_now, {schema}.number_1(v_blocks, n.ord)),
+                            v_now + n.delay, {schema}.number_1(v_blocks, n.ord), v_now, v_now + n.expires, n.queue, n.size,
+                            n.priority, n.named, n.sourced, n.id, n.envelope, n.payload
+                        FROM (SELECT u.ord, coalesce(u.queue, p_queues[1]) AS queue, u.id, coalesce(u.named, p_named[1]) AS named,
+                            coalesce(u.sourced, p_sourced[1]) AS sourced, coalesce(u.priority, p_priorities[1]) AS priority,
+                            coalesce(u.delay, p_delays[1]) AS delay, u.expires, u.size, u.envelope,
+                            u.payload, u.owner
+                            FROM unnest(p_orders, p_queues, p_ids, p_named, p_sourced, p_priorities, p_delays, p_expires, p_sizes,
+                                p_envelopes, p_payloads, p_owners)
+                                AS u(ord, queue, id, named, sourced, priority, delay, expires, size, envelope, payload, owner)) n
+                        WHERE (p_only IS NULL OR n.owner IS NULL OR n.owner = ANY(p_only))
+                            AND (NOT p_careful OR NOT n.named OR (SELECT 1 FROM {schema}.tasks t WHERE t.id = n.id
+                                AND t.queue = n.queue AND (t.named OR t.place >= {dead}) LIMIT 1) IS NULL);
+                END IF;
                 GET DIAGNOSTICS inserted = ROW_COUNT;
                 PERFORM {schema}.wake_1(p_channel, p_queues, v_now);
                 RETURN;
@@ -80,7 +104,7 @@ BEGIN
     FOR r IN
         SELECT n.ord, coalesce(n.queue, p_queues[1]) AS queue, n.id, coalesce(n.named, p_named[1]) AS named,
             coalesce(n.sourced, p_sourced[1]) AS sourced, coalesce(n.priority, p_priorities[1]) AS priority,
-            coalesce(n.delay, p_delays[1]) AS delay, n.expires, coalesce(n.size, p_sizes[1]) AS size, n.envelope, n.payload,
+            coalesce(n.delay, p_delays[1]) AS delay, n.expires, n.size, n.envelope, n.payload,
             n.key, n.key_bucket, n.ordered, n.unique_key, n.unique_bucket, n.unique_for, n.replace
         FROM unnest(p_orders, p_queues, p_ids, p_named, p_sourced, p_priorities, p_delays, p_expires, p_sizes,
                 p_envelopes, p_payloads, p_owners, p_keys, p_key_buckets, p_ordered, p_uniques, p_unique_buckets,

@@ -146,6 +146,8 @@ $$;
 -- Rows with a place are deliveries. The last row has none: its `due` is after how many microseconds to look again, if that
 -- is known; `deliveries`, `attempts` and `crashes` are how many leases had run out, how many tasks expired, and how many
 -- died of crashes; `published` is the server's time.
+-- Plans are made once, when little may be known of the table: what looks for the first rows in an order has to go by the
+-- index that has it, however few rows it seems to find; never by collecting and sorting all of a backlog.
 CREATE FUNCTION {schema}.take_1(
     p_now bigint, p_queue integer, p_holder integer, p_fence bigint, p_alone boolean, p_max integer, p_lease bigint,
     p_crashes integer, p_floors bigint[], p_backs boolean,
@@ -156,7 +158,8 @@ CREATE FUNCTION {schema}.take_1(
     expires bigint, key_bucket integer, unique_bucket integer, key bytea, ordered boolean, history text[], former text,
     envelope text, payload bytea, fence bigint
 ) LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint := {schema}.now_1(p_now);

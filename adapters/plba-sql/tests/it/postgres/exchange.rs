@@ -99,3 +99,64 @@ fn who_only_exchanges_looks_for_holders_that_are_gone() {
         }
     });
 }
+
+/// How many blocks of the tasks' table were looked at so far. The server's sessions tell that late, but within a second or two.
+async fn blocks(ground: &Ground) -> u64 {
+    let text = format!(
+        "SELECT heap_blks_hit + heap_blks_read FROM pg_statio_user_tables WHERE schemaname = '{}' AND relname = 'tasks'",
+        ground.schema
+    );
+    let mut before = None;
+    loop {
+        let told: u64 = ground.server.query(&text).await.unwrap().parse().unwrap();
+        if before.replace(told) == Some(told) {
+            return told;
+        }
+        sleep(Duration::from_millis(2_500)).await;
+    }
+}
+
+#[test]
+fn a_backlog_is_taken_from_its_front_however_little_is_known_of_the_table() {
+    if !is_there() {
+        return;
+    }
+    runtime::real(async {
+        const TASKS: usize = 20_000;
+        const TAKES: u64 = 20;
+        let ground = Ground::new().await;
+        let settings = PostgresSettings {
+            capacity: 100_000,
+            pool: 1,
+            ..ground.settings()
+        };
+        let queue = PostgresTaskQueue::open(settings).await.unwrap();
+        let publish = |count: usize| {
+            let tasks = (0..count).map(|_| NewTask::new(orders(), "test", vec![7; 200]));
+            queue.publish(tasks.collect())
+        };
+        // The plans are made now, and what is known of the table stays as it is.
+        let client = ground.client().await;
+        let off = format!("ALTER TABLE {}.tasks SET (autovacuum_enabled = off)", ground.schema);
+        client.batch_execute(&off).await.unwrap();
+        publish(10).await.unwrap();
+        client
+            .batch_execute(&format!("ANALYZE {}.tasks", ground.schema))
+            .await
+            .unwrap();
+        let here = consumer("here");
+        for _ in 0..3 {
+            assert_eq!(take(&queue, &here, 1).await.len(), 1);
+        }
+        for _ in 0..TASKS / 500 {
+            publish(500).await.unwrap();
+        }
+        let before = blocks(&ground).await;
+        for _ in 0..TAKES {
+            assert_eq!(take(&queue, &here, 1).await.len(), 1);
+        }
+        let looked_at = blocks(&ground).await - before;
+        // All of it has about 1,500 blocks.
+        assert!(looked_at < TAKES * 100, "{TAKES} takes looked at {looked_at} blocks");
+    });
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use plba_contracts::clock::Clock;
 use plba_sql::sqlite::{SqliteSettings, SqliteTaskQueue};
 use plba_tasks::queue::{DeadFilter, Delivery, Ending, How, TaskQueue};
 use plba_tasks::task::{NewTask, QueueName};
-use plba_testkit::runtime;
+use plba_testkit::{child, runtime};
 
 use super::ground::{Ground, consumer, sound};
 
@@ -133,8 +133,7 @@ impl Book {
     }
 
     fn run(&mut self, path: &Path, life: Duration) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "sqlite::killed::child", "--nocapture", "--test-threads", "1"])
+        let mut child = child::command("sqlite::killed::child")
             .env(PLACE, path)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -3,12 +3,13 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plba_sql::sqlite::{SqliteSettings, SqliteTaskQueue};
 use plba_tasks::queue::TaskQueue;
+use plba_testkit::child;
 use plba_testkit::directory::Directory;
 use plba_testkit::runtime;
 use rustix::process::{Pid, Signal, kill_process};
@@ -146,8 +147,7 @@ fn failure_38_what_was_waited_for_survives_the_loss_of_power_at_any_moment() {
     eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let said = ground.directory.path().join("said");
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sqlite::killed::child", "--nocapture", "--test-threads", "1"])
+    let mut child = child::command("sqlite::killed::child")
         .env(PLACE, &ground.path)
         .stdout(File::create(&said).unwrap())
         .stderr(Stdio::null())
