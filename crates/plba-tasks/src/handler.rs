@@ -111,7 +111,8 @@ impl Outcome {
 
     /// The work is done once `effect` has succeeded in the completion step: it is run while the lease is verified to be
     /// held, and with it, in the same step, the task is acked and all follow-ups are published. What the effect returns
-    /// are more follow-ups. The transaction is the backend's, erased; in memory it is `()`.
+    /// are more follow-ups. The transaction is the backend's, erased; in memory and on Redis it is `()`, and an effect whose
+    /// process dies between it and the ack is run again: there it has to bear repetition.
     pub fn done_with<F>(effect: F) -> Self
     where
         F: for<'a> FnOnce(&'a mut (dyn Any + Send)) -> BoxFuture<'a, Result<Vec<NewTask>, BoxError>> + Send + 'static,

@@ -1,15 +1,15 @@
 -- The consumers of a queue. ARGV: time, settings, and then names of consumers that are known to be gone: what they hold is
--- lost to them, at most 500 entries of each, and they are removed once they hold nothing.
+-- lost to them, at most 100 entries of each, and they are removed once they hold nothing.
 local b, lib = 2, library()
 local gen = call('HGET', KEYS[22], 'gen')
 local names, left = {}, 0
 if gen then
   for k = 3, #ARGV do
     for s = 1, 4 do
-      local page = try('XPENDING', KEYS[b + s], gen, '-', '+', 500, ARGV[k])
+      local page = try('XPENDING', KEYS[b + s], gen, '-', '+', 100, ARGV[k])
       if not page.err then
         for _, pending in ipairs(page) do lib.lose(b, s, gen, pending[1], '"its process ended while the task was in hand"') end
-        if #page >= 500 then left = left + 1 end
+        if #page >= 100 then left = left + 1 end
       end
     end
   end

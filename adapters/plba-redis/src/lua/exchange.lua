@@ -1,7 +1,7 @@
 -- Ends deliveries and takes what is ready.
 -- ARGV: time, settings, consumer, most, flags ('s' sweep, 'l' limits, 'k' rates of keys), groups of plain acks, each: stream,
--- holder, group, count of entries, of tasks and of ids, bytes, first, last, sizes (of whole packs, a byte each; else nothing),
--- entries, task ids; then the other endings: stream, holder, group, entry (of a pack's member: entry.number/size), verb and
+-- holder, group, count of entries, of tasks and of ids, bytes, first, last, sizes (of packs, a byte each; else nothing), which
+-- members (of one pack, if not all; a byte each), entries, task ids; then the other endings: stream, holder, group, entry (of a pack's member: entry.number/size), verb and
 -- what it takes. Positions of what is lost are those of tasks.
 local b, ck = 2, KEYS[22]
 local control = call('HMGET', ck, 'gen', 'pause', 'lim', 'keyrule', 'special', 'away')
@@ -13,24 +13,60 @@ local ready = false
 -- Whether members of packs may differ in how far they are.
 local differ = call('EXISTS', KEYS[24], KEYS[25]) > 0
 
--- Acks the members of whole packs one by one; gives how many, and their bytes.
-local function ack_members(s, consumer, sizes, named, from)
-  local lib, at, held, bytes = library(), position, 0, 0
-  for e = 1, #sizes do
-    local entry, size = ARGV[from + e - 1], string.byte(sizes, e)
-    for k = 1, size do
-      lib.lose_faded(s, gen, entry, k, size)
-      local record = lib.withdraw_member(s, gen, entry, k, size)
-      if record then
-        held, bytes = held + 1, bytes + #record.d
-        if named then call('SREM', KEYS[b + 19], lib.id(record)) end
-      else
-        lost[#lost + 1] = at + k - 1
-      end
+-- Whether nothing is over of whole packs, and nothing of them has a lease of its own.
+local function untouched(s, from, to)
+  if call('EXISTS', KEYS[25]) == 1 then return false end
+  local fields = {}
+  for k = from, to do fields[#fields + 1] = s .. ':' .. ARGV[k] end
+  local over = call('HMGET', KEYS[24], unpack(fields))
+  for k = 1, #fields do
+    if over[k] then return false end
+  end
+  return true
+end
+
+-- Acks members one by one; gives how many, and their bytes.
+local function ack_members(s, entry, size, first, last, number, at)
+  local lib, held, bytes = library(), 0, 0
+  for k = first, last do
+    local member = number(k)
+    lib.lose_faded(s, gen, entry, member, size)
+    local record = lib.withdraw_member(s, gen, entry, member, size)
+    if record then
+      held, bytes = held + 1, bytes + #record.d
+      if lib.named(record) then call('SREM', KEYS[b + 19], lib.id(record)) end
+    else
+      lost[#lost + 1] = at + k - first
     end
-    at = at + size
   end
   return held, bytes
+end
+
+-- Acks some members of one pack, as what is over of it and who has it allow.
+local function ack_part(s, entry, size, members, bytes, ids, named)
+  local key, field = KEYS[b + s], s .. ':' .. entry
+  local pending = try('XPENDING', key, gen, entry, entry, 1)
+  local over = call('HGET', KEYS[24], field) or string.rep('0', size)
+  local held = not pending.err and #pending == 1 and call('EXISTS', KEYS[25]) == 0
+  for k = 1, #members do
+    local number = string.byte(members, k)
+    if string.sub(over, number, number) ~= '0' then held = false end
+    over = string.sub(over, 1, number - 1) .. '1' .. string.sub(over, number + 1)
+  end
+  if not held then
+    return ack_members(s, entry, size, 1, #members, function(k) return string.byte(members, k) end, position)
+  end
+  if string.find(over, '0', 1, true) then
+    call('HSET', KEYS[24], field, over)
+    call('HINCRBY', ck, 'hx', -#members)
+  else
+    call('XACK', key, gen, entry)
+    call('XDEL', key, entry)
+    call('HDEL', KEYS[24], field)
+    call('HINCRBY', ck, 'hx', 1 - #members)
+  end
+  if named > 0 then call('SREM', KEYS[b + 19], unpack(ARGV, ids, ids + named - 1)) end
+  return #members, bytes
 end
 
 -- Of entries some of which were no longer in hand. What was is still in the stream, or a foreign hand removed it; what was
@@ -57,8 +93,9 @@ end
 for _ = 1, tonumber(ARGV[6]) do
   local s, consumer, group = tonumber(ARGV[cursor]), ARGV[cursor + 1], ARGV[cursor + 2]
   local count, tasks, named = tonumber(ARGV[cursor + 3]), tonumber(ARGV[cursor + 4]), tonumber(ARGV[cursor + 5])
-  local bytes, first, last, sizes = ARGV[cursor + 6], ARGV[cursor + 7], ARGV[cursor + 8], ARGV[cursor + 9]
-  local from = cursor + 10
+  local bytes, first, last, sizes, members =
+    ARGV[cursor + 6], ARGV[cursor + 7], ARGV[cursor + 8], ARGV[cursor + 9], ARGV[cursor + 10]
+  local from = cursor + 11
   local to = from + count - 1
   local key = KEYS[b + s]
   cursor = to + 1 + named
@@ -69,8 +106,16 @@ for _ = 1, tonumber(ARGV[6]) do
     local overdue = try('XPENDING', key, gen, 'IDLE', lease, first, last, 1, consumer)
     if overdue.err or #overdue > 0 then library().lose_overdue(b, s, gen, consumer, first, last) end
     local held
-    if differ and sizes ~= '' then
-      held, bytes = ack_members(s, consumer, sizes, named > 0, from)
+    if members ~= '' then
+      held, bytes = ack_part(s, first, string.byte(sizes), members, bytes, to + 1, named)
+    elseif differ and sizes ~= '' and not untouched(s, from, to) then
+      local at = position
+      held, bytes = 0, 0
+      for e = 1, count do
+        local size = string.byte(sizes, e)
+        local some, more = ack_members(s, ARGV[from + e - 1], size, 1, size, function(k) return k end, at)
+        held, bytes, at = held + some, bytes + more, at + size
+      end
     elseif call('XACK', key, gen, unpack(ARGV, from, to)) == count then
       call('XDEL', key, unpack(ARGV, from, to))
       if named > 0 then call('SREM', KEYS[b + 19], unpack(ARGV, to + 1, to + named)) end

@@ -42,14 +42,8 @@ local function packs(M)
 
   local function field(s, entry) return s .. ':' .. entry end
 
-  local any
-  local function anything_over()
-    if any == nil then any = call('EXISTS', OVER) == 1 end
-    return any
-  end
-
   -- Which members of an entry are over; nil when none is.
-  function M.over(s, entry) return anything_over() and call('HGET', OVER, field(s, entry)) or nil end
+  function M.over(s, entry) return call('HGET', OVER, field(s, entry)) or nil end
 
   function M.is_open(over, k) return not over or string.sub(over, k, k) ~= '1' end
 
@@ -117,7 +111,6 @@ local function packs(M)
     over = over or string.rep('0', #members)
     over = string.sub(over, 1, k - 1) .. '1' .. string.sub(over, k + 1)
     if string.find(over, '0', 1, true) then
-      any = true
       call('HSET', OVER, field(s, entry), over)
       call('HINCRBY', COUNTS, 'hx', -1)
     else
@@ -187,9 +180,6 @@ local function packs(M)
     if fades == nil then fades = call('EXISTS', FADING) == 1 end
     return fades
   end
-
-  -- Whether members of packs may differ: some are over before others, or their leases end at different times.
-  function M.differ() return anything_over() or anything_fading() end
 
   -- Loses a member whose own lease has run out.
   function M.lose_faded(s, gen, entry, k, size)

@@ -163,37 +163,46 @@ struct Call {
     own: QueueName,
 }
 
-/// Plain acks that are alike in all that a script has to know: entries of one stream, holder and group, single tasks or
-/// whole packs.
+/// Plain acks that are alike in all that a script has to know: entries of one stream, holder and group.
 struct Group<'a> {
     stream: u8,
     holder: usize,
     generation: &'a str,
-    packs: bool,
+    what: What,
     /// One of each entry, the first member of a pack.
     entries: Vec<Place<'a>>,
     tasks: Vec<(&'a Step, Place<'a>)>,
     named: bool,
 }
 
+/// What the entries of a group are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Tasks,
+    Packs,
+    /// Some members of one pack.
+    Part,
+}
+
 impl<'a> Group<'a> {
-    fn new(place: Place<'a>) -> Self {
+    fn new(place: &Place<'a>, what: What) -> Self {
         Self {
             stream: place.stream,
             holder: place.holder,
             generation: place.generation,
-            packs: place.member.is_some(),
+            what,
             entries: Vec::new(),
             tasks: Vec::new(),
             named: false,
         }
     }
 
-    fn takes(&self, place: &Place<'_>, tasks: usize) -> bool {
+    fn takes(&self, place: &Place<'_>, what: What, tasks: usize) -> bool {
         self.stream == place.stream
             && self.holder == place.holder
             && self.generation == place.generation
-            && self.packs == place.member.is_some()
+            && self.what == what
+            && what != What::Part
             && self.tasks.len() + tasks <= MOST
     }
 }
@@ -229,17 +238,16 @@ impl Call {
         }
         let mut rest = &placed[..];
         while let Some((step, place)) = rest.first() {
-            let simple = matches!(&step.verb, Verb::Ack(then) if then.is_empty()) && place.weight != Weight::Full;
-            let Some(count) = whole(rest).filter(|_| simple) else {
-                others.push((*step, *place));
-                rest = &rest[1..];
-                continue;
-            };
-            let (unit, after) = rest.split_at(count);
+            let (what, count) = unit(rest);
+            let (unit, after) = rest.split_at(count.max(1));
             rest = after;
-            let number = groups.iter().rposition(|group| group.takes(place, count));
+            if count == 0 {
+                others.push((*step, *place));
+                continue;
+            }
+            let number = groups.iter().rposition(|group| group.takes(place, what, count));
             let number = number.unwrap_or_else(|| {
-                groups.push(Group::new(*place));
+                groups.push(Group::new(place, what));
                 groups.len() - 1
             });
             let group = &mut groups[number];
@@ -259,6 +267,8 @@ impl Call {
     fn group(&mut self, inner: &Inner, group: &Group<'_>) {
         let entry = |found: Option<&Place<'_>>| found.map_or_else(String::new, |place| place.entry.to_owned());
         let sizes = group.entries.iter().filter_map(|place| place.member);
+        let members = group.tasks.iter().filter_map(|(_, place)| place.member);
+        let members = members.filter(|_| group.what == What::Part);
         self.arguments
             .number(group.stream)
             .push(inner.holders.name(group.holder).as_deref().unwrap_or_default())
@@ -269,7 +279,8 @@ impl Call {
             .number(group.tasks.iter().map(|(_, place)| place.bytes).sum::<usize>())
             .push(entry(group.entries.iter().min_by_key(|place| place.order())))
             .push(entry(group.entries.iter().max_by_key(|place| place.order())))
-            .push(sizes.map(|member| member.size).collect::<Vec<u8>>());
+            .push(sizes.map(|member| member.size).collect::<Vec<u8>>())
+            .push(members.map(|member| member.number).collect::<Vec<u8>>());
         for place in &group.entries {
             self.arguments.push(place.entry);
         }
@@ -330,21 +341,35 @@ impl Call {
     }
 }
 
-/// How many of these steps are one entry: one, or all members of a pack in order, to be acked and nothing else. `None` for
-/// a member of a pack some of which are missing.
-fn whole(steps: &[(&Step, Place<'_>)]) -> Option<usize> {
-    let (_, first) = steps.first()?;
+/// How many of these steps are acked as one entry, and what that is: a task, or members of a pack in their order. None, if
+/// the first one is more than an ack.
+fn unit(steps: &[(&Step, Place<'_>)]) -> (What, usize) {
+    let is_ack = |step: &Step, place: &Place<'_>| {
+        matches!(&step.verb, Verb::Ack(then) if then.is_empty()) && place.weight != Weight::Full
+    };
+    let Some((_, first)) = steps.first().filter(|(step, place)| is_ack(step, place)) else {
+        return (What::Tasks, 0);
+    };
     let Some(Member { size, .. }) = first.member else {
-        return Some(1);
+        return (What::Tasks, 1);
     };
-    let unit = steps.get(..usize::from(size))?;
-    let fits = |(number, (step, place)): (u8, &(&Step, Place<'_>))| {
-        place.entry == first.entry
+    let mut last = 0;
+    let follows = |(step, place): &&(&Step, Place<'_>)| {
+        let number = place.member.map_or(0, |member| member.number);
+        let fits = place.entry == first.entry
             && (place.stream, place.holder, place.generation) == (first.stream, first.holder, first.generation)
-            && place.member == Some(Member { number, size })
-            && matches!(&step.verb, Verb::Ack(then) if then.is_empty())
+            && is_ack(step, place)
+            && number > last;
+        last = number;
+        fits
     };
-    (1..=size).zip(unit).all(fits).then_some(unit.len())
+    let count = steps.iter().take_while(follows).count();
+    let what = if count == usize::from(size) {
+        What::Packs
+    } else {
+        What::Part
+    };
+    (what, count)
 }
 
 /// A reason as JSON text, cut to what is remembered.

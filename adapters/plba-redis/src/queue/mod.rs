@@ -48,8 +48,12 @@ const QUEUES: usize = 10_000;
 /// A task queue on Redis, for any number of processes. Clones are the same queue.
 ///
 /// All moves are made by scripts, each of which is one step of the server. Every task that is handed out is an entry of a
-/// stream that is handed out once: who gets it again, because its lease ran out or it was given back, gets another entry.
-/// So the entry is the delivery's fence.
+/// stream, or a member of one, that is handed out once: who gets it again, because its lease ran out or it was given back,
+/// gets another entry. So the entry is the delivery's fence.
+///
+/// Redis has no transaction that an application could write in: an effect (`Outcome::done_with`) gets `()`. It is run while
+/// the lease is held, before the ack; if its process dies in between, it is run again with the task. Where the effect and
+/// the ack must be one step, keep the queue in the data's own database (`plba-sql`).
 #[derive(Clone)]
 pub struct RedisTaskQueue {
     inner: Arc<Inner>,

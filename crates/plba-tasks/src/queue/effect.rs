@@ -14,8 +14,9 @@ type EffectFn =
 /// What is to happen in the completion step itself: it is run while the lease is known to be held and can't run out, and
 /// the ack with all follow-ups takes effect only if it succeeds.
 ///
-/// It gets the backend's transaction, erased: adapters that keep tasks in a database document its type; the queue in
-/// memory gives `()`. What it returns are more follow-ups.
+/// It gets the backend's transaction, erased: adapters that keep tasks in a database document its type. The queues in
+/// memory and on Redis give `()`, for they have none that an application could write in: there, an effect whose process dies
+/// before the ack is run again. What it returns are more follow-ups.
 pub struct Effect(Box<EffectFn>);
 
 impl Effect {
