@@ -41,6 +41,11 @@ impl TestLedger {
         found.map(|((_, key), _)| key.clone()).collect()
     }
 
+    /// What a source has noted last.
+    pub(crate) fn kept_cursor(&self, source: &str) -> Option<String> {
+        self.lock().cursors.get(source).cloned()
+    }
+
     /// Why an entry died.
     pub(crate) fn reason(&self, wanted: &str) -> Option<String> {
         let state = self.lock();

@@ -1,6 +1,10 @@
 //! Opening a folder: its name on the wire (RFC 3501 section 5.1), SELECT, and what must be true before work begins.
 
+use std::ops::RangeInclusive;
+
 use async_imap::imap_proto::{MailboxDatum, NameAttribute, Response, ResponseCode};
+
+use tracing::debug;
 
 use super::error::ImapError;
 use super::session::ImapSession;
@@ -19,6 +23,8 @@ pub struct Folder {
     pub exists: u32,
     /// The highest mod-sequence of its messages, if the server keeps such (RFC 7162 section 3.1.2.1).
     pub highest_mod_seq: Option<u64>,
+    /// UIDs of messages that went away since what was [known](Known) before, if that was asked and the server keeps it.
+    pub vanished: Vec<RangeInclusive<u32>>,
     /// Whether it can only be read.
     pub read_only: bool,
     /// Which flags can be kept, in small letters; `None` if the server told nothing of it, which means all.
@@ -60,6 +66,16 @@ impl Folder {
     }
 }
 
+/// What is remembered of a folder from an earlier connection, for servers that tell what has changed since (QRESYNC, RFC
+/// 7162 section 3.2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The UIDVALIDITY at that time.
+    pub uid_validity: u32,
+    /// The highest mod-sequence that was seen.
+    pub mod_seq: u64,
+}
+
 /// One line of LIST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -78,22 +94,58 @@ impl ImapSession {
     /// # Errors
     /// [`ImapError::NoFolder`] with the folders there are.
     pub async fn open_folder(&mut self, path: &str) -> Result<Folder, ImapError> {
+        self.open_folder_since(path, None).await
+    }
+
+    /// As [`open_folder`](Self::open_folder), asking what has changed since then where the server can tell; where it can't,
+    /// or won't, nothing is different.
+    pub async fn open_folder_since(&mut self, path: &str, known: Option<Known>) -> Result<Folder, ImapError> {
+        let parameters = self.resync_parameters(known).await?;
+        match self.open_with(path, &parameters).await {
+            Err(ImapError::Unsupported { text, .. }) if !parameters.is_empty() => {
+                debug!(text, parameters, "the server offers what it does not understand");
+                self.open_with(path, "").await
+            }
+            opened => opened,
+        }
+    }
+
+    /// What is added to SELECT, with QRESYNC enabled before (RFC 7162 sections 3.1.8 and 3.2.3).
+    async fn resync_parameters(&mut self, known: Option<Known>) -> Result<String, ImapError> {
+        if !self.can("QRESYNC") {
+            return Ok(String::new());
+        }
+        if !self.resyncs {
+            let limit = self.timing().command;
+            match self.run("ENABLE", "ENABLE QRESYNC", limit, |_| {}).await {
+                Err(ImapError::Refused { .. } | ImapError::Unsupported { .. }) => return Ok(String::new()),
+                enabled => enabled?,
+            }
+            self.resyncs = true;
+        }
+        Ok(match known {
+            Some(Known { uid_validity, mod_seq }) if mod_seq > 0 => format!(" (QRESYNC ({uid_validity} {mod_seq}))"),
+            _ => String::new(),
+        })
+    }
+
+    async fn open_with(&mut self, path: &str, parameters: &str) -> Result<Folder, ImapError> {
         if path.eq_ignore_ascii_case("INBOX") {
-            return self.select(path, "INBOX".into()).await;
+            return self.select(path, "INBOX".into(), parameters).await;
         }
         let separator = self.separator().await?;
         let name = match &separator {
             Some(separator) => path.replace('/', separator),
             None => path.to_owned(),
         };
-        let first = match self.select(path, utf7::encode(&name)).await {
+        let first = match self.select(path, utf7::encode(&name), parameters).await {
             Err(error @ ImapError::NoFolder { .. }) => error,
             other => return other,
         };
         let below_inbox = separator.filter(|_| !name.to_ascii_uppercase().starts_with("INBOX"));
         if let Some(separator) = below_inbox {
             let name = utf7::encode(&format!("INBOX{separator}{name}"));
-            match self.select(path, name).await {
+            match self.select(path, name, parameters).await {
                 Err(ImapError::NoFolder { .. }) => {}
                 other => return other,
             }
@@ -152,9 +204,10 @@ impl ImapSession {
         }
     }
 
-    async fn select(&mut self, path: &str, wire_name: String) -> Result<Folder, ImapError> {
+    async fn select(&mut self, path: &str, wire_name: String, parameters: &str) -> Result<Folder, ImapError> {
+        self.forget_mod_seq();
         let mut answer = Answer::default();
-        let line = format!("SELECT {}", quoted(&wire_name));
+        let line = format!("SELECT {}{parameters}", quoted(&wire_name));
         let done = self
             .run("SELECT", &line, self.timing().command, |response| answer.take(response))
             .await;
@@ -175,6 +228,7 @@ struct Answer {
     uid_validity: Option<u32>,
     uid_next: Option<u32>,
     highest_mod_seq: Option<u64>,
+    vanished: Vec<RangeInclusive<u32>>,
     read_only: bool,
     permanent: Option<Vec<String>>,
 }
@@ -183,6 +237,7 @@ impl Answer {
     fn take(&mut self, response: &Response<'_>) {
         match response {
             Response::MailboxData(MailboxDatum::Exists(count)) => self.exists = *count,
+            Response::Vanished { earlier: true, uids } => self.vanished.extend(uids.iter().cloned()),
             Response::Data { outcome, .. } | Response::Done { outcome, .. } => match &outcome.code {
                 Some(ResponseCode::UidValidity(value)) => self.uid_validity = Some(*value),
                 Some(ResponseCode::UidNext(value)) => self.uid_next = Some(*value),
@@ -210,6 +265,7 @@ impl Answer {
             uid_next: self.uid_next,
             exists: self.exists,
             highest_mod_seq: self.highest_mod_seq,
+            vanished: self.vanished,
             read_only: self.read_only,
             permanent: self.permanent,
             path: path.to_owned(),

@@ -29,7 +29,7 @@ pub use ahead::Fetched;
 pub use connect::Account;
 pub use error::{ImapError, NextMove};
 pub use fetch::{Body, Message};
-pub use folder::{Folder, Listed};
+pub use folder::{Folder, Known, Listed};
 pub use idle::Notice;
 pub use login::Authentication;
 pub use relocate::{Moved, Place};

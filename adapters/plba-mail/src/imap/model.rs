@@ -329,7 +329,10 @@ impl Connection {
             "CAPABILITY" => return format!("* CAPABILITY {}\r\n", state.capabilities),
             "LIST" => return list(&state, rest),
             "CREATE" => state.make(&unquoted(rest)),
-            "ENABLE" => self.resyncs = true,
+            "ENABLE" => {
+                self.resyncs = true;
+                return format!("* ENABLED {rest}\r\n");
+            }
             "SELECT" => {
                 let (name, parameters) = quoted_and_rest(rest);
                 let Some(folder) = state.boxes.get(&name) else {

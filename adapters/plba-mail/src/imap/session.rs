@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use async_imap::imap_proto::{Capability, MailboxDatum, Response, ResponseCode, Status};
+use async_imap::imap_proto::{AttributeValue, Capability, MailboxDatum, Response, ResponseCode, Status};
 use futures_util::FutureExt;
 use plba_net::Deadline;
 use tokio::io::{AsyncWriteExt, BufStream};
@@ -82,6 +82,10 @@ pub struct ImapSession {
     pub(super) greeted_with: Option<Vec<String>>,
     /// What it said it can since the login, in capitals; `None` if it was not asked and did not say.
     pub(super) able: Option<Vec<String>>,
+    /// Whether QRESYNC is enabled.
+    pub(super) resyncs: bool,
+    /// The highest mod-sequence that the server has mentioned.
+    mod_seq: u64,
     /// The tag of the IDLE that is running.
     pub(super) idle: Option<String>,
     /// Bodies that were asked for and are still to come, in the order of the asking.
@@ -121,6 +125,8 @@ impl ImapSession {
             exists: 0,
             greeted_with: None,
             able: None,
+            resyncs: false,
+            mod_seq: 0,
             idle: None,
             ahead: VecDeque::new(),
         };
@@ -142,6 +148,16 @@ impl ImapSession {
     /// Whether messages have arrived since the changes were last taken.
     pub fn has_arrivals(&self) -> bool {
         self.changes.arrived
+    }
+
+    /// The highest mod-sequence of the open folder that the server has mentioned, 0 for none (RFC 7162 section 3.1).
+    pub fn mod_seq(&self) -> u64 {
+        self.mod_seq
+    }
+
+    /// Another folder is going to be opened, which counts for itself.
+    pub(super) fn forget_mod_seq(&mut self) {
+        self.mod_seq = 0;
     }
 
     /// Whether another command can be sent.
@@ -371,11 +387,18 @@ impl ImapSession {
                     .sum::<u64>();
                 self.lose(u32::try_from(count).unwrap_or(u32::MAX));
             }
-            Response::Capabilities(capabilities) => self.able = Some(names(capabilities)),
+            // What ENABLE has enabled comes as the same thing, without the protocol's own name.
+            Response::Capabilities(able) if able.contains(&Capability::Imap4rev1) => self.able = Some(names(able)),
             Response::Fetch(_, attributes) => {
+                if let Some(AttributeValue::ModSeq(value)) = attributes.iter().find(is_mod_seq) {
+                    self.mod_seq = self.mod_seq.max(*value);
+                }
                 self.ahead.iter_mut().any(|ahead| ahead.take(attributes));
             }
             Response::Data { status, outcome } => {
+                if let Some(ResponseCode::HighestModSeq(value)) = &outcome.code {
+                    self.mod_seq = self.mod_seq.max(*value);
+                }
                 let alert = matches!(outcome.code, Some(ResponseCode::Alert));
                 if alert || matches!(status, Status::No | Status::Bad) {
                     warn!(
@@ -418,6 +441,10 @@ impl ImapSession {
         })
         .await
     }
+}
+
+fn is_mod_seq(attribute: &&AttributeValue<'_>) -> bool {
+    matches!(attribute, AttributeValue::ModSeq(_))
 }
 
 fn names(capabilities: &[Capability<'_>]) -> Vec<String> {

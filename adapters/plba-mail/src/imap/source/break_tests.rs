@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::after_tests::{source, until};
 use crate::imap::model::{INBOX, Model};
-use crate::test_bench::Bench;
+use crate::test_bench::{Bench, SOURCE};
 
 const MAIL: usize = 3;
 
@@ -68,7 +68,15 @@ async fn live(model: &Arc<Model>, options: &str, what: &str) {
 /// every one that it gets.
 #[tokio::test(start_paused = true)]
 async fn a_connection_cut_at_any_byte_in_either_direction_loses_and_repeats_nothing() {
-    for options in ["mode=idle&move=Done", "interval=10s&move=Done"] {
+    for (options, resync) in [
+        ("mode=idle&move=Done", ""),
+        ("interval=10s&move=Done", " ENABLE CONDSTORE QRESYNC"),
+    ] {
+        let filled = || {
+            let model = filled();
+            model.change(|state| state.capabilities += resync);
+            model
+        };
         let whole = filled();
         live(&whole, options, "an unbroken life").await;
         let (sent, received) = whole.change(|state| (state.sent, state.received));
@@ -234,4 +242,49 @@ async fn what_others_do_meanwhile_loses_and_repeats_nothing() {
     assert_eq!(taken, ["mail2", "mail3"]);
     sleep(Duration::from_secs(1000)).await;
     assert_eq!(quiet.status().published, 2);
+}
+
+/// QRESYNC, where it is offered: what was deleted while nobody was connected is not asked for again.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_tells_what_has_vanished_is_believed() {
+    let model = filled();
+    model.change(|state| state.capabilities += " ENABLE CONDSTORE QRESYNC");
+    let (bench, quiet) = (Bench::new(), source(&model, "mode=idle"));
+    let running = bench.run(&quiet);
+    let done = bench.next().await;
+    until("the cursor remembers the mod-sequence", || {
+        let cursor = bench.ledger.kept_cursor(SOURCE).unwrap_or_default();
+        cursor.contains("\"mod_seq\":4")
+    })
+    .await;
+    running.abort();
+    let _ = running.await;
+    bench.complete(done).await;
+    model.change(|state| {
+        state.folder(INBOX).expunge(1);
+        state.folder(INBOX).expunge(2);
+        state.lines.clear();
+    });
+    let bench = bench.restarted();
+    let quiet = source(&model, "mode=idle");
+    let _running = bench.run(&quiet);
+    assert_eq!(bench.take(1).await, ["mail3"]);
+    until("nothing left over", || bench.keys(EntryState::Open) == ["7:3"]).await;
+    assert_eq!(bench.keys(EntryState::Done), [""; 0]);
+    let lines = model.change(|state| state.lines.clone());
+    let asked = lines
+        .iter()
+        .filter(|line| line.contains("STORE") || line.contains("UID FETCH 2"));
+    assert_eq!(asked.count(), 0, "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("QRESYNC (7 4)")), "{lines:?}");
+
+    // One that offers it and does not understand it is asked without.
+    let model = filled();
+    model.change(|state| {
+        state.capabilities += " QRESYNC";
+        state.refuses.push(("ENABLE", "what?"));
+    });
+    let bench = Bench::new();
+    let _running = bench.run(&source(&model, "mode=idle"));
+    assert_eq!(bench.take(1).await, ["mail1"]);
 }

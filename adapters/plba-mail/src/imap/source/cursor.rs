@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::Fault;
-use crate::imap::{Folder, ImapSession, Place};
+use crate::imap::{Folder, ImapSession, Known, Place};
 use crate::since::Since;
 
 /// Up to where the folder was taken in.
@@ -21,6 +21,9 @@ pub(super) struct Cursor {
     pub(super) uid_validity: u32,
     /// All messages up to this UID were taken in, or are out of scope.
     pub(super) last: u32,
+    /// The folder's mod-sequence when it was last looked through, on servers that keep one; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) mod_seq: u64,
     /// What is left of the messages that were there at the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backlog: Option<Backlog>,
@@ -42,6 +45,15 @@ pub(super) struct Backlog {
 }
 
 impl Cursor {
+    /// What is remembered of the folder from an earlier connection.
+    pub(super) async fn remembered(intake: &Intake, mailbox: &str) -> Result<Option<Known>, Fault> {
+        let kept = intake.cursor().await?.and_then(|text| Self::read(&text, mailbox));
+        Ok(kept.map(|cursor| Known {
+            uid_validity: cursor.uid_validity,
+            mod_seq: cursor.mod_seq,
+        }))
+    }
+
     /// The cursor for a folder that has just been opened: the kept one, or a new one after the first connection and after
     /// the server has renumbered the folder. `unfinished` searches for messages without the marks of done ones.
     pub(super) async fn align(
@@ -73,6 +85,7 @@ impl Cursor {
             mailbox: mailbox.to_owned(),
             uid_validity: folder.uid_validity,
             last: if criteria.is_some() { 0 } else { top },
+            mod_seq: 0,
             backlog: criteria.map(|criteria| Backlog { until: top, criteria }),
         };
         cursor.save(intake).await?;
@@ -145,6 +158,12 @@ impl Cursor {
     }
 }
 
+// As serde asks for it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 async fn highest(session: &mut ImapSession, folder: &Folder) -> Result<u32, Fault> {
     match folder.uid_next {
         Some(next) => Ok(next.saturating_sub(1)),
@@ -161,6 +180,7 @@ mod tests {
             mailbox: "imap://bot@host/INBOX".into(),
             uid_validity: 7,
             last: 10,
+            mod_seq: 0,
             backlog: None,
             places: BTreeMap::from([
                 (

@@ -97,6 +97,7 @@ impl<'s> Shift<'s> {
         self.unsettled = true;
         self.agree_on_means(&mut open)?;
         self.agree_on_watch(&mut open);
+        self.give_up_vanished(&open.folder, &open.cursor).await?;
         self.greet();
         loop {
             self.reconcile(&mut open).await?;
@@ -116,7 +117,8 @@ impl<'s> Shift<'s> {
         let account = source.account().await?;
         let mut session = account.log_in_over(source.dial.as_ref()).await?;
         session.capability().await?;
-        let folder = session.open_folder(&source.location.folder).await?;
+        let known = Cursor::remembered(self.intake, &source.name).await?;
+        let folder = session.open_folder_since(&source.location.folder, known).await?;
         let since = source.location.common.since;
         let unfinished = source.location.common.after.imap_unfinished();
         let cursor = Cursor::align(self.intake, &mut session, &folder, &source.name, since, &unfinished).await?;
@@ -151,7 +153,42 @@ impl<'s> Shift<'s> {
             true => 0,
             false => self.futile.saturating_add(1),
         };
-        self.put_dead_aside(open).await
+        self.put_dead_aside(open).await?;
+        if open.session.mod_seq() > open.cursor.mod_seq {
+            open.cursor.mod_seq = open.session.mod_seq();
+            open.cursor.save(self.intake).await?;
+        }
+        Ok(())
+    }
+
+    /// Messages of which the server says at once that they went away while nobody was connected: they are not asked for.
+    async fn give_up_vanished(&mut self, folder: &Folder, cursor: &Cursor) -> Result<(), Fault> {
+        let vanished = &folder.vanished;
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        let is_gone = |key: &Arc<str>| {
+            let uid = cursor.uid(key).filter(|_| !cursor.places.contains_key(key.as_ref()));
+            uid.is_some_and(|uid| vanished.iter().any(|range| range.contains(&uid)))
+        };
+        let pending = self.intake.pending(KEYS).await?;
+        let lost: Vec<Arc<str>> = pending.into_iter().filter(is_gone).collect();
+        if !lost.is_empty() {
+            info!(
+                source = self.source.name,
+                count = lost.len(),
+                "open messages were deleted meanwhile"
+            );
+            self.intake.lost(&lost).await?;
+        }
+        let done = self.intake.unsettled(KEYS).await?;
+        let done: Vec<Arc<str>> = done.into_iter().filter(is_gone).collect();
+        if !done.is_empty() {
+            self.intake.settle(&done).await?;
+            self.source.board.add_settled(done.len());
+            self.unforgotten.extend(done);
+        }
+        Ok(())
     }
 
     /// Somebody may want the folder looked through again.
