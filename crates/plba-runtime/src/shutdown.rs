@@ -243,3 +243,50 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forced(became: Fate) -> WorkerStop {
+        WorkerStop {
+            worker: "orders".into(),
+            slot: 0,
+            how: StopOutcome::Forced,
+            took: Duration::from_secs(2),
+            held: Some("order 7".to_owned()),
+            became: Some(became),
+        }
+    }
+
+    #[test]
+    fn the_report_says_what_became_of_what_a_forced_worker_had_in_hand() {
+        for (fate, code, says) in [
+            (Fate::Released, "released", "held order 7, which was given back"),
+            (
+                Fate::AfterLease,
+                "after_lease",
+                "held order 7, which comes again when its lease has run out",
+            ),
+            (Fate::Unknown, "unknown", "held order 7, of which nothing more is known"),
+        ] {
+            let workers = vec![forced(fate)];
+            let report = StopReport {
+                application: "test".to_owned(),
+                cause: "SIGTERM".to_owned(),
+                asked: Timestamp::UNIX_EPOCH,
+                took: Duration::from_secs(2),
+                budget: Duration::from_secs(25),
+                outcome: StopReport::outcome_of(&workers),
+                exit_code: ExitReason::Forced.code(),
+                workers,
+                children: Vec::new(),
+                spans_lost: 0,
+            };
+            let lines = report.lines();
+            assert!(lines[1].ends_with(says), "{lines:?}");
+            let json = serde_json::to_value(&report).unwrap();
+            assert_eq!(json["workers"][0]["became"], code, "{json}");
+        }
+    }
+}

@@ -19,7 +19,7 @@
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -88,10 +88,8 @@ struct Life {
 impl Life {
     fn begin(test: &str, location: &str) -> Self {
         let began = Instant::now();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads=1", "--quiet"])
+        let mut child = crate::child::command(test)
             .env(VARIABLE, location)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()

@@ -1,6 +1,7 @@
 //! For tests of applications and adapters: injected and paused time, fakes of what the platform provides, and one
 //! conformance suite per port. Real servers live in `plba-testservers`; nothing here is for production.
 
+pub mod child;
 pub mod clock;
 pub mod comeback;
 pub mod complaints;

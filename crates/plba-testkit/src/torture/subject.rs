@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use super::judge::Judge;
 use super::orders::{self, Orders};
 use super::planted::Planted;
+use crate::child;
 
 /// A backend under torture.
 pub struct Subject {
@@ -84,12 +85,8 @@ impl Subject {
             Ok((out, error)) => (Stdio::from(out), Stdio::from(error)),
             Err(_) => (Stdio::null(), Stdio::null()),
         };
-        let program = std::env::current_exe().unwrap();
-        Command::new(program)
-            .args(["--exact", self.child, "--nocapture", "--test-threads=1", "--quiet"])
+        child::command(self.child)
             .env(orders::VARIABLE, orders.text())
-            .env("RUST_BACKTRACE", "0")
-            .stdin(Stdio::null())
             .stdout(out)
             .stderr(error)
             .spawn()
