@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use plba_tasks::ledger::{Counts, DeliveryEnd, EntryState, Known, LedgerError, LedgerStats, SourceLedger};
 use plba_tasks::queue::{Cursor, DeadLetter, DeadPage, Durability};
-use plba_tasks::task::{Origin, TaskId};
+use plba_tasks::task::{Origin, QueueName, TaskId};
 
 /// Entries by source and key, in the order of their intake.
 #[derive(Debug, Default)]
@@ -216,7 +216,7 @@ impl SourceLedger for TestLedger {
         })
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
+    async fn retry_dead(&self, _queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
         let mut retried = 0;
         for ((source, key), (_, known)) in &mut self.lock().entries {
             let id = Origin::new(source.as_str(), key.as_str()).task_id();
@@ -229,7 +229,7 @@ impl SourceLedger for TestLedger {
         Ok(retried)
     }
 
-    async fn drop_dead(&self, _ids: &[TaskId]) -> Result<usize, LedgerError> {
+    async fn drop_dead(&self, _queue: &QueueName, _ids: &[TaskId]) -> Result<usize, LedgerError> {
         Ok(0)
     }
 

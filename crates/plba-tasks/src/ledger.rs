@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::queue::{Cursor, DeadPage, Durability};
-use crate::task::{EndedAttempt, Origin, TaskId};
+use crate::task::{EndedAttempt, Origin, QueueName, TaskId};
 
 /// Keeps an entry for each thing that a source took in, until upstream has been told that it is done.
 ///
@@ -116,18 +116,18 @@ pub trait SourceLedger: Send + Sync + 'static {
     /// The ledger can't be read.
     async fn dead_letters(&self, cursor: Option<Cursor>, limit: usize) -> Result<DeadPage, LedgerError>;
 
-    /// Makes dead entries open and pending again, counts at zero and history kept. Takes the ids of their tasks (see
-    /// [`Origin::task_id`]), gives how many there were.
+    /// Makes dead entries of one queue open and pending again, counts at zero and history kept. Takes the ids of their tasks
+    /// (see [`Origin::task_id`]), gives how many there were.
     ///
     /// # Errors
     /// It could not be recorded.
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError>;
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError>;
 
-    /// Makes dead entries settled: they stay known, and are not taken in again. Gives how many there were.
+    /// Makes dead entries of one queue settled: they stay known, and are not taken in again. Gives how many there were.
     ///
     /// # Errors
     /// It could not be recorded.
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError>;
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError>;
 
     /// The counts of every source, in the order of their names.
     ///

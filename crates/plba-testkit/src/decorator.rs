@@ -157,11 +157,15 @@ impl<D: QueueDecorator> TaskQueue for Decorated<D> {
         self.0.dead_task(queue, id).await
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.0.inner().retry_dead(ids).await
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        self.0.inner().retry_dead(queue, ids).await
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        self.0.inner().drop_dead(ids).await
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        self.0.inner().drop_dead(queue, ids).await
+    }
+
+    fn has_letters_of_ledger(&self) -> bool {
+        self.0.inner().has_letters_of_ledger()
     }
 }

@@ -157,7 +157,7 @@ async fn an_outsized_message_is_a_dead_letter_and_retrying_reads_it_again() {
     fs::write(scratch.0.new_dir().join("1.host"), "shortened").unwrap();
     bench
         .ledger
-        .retry_dead(&[bench.intake().task_id("1.host")])
+        .retry_dead(&"orders".into(), &[bench.intake().task_id("1.host")])
         .await
         .unwrap();
     assert_eq!(bench.take(1).await, ["shortened"]);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use plba_tasks::ledger::LedgerError;
 use plba_tasks::queue::{ConsumerId, Durability, Incarnation};
-use plba_tasks::task::TaskId;
+use plba_tasks::task::{QueueName, TaskId};
 use redis::{Value, cmd};
 
 use self::port::fits;
@@ -116,12 +116,12 @@ impl RedisLedger {
     }
 
     /// Retries or drops the dead entries of tasks. A source's name may contain a slash, so every way to split an id is tried.
-    async fn dead(&self, verb: &str, ids: &[TaskId]) -> Result<usize, LedgerError> {
+    async fn dead(&self, verb: &str, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
         let mut count = 0;
         for id in ids {
             for (place, _) in id.as_str().match_indices('/') {
                 let (source, key) = (&id.as_str()[..place], &id.as_str()[place + 1..]);
-                let answer = self.call(verb, source, &[key]).await?;
+                let answer = self.call(verb, source, &[key, queue.as_str()]).await?;
                 if reply::integer(&answer) == Some(1) {
                     self.published.remove(source, [&Arc::from(key)]);
                     count += 1;

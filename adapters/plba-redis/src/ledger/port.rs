@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use plba_tasks::intake::MAXIMUM_KEY;
 use plba_tasks::ledger::{Counts, DeliveryEnd, Known, LedgerError, LedgerStats, SourceLedger};
 use plba_tasks::queue::{Cursor, DeadPage, Durability};
-use plba_tasks::task::{Origin, TaskId};
+use plba_tasks::task::{Origin, QueueName, TaskId};
 
 use super::entry::{counts, end_arguments, entry, letter};
 use super::{CHUNK, RedisLedger};
@@ -171,12 +171,12 @@ impl SourceLedger for RedisLedger {
         Ok(page)
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
-        self.dead("retry", ids).await
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        self.dead("retry", queue, ids).await
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
-        self.dead("drop", ids).await
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        self.dead("drop", queue, ids).await
     }
 
     async fn stats(&self) -> Result<Vec<LedgerStats>, LedgerError> {

@@ -148,7 +148,7 @@ elseif verb == 'dead' then
   return answer
 elseif verb == 'retry' or verb == 'drop' then
   local entry = load(ARGV[4])
-  if not entry or entry.s ~= 'x' then return 0 end
+  if not entry or entry.s ~= 'x' or entry.u ~= ARGV[5] then return 0 end
   if verb == 'retry' then entry.d, entry.a, entry.c = 0, 0, 0 end
   place(ARGV[4], entry, verb == 'retry' and 'o' or 't')
   return 1

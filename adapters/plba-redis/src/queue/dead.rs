@@ -97,22 +97,20 @@ pub(super) async fn task(inner: &Inner, queue: &QueueName, id: &TaskId) -> Resul
     Ok(record(answer).map(|record| record.dead(queue)))
 }
 
-/// Retries or drops these, in whichever queues they are. Gives how many there were.
-pub(super) async fn each(inner: &Inner, verb: &str, ids: &[TaskId]) -> Result<usize, QueueError> {
+/// Retries or drops these of a queue. Gives how many there were.
+pub(super) async fn each(inner: &Inner, verb: &str, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
     let mut count = 0;
-    for name in inner.names().await? {
-        let room = inner.room(&name)?;
-        // A retried task is placed by several commands, so few at a time.
-        for ids in ids.chunks(200) {
-            let mut arguments = room.arguments(&inner.shared);
-            arguments.push(verb);
-            for id in ids {
-                arguments.push(id.as_str());
-            }
-            let answer = inner.link.call(Script::Dead, room.keys(), &arguments).await?;
-            let answer = reply::integer(&answer).ok_or_else(|| Failure::answer("dead letters"))?;
-            count += usize::try_from(answer).unwrap_or(0);
+    let room = inner.room(queue)?;
+    // A retried task is placed by several commands, so few at a time.
+    for ids in ids.chunks(200) {
+        let mut arguments = room.arguments(&inner.shared);
+        arguments.push(verb);
+        for id in ids {
+            arguments.push(id.as_str());
         }
+        let answer = inner.link.call(Script::Dead, room.keys(), &arguments).await?;
+        let answer = reply::integer(&answer).ok_or_else(|| Failure::answer("dead letters"))?;
+        count += usize::try_from(answer).unwrap_or(0);
     }
     Ok(count)
 }

@@ -229,12 +229,12 @@ impl TaskQueue for RedisTaskQueue {
         dead::task(&self.inner, queue, id).await
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        dead::each(&self.inner, "retry", ids).await
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        dead::each(&self.inner, "retry", queue, ids).await
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        dead::each(&self.inner, "drop", ids).await
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        dead::each(&self.inner, "drop", queue, ids).await
     }
 }
 

@@ -370,8 +370,8 @@ fn failure_10_what_nobody_can_read_becomes_a_dead_letter_with_its_bytes() {
         let whole = stage.queue.dead_task(&stage.name, &letter.id).await.unwrap().unwrap();
         assert_eq!((&whole.payload[..], whole.decoded), (&b"no envelope"[..], false));
         let all: Vec<_> = page.letters.into_iter().map(|letter| letter.id).collect();
-        assert_eq!(stage.queue.retry_dead(&all).await.unwrap(), 0);
-        assert_eq!(stage.queue.drop_dead(&all).await.unwrap(), 2);
+        assert_eq!(stage.queue.retry_dead(&stage.name, &all).await.unwrap(), 0);
+        assert_eq!(stage.queue.drop_dead(&stage.name, &all).await.unwrap(), 2);
     });
 }
 

@@ -13,11 +13,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::dead::{filter, filtered};
+use super::failed;
+use super::letters::{Change, Letters, Named};
 use super::parameters::{cursor, flag, ids, invalid, moment, text};
-use super::{failed, queue};
-use crate::queue::{Cursor, DeadFilter, TaskQueue};
+use crate::queue::{Cursor, DeadFilter};
 use crate::queue_rules::RateText;
-use crate::task::TaskId;
+use crate::task::{QueueName, TaskId};
 
 /// How long a call works before it answers, well within the time that the control plane waits.
 const SPAN: Duration = Duration::from_secs(4);
@@ -42,12 +43,6 @@ pub struct GoOn {
     pub after_ms: u64,
     /// The parameters of the next call, in the place of the ones before.
     pub parameters: Parameters,
-}
-
-#[derive(Clone, Copy)]
-enum Change {
-    Retry,
-    Drop,
 }
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -80,36 +75,38 @@ fn selecting(endpoint: Endpoint) -> Endpoint {
 
 /// Which dead letters are left.
 enum Left {
-    Named(Vec<TaskId>),
+    Named {
+        queue: Option<QueueName>,
+        ids: Vec<TaskId>,
+    },
     Chosen {
         filter: DeadFilter,
         died_before: Timestamp,
         cursor: Option<Cursor>,
     },
+    None,
 }
 
 async fn change(services: Services, parameters: Parameters, change: Change) -> Result<Changed, ControlError> {
-    let queue = queue(&services).await?;
+    let letters = Letters::of(&services).await?;
+    let clock = services.get::<dyn Clock>().await.map_err(failed)?;
     let rate = text(&parameters, "rate")?.map(str::parse::<RateText>).transpose();
     let rate = rate.map_err(|error| invalid(error.to_string()))?;
-    let mut left = select(&services, &parameters).await?;
+    let mut left = select(&parameters, clock.now())?;
     let named = match &left {
         // Of a call that goes on, some were changed before.
-        Left::Named(_) if parameters.contains_key("cursor") => None,
-        Left::Named(ids) => Some(ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()),
-        Left::Chosen { .. } => None,
+        Left::Named { ids, .. } if !parameters.contains_key("cursor") => {
+            Some(ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>())
+        }
+        _ => None,
     };
     let began = Instant::now();
     let (mut count, mut touched) = (0, 0_u32);
     loop {
-        let ids = left.take(queue.as_ref(), chunk(rate)).await?;
-        touched = touched.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        count += match change {
-            Change::Retry => queue.retry_dead(&ids).await,
-            Change::Drop => queue.drop_dead(&ids).await,
-        }
-        .map_err(failed)?;
-        if left.is_empty() {
+        let chosen = left.take(&letters, chunk(rate)).await?;
+        touched = touched.saturating_add(u32::try_from(chosen.len()).unwrap_or(u32::MAX));
+        count += letters.change(change, chosen, clock.now()).await?;
+        if matches!(left, Left::None) {
             break;
         }
         // What follows may begin when the pace allows it.
@@ -140,22 +137,21 @@ fn chunk(rate: Option<RateText>) -> usize {
     (quarter as usize).clamp(1, CHUNK)
 }
 
-async fn select(services: &Services, parameters: &Parameters) -> Result<Left, ControlError> {
+fn select(parameters: &Parameters, now: Timestamp) -> Result<Left, ControlError> {
     let (ids, filter, all) = (ids(parameters)?, filter(parameters)?, flag(parameters, "all")?);
-    let ways = [!ids.is_empty(), all, !filter.is_empty()];
-    if ways.iter().filter(|way| **way).count() != 1 {
-        return Err(invalid(
-            "choose dead letters in one way: by their ids, as `dead list` shows them, by --queue, --kind or --text, or --all",
-        ));
-    }
     if !ids.is_empty() {
-        return Ok(Left::Named(ids));
+        let queue = filter.queue.clone();
+        let narrowed = filter != DeadFilter { queue: queue.clone(), ..DeadFilter::default() };
+        if all || narrowed {
+            return Err(one_way());
+        }
+        return Ok(Left::Named { queue, ids });
+    }
+    if all != filter.is_empty() {
+        return Err(one_way());
     }
     // What is retried may soon be dead again, and is then not meant.
-    let died_before = match moment(parameters, "died-before")? {
-        Some(moment) => moment,
-        None => services.get::<dyn Clock>().await.map_err(failed)?.now(),
-    };
+    let died_before = moment(parameters, "died-before")?.unwrap_or(now);
     let cursor = cursor(parameters)?;
     Ok(Left::Chosen {
         filter,
@@ -164,38 +160,44 @@ async fn select(services: &Services, parameters: &Parameters) -> Result<Left, Co
     })
 }
 
+fn one_way() -> ControlError {
+    invalid(
+        "choose dead letters in one way: by their ids, as `dead list` shows them (with --queue where two queues have one \
+         id), by --queue, --kind or --text, or --all",
+    )
+}
+
 impl Left {
     /// Takes the next ones.
-    async fn take(&mut self, queue: &dyn TaskQueue, most: usize) -> Result<Vec<TaskId>, ControlError> {
-        match self {
-            Self::Named(ids) => {
+    async fn take(&mut self, letters: &Letters, most: usize) -> Result<Vec<Named>, ControlError> {
+        let (taken, over) = match self {
+            Self::None => (Vec::new(), true),
+            Self::Named { queue, ids } => {
                 let rest = ids.split_off(most.min(ids.len()));
-                Ok(std::mem::replace(ids, rest))
+                let chosen = std::mem::replace(ids, rest);
+                (letters.named(queue.as_ref(), &chosen).await?, ids.is_empty())
             }
             Self::Chosen {
                 filter,
                 died_before,
                 cursor,
             } => {
-                let page = queue.dead_letters(filter, cursor.take(), most).await.map_err(failed)?;
+                let page = letters.page(filter, cursor.take(), most).await?;
                 let old = page.letters.into_iter().filter(|letter| letter.died <= *died_before);
-                let ids = old.map(|letter| letter.id).collect();
-                match page.next {
-                    Some(next) => *cursor = Some(next),
-                    None => *self = Self::Named(Vec::new()),
-                }
-                Ok(ids)
+                *cursor = page.next;
+                (old.map(Named::from).collect(), cursor.is_none())
             }
+        };
+        if over {
+            *self = Self::None;
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self, Self::Named(ids) if ids.is_empty())
+        Ok(taken)
     }
 
     fn go_on(self, after: Duration, mut parameters: Parameters) -> GoOn {
         match self {
-            Self::Named(ids) => {
+            Self::None => {}
+            Self::Named { ids, .. } => {
                 let ids: Vec<_> = ids.iter().map(TaskId::as_str).collect();
                 parameters.insert("ids".into(), json!(ids));
                 parameters.insert("cursor".into(), json!("ids"));

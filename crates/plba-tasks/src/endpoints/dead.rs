@@ -6,9 +6,9 @@ use plba_contracts::services::Services;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::letters::Letters;
 use super::parameters::{cursor, ids, invalid, limit, text};
-use super::{failed, queue};
-use crate::queue::{DeadFilter, DeadPage, DeadTask, TaskQueue};
+use crate::queue::{DeadFilter, DeadPage, DeadTask};
 use crate::task::{EndedAttempt, Origin, QueueName, TaskId};
 
 /// How many bytes of a payload are shown as text,
@@ -110,8 +110,7 @@ pub(super) fn filter(parameters: &Parameters) -> Result<DeadFilter, ControlError
 async fn list(services: Services, parameters: Parameters) -> Result<DeadPage, ControlError> {
     let filter = filter(&parameters)?;
     let (cursor, limit) = (cursor(&parameters)?, limit(&parameters)?);
-    let queue = queue(&services).await?;
-    queue.dead_letters(&filter, cursor, limit).await.map_err(failed)
+    Letters::of(&services).await?.page(&filter, cursor, limit).await
 }
 
 async fn show_one(services: Services, parameters: Parameters) -> Result<DeadShown, ControlError> {
@@ -119,46 +118,16 @@ async fn show_one(services: Services, parameters: Parameters) -> Result<DeadShow
     let [id] = ids.as_slice() else {
         return Err(invalid("name one dead letter by its id, as `dead list` shows it"));
     };
-    let queue = queue(&services).await?;
-    let name = match text(&parameters, "queue")? {
-        Some(name) => QueueName::from(name),
-        None => holder(queue.as_ref(), id).await?,
-    };
-    let found = queue.dead_task(&name, id).await.map_err(failed)?;
+    let letters = Letters::of(&services).await?;
+    let queue = text(&parameters, "queue")?.map(QueueName::from);
+    let found = letters.named(queue.as_ref(), std::slice::from_ref(id)).await?;
+    let Some(letter) = found.first() else { return Err(unknown(id)) };
+    let found = letters.one(&letter.queue, id).await?;
     found.map(DeadShown::from).ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &TaskId) -> ControlError {
     invalid(format!("no dead letter has the id {id}; see `dead list`"))
-}
-
-/// The queue that has a dead letter of this id.
-async fn holder(queue: &dyn TaskQueue, id: &TaskId) -> Result<QueueName, ControlError> {
-    let filter = DeadFilter {
-        text: Some(id.as_str().to_owned()),
-        ..DeadFilter::default()
-    };
-    let (mut found, mut cursor): (Vec<QueueName>, _) = (Vec::new(), None);
-    loop {
-        let page = queue.dead_letters(&filter, cursor, 1_000).await.map_err(failed)?;
-        let same = page.letters.into_iter().filter(|letter| letter.id == *id);
-        found.extend(same.map(|letter| letter.queue));
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    match found.as_slice() {
-        [] => Err(unknown(id)),
-        [only] => Ok(only.clone()),
-        several => {
-            let names: Vec<_> = several.iter().map(QueueName::as_str).collect();
-            Err(invalid(format!(
-                "there are dead letters with this id in {}; name one by --queue",
-                names.join(", ")
-            )))
-        }
-    }
 }
 
 impl From<DeadTask> for DeadShown {

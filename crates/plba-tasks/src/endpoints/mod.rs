@@ -9,11 +9,13 @@
 //! | `tasks` | `tasks` |
 //! | `dead` | `dead.list`, `dead.show` |
 //! | `bulk` | `dead.retry`, `dead.drop` |
+//! | `letters` | whose dead letters these are: the queue's, the ledger's |
 //! | `schedules` | `schedules` |
 //! | `parameters` | how parameters are read |
 
 mod bulk;
 mod dead;
+mod letters;
 mod parameters;
 mod queues;
 mod rates;

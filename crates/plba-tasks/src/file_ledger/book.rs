@@ -314,8 +314,12 @@ impl Book {
         self.sources.get(source)?.cursor.clone()
     }
 
-    /// The dead entries whose tasks have these ids.
-    pub(super) fn dead_origins(&self, ids: &[TaskId]) -> Vec<Origin> {
+    /// The dead entries of this queue whose tasks have these ids.
+    pub(super) fn dead_origins(&self, queue: &QueueName, ids: &[TaskId]) -> Vec<Origin> {
+        let of_queue = |origin: &Origin| {
+            let entry = self.sources.get(&*origin.source)?.entries.get(&origin.key)?;
+            Some(entry.state == EntryState::Dead && entry.queue == queue.as_str())
+        };
         let origin = |id: &TaskId| {
             // A source's name may contain a slash, so every way to split the id is tried.
             let splits = id
@@ -323,7 +327,7 @@ impl Book {
                 .match_indices('/')
                 .map(|(place, _)| id.as_str().split_at(place));
             let mut origins = splits.map(|(source, key)| Origin::new(source, &key[1..]));
-            origins.find(|origin| self.is_dead(origin))
+            origins.find(|origin| of_queue(origin) == Some(true))
         };
         ids.iter().filter_map(origin).collect()
     }

@@ -20,7 +20,7 @@ use self::writer::{Answer, Shared, Writer};
 use crate::intake::MAXIMUM_KEY;
 use crate::ledger::{Counts, DeliveryEnd, Known, LedgerError, LedgerStats, SourceLedger};
 use crate::queue::{Cursor, DeadPage, Durability};
-use crate::task::{Origin, TaskId};
+use crate::task::{Origin, QueueName, TaskId};
 
 const MAXIMUM_CURSOR: usize = 64 * 1024;
 const MAXIMUM_PAGE: usize = 1_000;
@@ -297,15 +297,15 @@ impl SourceLedger for FileLedger {
             .dead_letters(cursor.as_ref(), limit.clamp(1, MAXIMUM_PAGE)))
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
-        let origins = self.shared.book().dead_origins(ids);
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        let origins = self.shared.book().dead_origins(queue, ids);
         let count = origins.len();
         self.write(Event::Retried { origins }).await?;
         Ok(count)
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
-        let origins = self.shared.book().dead_origins(ids);
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        let origins = self.shared.book().dead_origins(queue, ids);
         let count = origins.len();
         self.write(Event::Dropped { origins }).await?;
         Ok(count)

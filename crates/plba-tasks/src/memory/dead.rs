@@ -1,7 +1,5 @@
 //! Dead letters of the queue in memory: its own, and after them the ledger's.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 
 use super::Inner;
@@ -106,36 +104,31 @@ pub(super) async fn task(inner: &Inner, queue: &QueueName, id: &TaskId) -> Resul
     }
 }
 
-pub(super) async fn retry(inner: &Inner, ids: &[TaskId]) -> Result<usize, QueueError> {
-    let chosen: HashSet<&TaskId> = ids.iter().collect();
+pub(super) async fn retry(inner: &Inner, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
     let mut count = 0;
     {
         let now = inner.now();
         let mut state = inner.lock();
-        for room in state.rooms.values_mut() {
-            let retried = room.retry_dead(&chosen, now);
-            if retried > 0 {
+        if let Some(room) = state.rooms.get_mut(queue) {
+            count = room.retry_dead(&ids.iter().collect(), now);
+            if count > 0 {
                 room.signals.ready.notify_one();
             }
-            count += retried;
         }
     }
     if let Some(ledger) = &inner.ledger {
-        count += ledger.retry_dead(ids).await?;
+        count += ledger.retry_dead(queue, ids).await?;
     }
     Ok(count)
 }
 
-pub(super) async fn drop(inner: &Inner, ids: &[TaskId]) -> Result<usize, QueueError> {
-    let chosen: HashSet<&TaskId> = ids.iter().collect();
-    let mut count: usize = inner
-        .lock()
-        .rooms
-        .values_mut()
-        .map(|room| room.drop_dead(&chosen))
-        .sum();
+pub(super) async fn drop(inner: &Inner, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+    let mut count = 0;
+    if let Some(room) = inner.lock().rooms.get_mut(queue) {
+        count = room.drop_dead(&ids.iter().collect());
+    }
     if let Some(ledger) = &inner.ledger {
-        count += ledger.drop_dead(ids).await?;
+        count += ledger.drop_dead(queue, ids).await?;
     }
     Ok(count)
 }

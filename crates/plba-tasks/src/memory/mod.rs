@@ -273,11 +273,15 @@ impl TaskQueue for InMemoryTaskQueue {
         dead::task(&self.inner, queue, id).await
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        dead::retry(&self.inner, ids).await
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        dead::retry(&self.inner, queue, ids).await
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        dead::drop(&self.inner, ids).await
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        dead::drop(&self.inner, queue, ids).await
+    }
+
+    fn has_letters_of_ledger(&self) -> bool {
+        self.inner.ledger.is_some()
     }
 }

@@ -226,18 +226,25 @@ pub trait TaskQueue: Send + Sync + 'static {
     /// The backend can't be reached.
     async fn dead_task(&self, queue: &QueueName, id: &TaskId) -> Result<Option<DeadTask>, QueueError>;
 
-    /// Makes dead tasks ready again, with their counts at zero and their history kept; those that had expired expire no
-    /// more. Leaves those that could not be decoded. Gives how many there were.
+    /// Makes dead tasks of one queue ready again, with their counts at zero and their history kept; those that had expired
+    /// expire no more. Leaves those that could not be decoded, and what has the same ids in other queues. Gives how many
+    /// there were.
     ///
     /// # Errors
     /// The backend can't be reached; some may have been made ready.
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError>;
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError>;
 
-    /// Forgets dead tasks for good. Gives how many there were.
+    /// Forgets dead tasks of one queue for good. Gives how many there were.
     ///
     /// # Errors
     /// The backend can't be reached; some may have been forgotten.
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError>;
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError>;
+
+    /// Whether the verbs on dead letters include those that only the ledger of sources has: what a source could not make a
+    /// task of, and what the ledger keeps instead of the queue. Default: no; whoever shows dead letters asks the ledger too.
+    fn has_letters_of_ledger(&self) -> bool {
+        false
+    }
 
     /// Ends deliveries well: [`end`](Self::end) with [`How::Ack`] for each completion.
     ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use plba_tasks::ledger::{Counts, DeliveryEnd, EntryState, Known, SourceLedger};
-use plba_tasks::task::{AttemptEnd, EndedAttempt, Origin, TaskId};
+use plba_tasks::task::{AttemptEnd, EndedAttempt, Origin, QueueName, TaskId};
 
 use super::{Time, cases, run};
 
@@ -34,6 +34,11 @@ fn keys(names: &[&str]) -> Vec<Arc<str>> {
 
 fn origins(names: &[&str]) -> Vec<Origin> {
     names.iter().map(|name| Origin::new("inbox", *name)).collect()
+}
+
+/// The queue of the dead.
+fn orders() -> QueueName {
+    QueueName::from("orders")
 }
 
 fn attempt(reason: &str) -> EndedAttempt {
@@ -268,7 +273,7 @@ cases! { LedgerUnderTest;
         let mut ledger = (s.open)().await;
         deliver(&*ledger, "1").await;
         end(&*ledger, "1", dead("beyond help")).await;
-        assert_eq!(ledger.retry_dead(&[TaskId::from("inbox/1")]).await.unwrap(), 1);
+        assert_eq!(ledger.retry_dead(&orders(), &[TaskId::from("inbox/1")]).await.unwrap(), 1);
         for round in 0..2 {
             if round == 1 {
                 drop(ledger);
@@ -283,7 +288,7 @@ cases! { LedgerUnderTest;
     async fn a_dropped_entry_is_settled(s) {
         let ledger = (s.open)().await;
         end(&*ledger, "1", dead("beyond help")).await;
-        assert_eq!(ledger.drop_dead(&[TaskId::from("inbox/1")]).await.unwrap(), 1);
+        assert_eq!(ledger.drop_dead(&orders(), &[TaskId::from("inbox/1")]).await.unwrap(), 1);
         drop(ledger);
         let ledger = (s.open)().await;
         assert_eq!(state(&*ledger, "1").await, Some(EntryState::Settled));
@@ -296,16 +301,25 @@ cases! { LedgerUnderTest;
         ledger.record_intake("inbox", &keys(&["open"])).await.unwrap();
         end(&*ledger, "done", DeliveryEnd::Done).await;
         let ids = ["inbox/open", "inbox/done", "inbox/unknown", "nonsense"].map(TaskId::from);
-        assert_eq!(ledger.retry_dead(&ids).await.unwrap(), 0);
-        assert_eq!(ledger.drop_dead(&ids).await.unwrap(), 0);
+        assert_eq!(ledger.retry_dead(&orders(), &ids).await.unwrap(), 0);
+        assert_eq!(ledger.drop_dead(&orders(), &ids).await.unwrap(), 0);
         assert_eq!(state(&*ledger, "done").await, Some(EntryState::Done));
+    }
+
+    async fn the_dead_of_another_queue_are_neither_retried_nor_dropped(s) {
+        let ledger = (s.open)().await;
+        end(&*ledger, "1", dead("beyond help")).await;
+        let (other, ids) = (QueueName::from("others"), [TaskId::from("inbox/1")]);
+        assert_eq!(ledger.retry_dead(&other, &ids).await.unwrap(), 0);
+        assert_eq!(ledger.drop_dead(&other, &ids).await.unwrap(), 0);
+        assert_eq!(state(&*ledger, "1").await, Some(EntryState::Dead));
     }
 
     async fn names_and_keys_may_contain_slashes(s) {
         let ledger = (s.open)().await;
         let origin = Origin::new("mailbox/orders", "INBOX/2026/17");
         ledger.record_ends(vec![(origin.clone(), dead("beyond help"))]).await.unwrap();
-        assert_eq!(ledger.retry_dead(&[origin.task_id()]).await.unwrap(), 1);
+        assert_eq!(ledger.retry_dead(&orders(), &[origin.task_id()]).await.unwrap(), 1);
         assert_eq!(ledger.pending("mailbox/orders", 1).await.unwrap(), keys(&["INBOX/2026/17"]));
     }
 

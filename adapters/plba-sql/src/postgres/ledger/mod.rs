@@ -272,16 +272,17 @@ impl SourceLedger for PostgresLedger {
         Ok(page)
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
         self.revive(
+            queue,
             ids,
             "state = 0, publisher = NULL, deliveries = 0, attempts = 0, crashes = 0",
         )
         .await
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
-        self.revive(ids, "state = 2").await
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        self.revive(queue, ids, "state = 2").await
     }
 
     async fn stats(&self) -> Result<Vec<LedgerStats>, LedgerError> {
@@ -334,13 +335,15 @@ impl PostgresLedger {
     }
 
     /// Changes dead entries; gives how many there were.
-    async fn revive(&self, ids: &[TaskId], change: &str) -> Result<usize, LedgerError> {
+    async fn revive(&self, queue: &QueueName, ids: &[TaskId], change: &str) -> Result<usize, LedgerError> {
         let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_str().as_bytes()).collect();
         let statement = format!(
             "UPDATE {{schema}}.ledger SET {change} WHERE ctid = ANY(ARRAY(SELECT l.ctid FROM {{schema}}.ledger l \
-             WHERE l.id = ANY($1) AND l.state = 3 AND NOT l.elsewhere ORDER BY l.source, l.key FOR UPDATE)) RETURNING 1"
+             WHERE l.id = ANY($1) AND l.queue = $2 AND l.state = 3 AND NOT l.elsewhere ORDER BY l.source, l.key FOR UPDATE)) RETURNING 1"
         );
-        let rows = self.ask(&statement, &[(&ids, Type::BYTEA_ARRAY)]).await?;
+        let queue = queue.as_str();
+        let values: [Value<'_>; 2] = [(&ids, Type::BYTEA_ARRAY), (&queue, Type::TEXT)];
+        let rows = self.ask(&statement, &values).await?;
         Ok(rows.len())
     }
 

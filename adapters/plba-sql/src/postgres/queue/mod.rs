@@ -403,11 +403,11 @@ impl TaskQueue for PostgresTaskQueue {
         people::dead_task(&self.inner, queue, id).await
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        people::retry_dead(&self.inner, ids).await
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        people::retry_dead(&self.inner, queue, ids).await
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        people::drop_dead(&self.inner, ids).await
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        people::drop_dead(&self.inner, queue, ids).await
     }
 }

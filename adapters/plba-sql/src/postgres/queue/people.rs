@@ -303,12 +303,15 @@ pub(super) async fn dead_task(
     }))
 }
 
-pub(super) async fn retry_dead(inner: &Arc<Inner>, ids: &[TaskId]) -> Result<usize, QueueError> {
+pub(super) async fn retry_dead(
+    inner: &Arc<Inner>,
+    queue: &QueueName,
+    ids: &[TaskId],
+) -> Result<usize, QueueError> {
     let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_str().as_bytes()).collect();
-    let rows = inner
-        .looks
-        .query(&inner.texts.dead_locks, &[(&ids as _, Type::BYTEA_ARRAY)])
-        .await?;
+    let queue = queue.as_str();
+    let values = [(&queue as _, Type::TEXT), (&ids as _, Type::BYTEA_ARRAY)];
+    let rows = inner.looks.query(&inner.texts.dead_locks, &values).await?;
     let mut locks = Vec::new();
     for row in &rows {
         locks.extend(row.try_get::<_, Option<i32>>(0).map_err(Fault::from)?);
@@ -319,6 +322,7 @@ pub(super) async fn retry_dead(inner: &Arc<Inner>, ids: &[TaskId]) -> Result<usi
         (&now as _, Type::INT8),
         (&inner.channel as _, Type::TEXT),
         (&locks as _, Type::INT4_ARRAY),
+        (&queue as _, Type::TEXT),
         (&ids as _, Type::BYTEA_ARRAY),
     ];
     let rows = inner.looks.query(&inner.texts.retry_dead, &values).await?;
@@ -329,12 +333,15 @@ pub(super) async fn retry_dead(inner: &Arc<Inner>, ids: &[TaskId]) -> Result<usi
     Ok(count)
 }
 
-pub(super) async fn drop_dead(inner: &Arc<Inner>, ids: &[TaskId]) -> Result<usize, QueueError> {
+pub(super) async fn drop_dead(
+    inner: &Arc<Inner>,
+    queue: &QueueName,
+    ids: &[TaskId],
+) -> Result<usize, QueueError> {
     let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_str().as_bytes()).collect();
-    let rows = inner
-        .looks
-        .query(&inner.texts.drop_dead, &[(&ids as _, Type::BYTEA_ARRAY)])
-        .await?;
+    let queue = queue.as_str();
+    let values = [(&queue as _, Type::TEXT), (&ids as _, Type::BYTEA_ARRAY)];
+    let rows = inner.looks.query(&inner.texts.drop_dead, &values).await?;
     Ok(count(&rows)?)
 }
 

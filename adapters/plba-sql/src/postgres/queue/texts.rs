@@ -138,11 +138,12 @@ impl Texts {
                  WHERE t.id = $2 AND q.name = $1 AND t.place >= {dead}",
             ),
             dead_locks: fill(
-                "SELECT key_bucket, unique_bucket FROM {schema}.tasks WHERE id = ANY($1) AND place >= {dead} \
+                "SELECT key_bucket, unique_bucket FROM {schema}.tasks WHERE id = ANY($2) AND place >= {dead} \
+                 AND queue = (SELECT number FROM {schema}.queues WHERE name = $1) \
                  AND (key_bucket IS NOT NULL OR unique_bucket IS NOT NULL)",
             ),
-            retry_dead: fill("SELECT {schema}.retry_dead_1($1, $2, $3, $4)"),
-            drop_dead: fill("SELECT {schema}.drop_dead_1($1)"),
+            retry_dead: fill("SELECT {schema}.retry_dead_1($1, $2, $3, $4, $5)"),
+            drop_dead: fill("SELECT {schema}.drop_dead_1($1, $2)"),
             trim_dead: fill("SELECT {schema}.trim_dead_1($1, $2, $3, $4)"),
             tidy: fill(
                 "WITH a AS (DELETE FROM {schema}.uniques WHERE until IS NOT NULL AND until <= {schema}.now_1($1)), \

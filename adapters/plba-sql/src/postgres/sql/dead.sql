@@ -1,6 +1,6 @@
 -- Dead letters: tried again, dropped, and removed when there are too many or they are too old.
 
-CREATE FUNCTION {schema}.retry_dead_1(p_now bigint, p_channel text, p_locks integer[], p_ids bytea[])
+CREATE FUNCTION {schema}.retry_dead_1(p_now bigint, p_channel text, p_locks integer[], p_queue text, p_ids bytea[])
 RETURNS integer LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
@@ -12,7 +12,9 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock({space}, l) FROM unnest(p_locks) l;
     v_now := {schema}.now_1(p_now);
-    FOR r IN SELECT t.* FROM {schema}.tasks t WHERE t.id = ANY(p_ids) AND t.place >= {dead} AND t.decoded
+    FOR r IN SELECT t.* FROM {schema}.tasks t
+        WHERE t.queue = (SELECT q.number FROM {schema}.queues q WHERE q.name = p_queue) AND t.id = ANY(p_ids)
+            AND t.place >= {dead} AND t.decoded
         ORDER BY t.place FOR UPDATE
     LOOP
         v_number := nextval('{schema}.task_numbers');
@@ -38,14 +40,16 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION {schema}.drop_dead_1(p_ids bytea[]) RETURNS integer LANGUAGE plpgsql VOLATILE
+CREATE FUNCTION {schema}.drop_dead_1(p_queue text, p_ids bytea[]) RETURNS integer LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_count integer;
 BEGIN
     WITH gone AS (
         DELETE FROM {schema}.tasks t WHERE t.ctid = ANY(ARRAY(
-            SELECT c.ctid FROM {schema}.tasks c WHERE c.id = ANY(p_ids) AND c.place >= {dead} ORDER BY c.place FOR UPDATE))
+            SELECT c.ctid FROM {schema}.tasks c
+                WHERE c.queue = (SELECT q.number FROM {schema}.queues q WHERE q.name = p_queue) AND c.id = ANY(p_ids)
+                    AND c.place >= {dead} ORDER BY c.place FOR UPDATE))
             RETURNING t.id, t.sourced
     ), told AS (
         UPDATE {schema}.ledger l SET state = 2 FROM gone g WHERE g.sourced AND l.id = g.id AND l.state = 3 AND l.elsewhere

@@ -182,8 +182,12 @@ fn forget_counts(session: &Session<'_>, entry: i64) -> rusqlite::Result<()> {
 }
 
 /// Makes dead entries that no queue has a letter of open and pending; gives how many there were.
-pub(in crate::sqlite) fn retry(session: &mut Session<'_>, ids: &[TaskId]) -> rusqlite::Result<usize> {
-    let found = find_dead(session, ids)?;
+pub(in crate::sqlite) fn retry(
+    session: &mut Session<'_>,
+    queue: &QueueName,
+    ids: &[TaskId],
+) -> rusqlite::Result<usize> {
+    let found = find_dead(session, queue, ids)?;
     for entry in &found {
         shift(session, *entry, EntryState::Open, false)?;
         forget_counts(session, *entry)?;
@@ -192,16 +196,20 @@ pub(in crate::sqlite) fn retry(session: &mut Session<'_>, ids: &[TaskId]) -> rus
 }
 
 /// Settles dead entries that no queue has a letter of; gives how many there were.
-pub(in crate::sqlite) fn drop_dead(session: &mut Session<'_>, ids: &[TaskId]) -> rusqlite::Result<usize> {
-    let found = find_dead(session, ids)?;
+pub(in crate::sqlite) fn drop_dead(
+    session: &mut Session<'_>,
+    queue: &QueueName,
+    ids: &[TaskId],
+) -> rusqlite::Result<usize> {
+    let found = find_dead(session, queue, ids)?;
     for entry in &found {
         settle(session, *entry)?;
     }
     Ok(found.len())
 }
 
-/// The dead entries whose tasks have these ids, and of which no queue has a letter.
-fn find_dead(session: &Session<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec<i64>> {
+/// The dead entries of this queue whose tasks have these ids, and of which no queue has a letter.
+fn find_dead(session: &Session<'_>, queue: &QueueName, ids: &[TaskId]) -> rusqlite::Result<Vec<i64>> {
     let mut found = Vec::new();
     for id in ids {
         // A source's name may contain a slash, so every way to split the id is tried.
@@ -211,9 +219,9 @@ fn find_dead(session: &Session<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec<i64>
                 .connection
                 .prepare_cached(
                     "SELECT entry FROM plba_ledger JOIN plba_sources ON number = source
-                     WHERE name = ?1 AND key = ?2 AND state = 3 AND tasked = 0",
+                     WHERE name = ?1 AND key = ?2 AND queue = ?3 AND state = 3 AND tasked = 0",
                 )?
-                .query_row([source, &key[1..]], |row| row.get(0))
+                .query_row([source, &key[1..], queue.as_str()], |row| row.get(0))
                 .optional()?;
             found.extend(entry.filter(|entry| !found.contains(entry)));
         }

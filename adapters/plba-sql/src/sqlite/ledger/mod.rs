@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use plba_tasks::intake::MAXIMUM_KEY;
 use plba_tasks::ledger::{Counts, DeliveryEnd, EntryState, Known, LedgerError, LedgerStats, SourceLedger};
 use plba_tasks::queue::{Cursor, DeadFilter, DeadPage, Durability};
-use plba_tasks::task::{AttemptEnd, Origin, TaskId, remember};
+use plba_tasks::task::{AttemptEnd, Origin, QueueName, TaskId, remember};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use self::entries::{known_source, read_history, write_history};
@@ -253,14 +253,14 @@ impl SourceLedger for SqliteLedger {
             .await
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
-        let ids = ids.to_vec();
-        self.write(move |session| dead::retry(session, &ids)).await
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        let (queue, ids) = (queue.clone(), ids.to_vec());
+        self.write(move |session| dead::retry(session, &queue, &ids)).await
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, LedgerError> {
-        let ids = ids.to_vec();
-        self.write(move |session| dead::drop_all(session, &ids)).await
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, LedgerError> {
+        let (queue, ids) = (queue.clone(), ids.to_vec());
+        self.write(move |session| dead::drop_all(session, &queue, &ids)).await
     }
 
     async fn stats(&self) -> Result<Vec<LedgerStats>, LedgerError> {

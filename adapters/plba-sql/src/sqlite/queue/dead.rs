@@ -149,9 +149,9 @@ pub(super) fn task(
 }
 
 /// Makes dead tasks ready again; gives how many there were.
-pub(in crate::sqlite) fn retry(session: &mut Session<'_>, ids: &[TaskId]) -> rusqlite::Result<usize> {
+pub(in crate::sqlite) fn retry(session: &mut Session<'_>, queue: &QueueName, ids: &[TaskId]) -> rusqlite::Result<usize> {
     let mut count = 0;
-    for (room, mut row) in find(session, ids)? {
+    for (room, mut row) in find(session, queue, ids)? {
         if row.envelope(session)?.is_none() {
             continue;
         }
@@ -159,7 +159,7 @@ pub(in crate::sqlite) fn retry(session: &mut Session<'_>, ids: &[TaskId]) -> rus
         revive(session, room, &mut row)?;
     }
     if session.ledger {
-        count += entries::retry(session, ids)?;
+        count += entries::retry(session, queue, ids)?;
     }
     Ok(count)
 }
@@ -198,9 +198,9 @@ fn revive(session: &mut Session<'_>, room: usize, row: &mut Row) -> rusqlite::Re
 }
 
 /// Forgets dead tasks; gives how many there were.
-pub(in crate::sqlite) fn drop_all(session: &mut Session<'_>, ids: &[TaskId]) -> rusqlite::Result<usize> {
+pub(in crate::sqlite) fn drop_all(session: &mut Session<'_>, queue: &QueueName, ids: &[TaskId]) -> rusqlite::Result<usize> {
     let mut count = 0;
-    for (room, row) in find(session, ids)? {
+    for (room, row) in find(session, queue, ids)? {
         count += 1;
         delete(session, row.seq)?;
         session.rooms[room].gone(row.state, row.bytes);
@@ -209,36 +209,25 @@ pub(in crate::sqlite) fn drop_all(session: &mut Session<'_>, ids: &[TaskId]) -> 
         }
     }
     if session.ledger {
-        count += entries::drop_dead(session, ids)?;
+        count += entries::drop_dead(session, queue, ids)?;
     }
     Ok(count)
 }
 
-/// The dead with these ids, in whichever queue.
-fn find(session: &mut Session<'_>, ids: &[TaskId]) -> rusqlite::Result<Vec<(usize, Row)>> {
-    let names: Vec<String> = session
-        .connection
-        .prepare_cached("SELECT name FROM plba_queues ORDER BY name")?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+/// The dead of a queue with these ids.
+fn find(session: &mut Session<'_>, queue: &QueueName, ids: &[TaskId]) -> rusqlite::Result<Vec<(usize, Row)>> {
+    let Some(room) = session.known_room(queue)? else {
+        return Ok(Vec::new());
+    };
+    if session.rooms[room].dead == 0 {
+        return Ok(Vec::new());
+    }
+    let queue = session.rooms[room].number;
     let mut found = Vec::new();
-    for name in names {
-        let Some(room) = session.known_room(&QueueName::from(name))? else {
-            continue;
-        };
-        if session.rooms[room].dead == 0 {
-            continue;
-        }
-        let queue = session.rooms[room].number;
-        for id in ids {
-            let rows = Row::find(
-                session,
-                "queue = ?1 AND id = ?2 AND state = 6",
-                &[&queue, &id.as_str()],
-                1,
-            )?;
-            found.extend(rows.into_iter().map(|row| (room, row)));
-        }
+    for id in ids {
+        let tail = "queue = ?1 AND id = ?2 AND state = 6";
+        let rows = Row::find(session, tail, &[&queue, &id.as_str()], 1)?;
+        found.extend(rows.into_iter().map(|row| (room, row)));
     }
     // Oldest death first, whatever the order they were asked for in; one asked for twice counts once.
     found.sort_by_key(|(_, row)| (row.rank, row.seq));

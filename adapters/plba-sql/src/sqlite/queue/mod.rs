@@ -293,17 +293,24 @@ impl TaskQueue for SqliteTaskQueue {
         Ok(task.await?)
     }
 
-    async fn retry_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        let ids = ids.to_vec();
-        Ok(self.database.write(move |session| dead::retry(session, &ids)).await?)
+    async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        let (queue, ids) = (queue.clone(), ids.to_vec());
+        let retried = self
+            .database
+            .write(move |session| dead::retry(session, &queue, &ids));
+        Ok(retried.await?)
     }
 
-    async fn drop_dead(&self, ids: &[TaskId]) -> Result<usize, QueueError> {
-        let ids = ids.to_vec();
-        Ok(self
+    async fn drop_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
+        let (queue, ids) = (queue.clone(), ids.to_vec());
+        let dropped = self
             .database
-            .write(move |session| dead::drop_all(session, &ids))
-            .await?)
+            .write(move |session| dead::drop_all(session, &queue, &ids));
+        Ok(dropped.await?)
+    }
+
+    fn has_letters_of_ledger(&self) -> bool {
+        self.has_ledger()
     }
 }
 

@@ -173,8 +173,8 @@ fn failure_10_what_cannot_be_decoded_is_a_dead_letter_with_its_raw_bytes() {
         let id = TaskId::from("broken");
         let whole = queue.dead_task(&name, &id).await.unwrap().unwrap();
         assert_eq!((whole.decoded, &whole.payload[..]), (false, &b"{\"v\":1,payload"[..]));
-        assert_eq!(queue.retry_dead(std::slice::from_ref(&id)).await.unwrap(), 0);
-        assert_eq!(queue.drop_dead(&[id]).await.unwrap(), 1);
+        assert_eq!(queue.retry_dead(&name, std::slice::from_ref(&id)).await.unwrap(), 0);
+        assert_eq!(queue.drop_dead(&name, &[id]).await.unwrap(), 1);
     });
 }
 

@@ -291,8 +291,8 @@ fn failure_10_a_record_that_cant_be_decoded_is_a_dead_letter_with_its_bytes() {
         let whole = queue.dead_task(&orders(), &TaskId::from("c")).await.unwrap().unwrap();
         assert!(!whole.decoded);
         assert_eq!(whole.payload, [b"{\"v".to_vec(), vec![7; 2_000]].concat());
-        assert_eq!(queue.retry_dead(&[TaskId::from("a")]).await.unwrap(), 0);
-        assert_eq!(queue.drop_dead(&[TaskId::from("a")]).await.unwrap(), 1);
+        assert_eq!(queue.retry_dead(&orders(), &[TaskId::from("a")]).await.unwrap(), 0);
+        assert_eq!(queue.drop_dead(&orders(), &[TaskId::from("a")]).await.unwrap(), 1);
         let listed = queue.tasks(&TaskFilter::default(), None, 10).await.unwrap();
         assert_eq!(listed.tasks.len(), 1);
     });

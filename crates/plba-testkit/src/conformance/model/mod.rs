@@ -383,10 +383,10 @@ impl Sequence {
         let ids = [TaskId::from(id.as_str())];
         let changed = if self.random.bool() {
             self.model.remove(id);
-            self.subject.queue.drop_dead(&ids).await.unwrap()
+            self.subject.queue.drop_dead(&self.name, &ids).await.unwrap()
         } else {
             self.model.retry(id, self.now());
-            self.subject.queue.retry_dead(&ids).await.unwrap()
+            self.subject.queue.retry_dead(&self.name, &ids).await.unwrap()
         };
         assert_eq!(changed, 1, "seed {}: {id}", self.seed);
     }

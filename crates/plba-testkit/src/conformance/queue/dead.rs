@@ -49,7 +49,7 @@ cases! { Subject;
 
     async fn a_retried_task_starts_anew_and_keeps_its_history(s) {
         s.bury("a").await;
-        assert_eq!(s.queue.retry_dead(&[TaskId::from("a")]).await.unwrap(), 1);
+        assert_eq!(s.queue.retry_dead(&s.name, &[TaskId::from("a")]).await.unwrap(), 1);
         let again = s.one().await;
         assert_eq!((again.deliveries, again.attempt), (1, 1));
         assert_eq!(again.task.history[0].reason, "a is beyond help");
@@ -59,14 +59,14 @@ cases! { Subject;
 
     async fn a_retried_task_may_die_again(s) {
         s.bury("a").await;
-        s.queue.retry_dead(&[TaskId::from("a")]).await.unwrap();
+        s.queue.retry_dead(&s.name, &[TaskId::from("a")]).await.unwrap();
         s.queue.bury(s.one().await.token, "still".into()).await.unwrap();
         assert_eq!(s.dead().await, ["a"]);
     }
 
     async fn a_dropped_letter_is_gone_and_its_id_free(s) {
         s.bury("a").await;
-        assert_eq!(s.queue.drop_dead(&[TaskId::from("a")]).await.unwrap(), 1);
+        assert_eq!(s.queue.drop_dead(&s.name, &[TaskId::from("a")]).await.unwrap(), 1);
         assert!(s.dead().await.is_empty());
         s.nothing().await;
         s.publish(&["a"]).await;
@@ -76,8 +76,8 @@ cases! { Subject;
     async fn what_is_not_dead_is_neither_retried_nor_dropped(s) {
         s.publish(&["ready"]).await;
         let ids = [TaskId::from("ready"), TaskId::from("unknown")];
-        assert_eq!(s.queue.retry_dead(&ids).await.unwrap(), 0);
-        assert_eq!(s.queue.drop_dead(&ids).await.unwrap(), 0);
+        assert_eq!(s.queue.retry_dead(&s.name, &ids).await.unwrap(), 0);
+        assert_eq!(s.queue.drop_dead(&s.name, &ids).await.unwrap(), 0);
         assert_eq!(s.drain().await.len(), 1);
     }
 
@@ -86,8 +86,25 @@ cases! { Subject;
             s.bury(id).await;
         }
         let chosen = [TaskId::from("a"), TaskId::from("c"), TaskId::from("a")];
-        assert_eq!(s.queue.retry_dead(&chosen).await.unwrap(), 2);
+        assert_eq!(s.queue.retry_dead(&s.name, &chosen).await.unwrap(), 2);
         assert_eq!(s.dead().await, ["b"]);
+    }
+
+    async fn what_has_the_same_id_in_another_queue_is_left_alone(s) {
+        let other = QueueName::from("other");
+        s.bury("a").await;
+        s.queue.publish(vec![NewTask::new(&other, "test", "").with_id("a")]).await.unwrap();
+        let delivery = s.take_from(&other, 1).await.remove(0);
+        s.queue.bury(delivery.token, "beyond help".into()).await.unwrap();
+        let (ids, all) = ([TaskId::from("a")], DeadFilter::default());
+        assert_eq!(s.queue.retry_dead(&s.name, &ids).await.unwrap(), 1);
+        assert_eq!(s.queue.drop_dead(&s.name, &ids).await.unwrap(), 0);
+        let left = s.queue.dead_letters(&all, None, 10).await.unwrap().letters;
+        assert_eq!(left.iter().map(|letter| &letter.queue).collect::<Vec<_>>(), [&other]);
+        assert_eq!(s.queue.drop_dead(&"unheard-of".into(), &ids).await.unwrap(), 0);
+        assert_eq!(s.queue.drop_dead(&other, &ids).await.unwrap(), 1);
+        assert!(s.queue.dead_letters(&all, None, 10).await.unwrap().letters.is_empty());
+        s.this("a").await;
     }
 
     async fn dead_letters_take_no_space_from_the_living(s) {

@@ -210,7 +210,7 @@ cases! { Two;
 
     async fn dead_letters_from_here_are_retried_there(two) {
         two.here.bury("a").await;
-        assert_eq!(two.there.retry_dead(&[TaskId::from("a")]).await.unwrap(), 1);
+        assert_eq!(two.there.retry_dead(&two.here.name, &[TaskId::from("a")]).await.unwrap(), 1);
         two.here.this("a").await;
     }
 

@@ -112,7 +112,7 @@ cases! { Subject;
             s.bury(id).await;
         }
         s.retry("a").await;
-        s.queue.drop_dead(&[TaskId::from("b")]).await.unwrap();
+        s.queue.drop_dead(&s.name, &[TaskId::from("b")]).await.unwrap();
         for id in ["a", "b"] {
             assert!(s.queue.dead_task(&s.name, &TaskId::from(id)).await.unwrap().is_none(), "{id}");
         }
@@ -126,7 +126,7 @@ cases! { Subject;
             s.kill(delivery).await;
         }
         let chosen: Vec<_> = ids.iter().map(|id| TaskId::from(id.as_str())).collect();
-        assert_eq!(s.queue.retry_dead(&chosen).await.unwrap(), count);
+        assert_eq!(s.queue.retry_dead(&s.name, &chosen).await.unwrap(), count);
         assert_eq!(s.stats().await.ready, count as u64);
     }
 }

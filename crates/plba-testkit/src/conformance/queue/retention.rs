@@ -54,7 +54,7 @@ cases! { Subject;
 
     async fn letters_dropped_by_hand_are_not_counted_as_gone(s) {
         s.bury("a").await;
-        s.queue.drop_dead(&[TaskId::from("a")]).await.unwrap();
+        s.queue.drop_dead(&s.name, &[TaskId::from("a")]).await.unwrap();
         assert_eq!(s.stats().await.dropped, 0);
     }
 

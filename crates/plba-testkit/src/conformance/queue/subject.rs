@@ -266,7 +266,7 @@ impl Subject {
     }
 
     pub(super) async fn retry(&self, id: &str) {
-        assert_eq!(self.queue.retry_dead(&[TaskId::from(id)]).await.unwrap(), 1);
+        assert_eq!(self.queue.retry_dead(&self.name, &[TaskId::from(id)]).await.unwrap(), 1);
     }
 
     // Looking.

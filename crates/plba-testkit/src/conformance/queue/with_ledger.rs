@@ -123,7 +123,7 @@ cases! { Both;
     async fn a_retried_dead_letter_is_pending_and_published_again(both) {
         arrive(&both, &["1"]).await;
         both.0.queue.bury(both.0.one().await.token, "beyond help".into()).await.unwrap();
-        assert_eq!(both.0.queue.retry_dead(&[TaskId::from("inbox/1")]).await.unwrap(), 1);
+        assert_eq!(both.0.queue.retry_dead(&both.0.name, &[TaskId::from("inbox/1")]).await.unwrap(), 1);
         assert_eq!(intake(&both).pending(10).await.unwrap(), ["1".into()]);
         arrive(&both, &["1"]).await;
         let again = both.0.one().await;
@@ -134,7 +134,7 @@ cases! { Both;
     async fn a_dropped_dead_letter_is_not_taken_in_again(both) {
         arrive(&both, &["1"]).await;
         both.0.queue.bury(both.0.one().await.token, "beyond help".into()).await.unwrap();
-        assert_eq!(both.0.queue.drop_dead(&[TaskId::from("inbox/1")]).await.unwrap(), 1);
+        assert_eq!(both.0.queue.drop_dead(&both.0.name, &[TaskId::from("inbox/1")]).await.unwrap(), 1);
         arrive(&both, &["1"]).await;
         both.0.nothing().await;
         assert!(intake(&both).unsettled(10).await.unwrap().is_empty());

@@ -1,6 +1,11 @@
 //! Metrics: counters, gauges and histograms with bounded labels, and who may contribute figures when they are asked for.
 //! How they are told (as a view, as text for Prometheus) is others' concern.
 //!
+//! | file | what |
+//! |---|---|
+//! | `figures` | figures of one moment, as whoever looks gets them |
+//! | `series` | what counts, and keeps the figures of one name |
+//!
 //! ```
 //! use plba_contracts::metrics::Metrics;
 //!
@@ -10,19 +15,19 @@
 //! assert_eq!(metrics.families()[0].name, "bot_orders_total");
 //! ```
 
+mod figures;
+mod series;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+pub use self::figures::{Distribution, MetricFamily, MetricKind, MetricSample, MetricValue};
+use self::series::Family;
+pub use self::series::{Counter, CounterSeries, Gauge, GaugeSeries, Histogram, HistogramSeries};
 
 /// The most series of one family. What would come beyond is counted under one more, whose labels all say `other`.
 pub const MAXIMUM_SERIES: usize = 1_000;
-
-/// What the labels of that one say.
-const OTHER: &str = "other";
 
 /// Bounds of histograms of seconds: from what a computer does to what a person waits for.
 pub const SECONDS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -53,91 +58,6 @@ pub enum MetricError {
     /// The name is taken by a metric of another kind or with other labels.
     #[error("there is a metric \"{0}\" of another kind or with other labels; rename one of them")]
     Taken(&'static str),
-}
-
-/// What a family of figures is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricKind {
-    /// Only grows, from 0 at the start of the process.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// How many values lie below which bounds.
-    Histogram,
-}
-
-/// Figures of one name, at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct MetricFamily {
-    /// Its name, in lower-case letters, digits and `_`, with its unit, such as `bot_orders_total`.
-    pub name: String,
-    /// What it tells, in a sentence.
-    pub help: String,
-    /// What it is.
-    pub kind: MetricKind,
-    /// The figures, each with labels of its own.
-    pub samples: Vec<MetricSample>,
-}
-
-/// One figure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct MetricSample {
-    /// Names and values of its labels, in order.
-    pub labels: Vec<(String, String)>,
-    /// The figure.
-    pub value: MetricValue,
-}
-
-/// A figure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum MetricValue {
-    /// Of a counter or gauge.
-    Number(f64),
-    /// Of a histogram.
-    Distribution(Distribution),
-}
-
-/// How values are distributed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Distribution {
-    /// How many values.
-    pub count: u64,
-    /// Their sum.
-    pub sum: f64,
-    /// How many values are at most as large as each bound, bounds ascending.
-    pub buckets: Vec<(f64, u64)>,
-}
-
-impl MetricFamily {
-    /// A family without figures.
-    pub fn new(name: &str, kind: MetricKind, help: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            help: help.to_owned(),
-            kind,
-            samples: Vec::new(),
-        }
-    }
-
-    /// Adds a figure.
-    #[must_use]
-    pub fn with(mut self, labels: &[(&str, &str)], value: f64) -> Self {
-        self.push(labels, value);
-        self
-    }
-
-    /// Adds a figure; one beyond [`MAXIMUM_SERIES`] is left out.
-    pub fn push(&mut self, labels: &[(&str, &str)], value: f64) {
-        if self.samples.len() < MAXIMUM_SERIES {
-            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-            self.samples.push(MetricSample {
-                labels: labels.iter().map(owned).collect(),
-                value: MetricValue::Number(value),
-            });
-        }
-    }
 }
 
 impl Metrics {
@@ -218,17 +138,9 @@ impl Metrics {
             return Err(MetricError::Name(wrong));
         }
         let mut inner = self.lock();
-        let family = inner.families.entry(name).or_insert_with(|| {
-            Arc::new(Family {
-                name,
-                help,
-                kind,
-                labels: labels.to_vec(),
-                bounds,
-                series: Mutex::default(),
-            })
-        });
-        let same = family.kind == kind && family.labels == labels && family.bounds == bounds;
+        let family = inner.families.entry(name);
+        let family = family.or_insert_with(|| Arc::new(Family::new(name, help, kind, labels, bounds)));
+        let same = family.is(kind, labels, bounds);
         same.then(|| Arc::clone(family)).ok_or(MetricError::Taken(name))
     }
 
@@ -243,152 +155,9 @@ fn is_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(sound)
 }
 
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: MetricKind,
-    labels: Vec<&'static str>,
-    bounds: &'static [f64],
-    series: Mutex<BTreeMap<Vec<String>, Arc<Series>>>,
-}
-
-/// A counter's number, a gauge's bits, or a distribution.
-enum Series {
-    Number(AtomicU64),
-    Distribution(Mutex<Distribution>),
-}
-
-impl Family {
-    /// The series with these values of the labels; what is missing or too much is made to fit.
-    fn series(&self, values: &[&str]) -> Arc<Series> {
-        let mut key: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        key.resize(self.labels.len(), String::new());
-        let mut series = self.lock();
-        if !series.contains_key(&key) && series.len() >= MAXIMUM_SERIES {
-            key.iter_mut().for_each(|value| OTHER.clone_into(value));
-        }
-        let made = series.entry(key).or_insert_with(|| {
-            Arc::new(match self.kind {
-                MetricKind::Histogram => Series::Distribution(Mutex::new(Distribution {
-                    buckets: self.bounds.iter().map(|bound| (*bound, 0)).collect(),
-                    ..Distribution::default()
-                })),
-                MetricKind::Counter | MetricKind::Gauge => Series::Number(AtomicU64::new(0)),
-            })
-        });
-        Arc::clone(made)
-    }
-
-    fn told(&self) -> MetricFamily {
-        let value = |series: &Series| match (series, self.kind) {
-            (Series::Number(number), MetricKind::Gauge) => {
-                MetricValue::Number(f64::from_bits(number.load(Ordering::Relaxed)))
-            }
-            (Series::Number(number), _) => MetricValue::Number(number.load(Ordering::Relaxed) as f64),
-            (Series::Distribution(values), _) => {
-                MetricValue::Distribution(values.lock().unwrap_or_else(PoisonError::into_inner).clone())
-            }
-        };
-        let names = || self.labels.iter().map(|name| (*name).to_owned());
-        let sample = |(values, series): (&Vec<String>, &Arc<Series>)| MetricSample {
-            labels: names().zip(values.iter().cloned()).collect(),
-            value: value(series),
-        };
-        MetricFamily {
-            samples: self.lock().iter().map(sample).collect(),
-            ..MetricFamily::new(self.name, self.kind, self.help)
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<String>, Arc<Series>>> {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A family of numbers that only grow.
-#[derive(Clone)]
-pub struct Counter(Arc<Family>);
-
-/// One of them.
-#[derive(Clone)]
-pub struct CounterSeries(Arc<Series>);
-
-impl Counter {
-    /// The one with these values of the labels, in their order; to be kept where it is used often.
-    pub fn with(&self, values: &[&str]) -> CounterSeries {
-        CounterSeries(self.0.series(values))
-    }
-}
-
-impl CounterSeries {
-    /// So many more.
-    pub fn add(&self, count: u64) {
-        if let Series::Number(number) = &*self.0 {
-            number.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A family of numbers that go up and down.
-#[derive(Clone)]
-pub struct Gauge(Arc<Family>);
-
-/// One of them.
-#[derive(Clone)]
-pub struct GaugeSeries(Arc<Series>);
-
-impl Gauge {
-    /// The one with these values of the labels, in their order; to be kept where it is used often.
-    pub fn with(&self, values: &[&str]) -> GaugeSeries {
-        GaugeSeries(self.0.series(values))
-    }
-
-    /// There is no such thing any more.
-    pub fn remove(&self, values: &[&str]) {
-        let same = |key: &Vec<String>| key.iter().map(String::as_str).eq(values.iter().copied());
-        self.0.lock().retain(|key, _| !same(key));
-    }
-}
-
-impl GaugeSeries {
-    /// It is this now.
-    pub fn set(&self, value: f64) {
-        if let Series::Number(number) = &*self.0 {
-            number.store(value.to_bits(), Ordering::Relaxed);
-        }
-    }
-}
-
-/// A family of distributions.
-#[derive(Clone)]
-pub struct Histogram(Arc<Family>);
-
-/// One of them.
-#[derive(Clone)]
-pub struct HistogramSeries(Arc<Series>);
-
-impl Histogram {
-    /// The one with these values of the labels, in their order; to be kept where it is used often.
-    pub fn with(&self, values: &[&str]) -> HistogramSeries {
-        HistogramSeries(self.0.series(values))
-    }
-}
-
-impl HistogramSeries {
-    /// One more value; what is no number is left out.
-    pub fn record(&self, value: f64) {
-        if let (Series::Distribution(values), false) = (&*self.0, value.is_nan()) {
-            let mut values = values.lock().unwrap_or_else(PoisonError::into_inner);
-            values.count += 1;
-            values.sum += value;
-            let above = values.buckets.iter_mut().filter(|(bound, _)| value <= *bound);
-            above.for_each(|(_, count)| *count += 1);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::series::OTHER;
     use super::*;
 
     #[test]
