@@ -9,6 +9,8 @@ local function library()
   local P = {}
   for value in string.gmatch(ARGV[2], '%S+') do P[#P + 1] = tonumber(value) end
   M.P = P
+  -- From so many crashes on a task is a suspect: `SUSPECT_CRASHES` of the toolkit.
+  local SUSPECT = 2
 
   -- Injected time: the pending list takes no time later than the server's, so that a hundredth of it stands for it.
   local BASE = 1767139200000
@@ -169,7 +171,7 @@ local function library()
       local ref = put_aside(b, record)
       call('ZADD', KEYS[b + 6], string.format('%.3f', at), ref)
       where = 'w' .. ref
-    elseif crashes > 0 then
+    elseif crashes >= SUSPECT then
       local ref = put_aside(b, record)
       call('ZADD', KEYS[b + 7], crashes, ref)
       where = 'w' .. ref
@@ -331,7 +333,7 @@ local function library()
     if crashes + 1 >= P[2] then
       M.kill(b, record, string.format('%.0f consumers disappeared with it', crashes + 1))
     else
-      M.place(b, record, now)
+      M.place(b, record, now, true)
     end
   end
 

@@ -26,7 +26,7 @@ fn can_run() -> bool {
 async fn settings() -> RedisSettings {
     let mut settings = fresh().await.unwrap();
     settings.capacity = CAPACITY;
-    settings.maximum_crashes = 3;
+    settings.maximum_crashes = 5;
     settings
 }
 
@@ -47,7 +47,7 @@ fn under_test(queue: Arc<dyn TaskQueue>, clock: Arc<ManualClock>) -> QueueUnderT
     QueueUnderTest {
         queue,
         capacity: Some(CAPACITY as usize),
-        maximum_crashes: 3,
+        maximum_crashes: 5,
         advance: Some(advance),
         keep: Box::new(()),
     }

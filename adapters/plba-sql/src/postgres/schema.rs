@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use plba_tasks::queue::SUSPECT_CRASHES;
+
 use super::fault::{Fault, Kind};
 use super::link::Target;
 
@@ -60,6 +62,7 @@ pub(crate) fn fill(text: &str, schema: &str) -> String {
         .replace("{dead}", &number(Region::Dead))
         .replace("{middle}", &MIDDLE.to_string())
         .replace("{block}", &BLOCK.to_string())
+        .replace("{suspect}", &SUSPECT_CRASHES.to_string())
         .replace("{space}", &space(schema).to_string())
 }
 
@@ -155,6 +158,7 @@ mod tests {
                 "{middle}",
                 "{block}",
                 "{space}",
+                "{suspect}",
             ] {
                 assert!(!filled.contains(name), "{name}");
             }

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ready,
-    /// Ready, but it was in hand when somebody disappeared: handed out alone.
+    /// Ready, but it was in hand when somebody disappeared, again: handed out alone.
     Suspect,
     Delayed,
     Held,

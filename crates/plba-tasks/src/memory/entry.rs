@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::room::Now;
 use crate::envelope::expiry;
-use crate::queue::{DeadLetter, DeadTask};
+use crate::queue::{DeadLetter, DeadTask, SUSPECT_CRASHES};
 use crate::task::{AttemptEnd, EndedAttempt, NewTask, Task, TaskId, Unique, remember};
 
 /// A task with its counts.
@@ -120,9 +120,9 @@ impl Entry {
         self.ready_at = new.ready_at;
     }
 
-    /// Whether it was in hand when somebody disappeared, so that it may be what made them disappear.
+    /// Whether it was in hand so often when somebody disappeared that it may be what made them disappear.
     pub(super) fn is_suspect(&self) -> bool {
-        self.crashes > 0
+        self.crashes >= SUSPECT_CRASHES
     }
 
     pub(super) fn remember(&mut self, at: Timestamp, how: AttemptEnd, reason: &str) {

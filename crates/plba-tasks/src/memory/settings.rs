@@ -18,7 +18,8 @@ pub struct MemorySettings {
     pub queues: usize,
     /// How long a lease lasts. Default: 30 s.
     pub lease: Duration,
-    /// After how many crashes a task is dead. Default: 5.
+    /// After how many crashes a task is dead. Default: 5. With less than 3, a task that ends its process may make dead letters
+    /// of its neighbours.
     pub maximum_crashes: u32,
     /// Seed of the ids it makes; `None` takes one from the system.
     pub seed: Option<u64>,

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use crate::task::{QueueName, Task, TaskId};
 
+/// After how many crashes a task is a suspect. Processes mostly end for reasons of their own: whatever they had in hand is
+/// innocent until it was in hand at a second end. With more than two tasks to a process one that ends it makes suspects of
+/// its neighbours too, but takes none of them down a third time, since suspects go one at a time.
+pub const SUSPECT_CRASHES: u32 = 2;
+
 /// Proves who holds a delivery. Meaningless outside the backend that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryToken {

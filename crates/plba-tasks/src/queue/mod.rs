@@ -22,7 +22,7 @@ use jiff::Timestamp;
 pub use self::consumer::{ConsumerId, Incarnation};
 pub use self::cursor::{Cursor, Recovery};
 pub use self::dead::{DeadFilter, DeadLetter, DeadPage, DeadTask, UNDECODABLE};
-pub use self::delivery::{Delivery, DeliveryToken};
+pub use self::delivery::{Delivery, DeliveryToken, SUSPECT_CRASHES};
 pub use self::durability::Durability;
 pub use self::effect::Effect;
 pub use self::ending::{Completion, Ending, Exchange, How};
@@ -59,8 +59,10 @@ use crate::task::{NewTask, QueueName, TaskId};
 /// 4. Every move is atomic, follow-ups to other queues of the backend included. *Deliveries* are counted durably (as far
 ///    as the backend or its ledger is durable) before the task is handed out.
 /// 5. *Attempts* are deliveries that the handler itself ended. A released delivery costs none. A delivery whose holder
-///    disappeared counts as a *crash*; after so many crashes the task is dead. A task that has crashed is a *suspect*: it
-///    is handed out in a batch of its own.
+///    disappeared counts as a *crash*; after so many crashes the task is dead. One that crashed once comes again before
+///    its equals that were published after it. From its second crash on ([`SUSPECT_CRASHES`]) it is a *suspect*: it is
+///    handed out in a batch of its own, and one suspect of a queue at a time, the least suspicious first. So a task that
+///    ends its process is dead in the end, and its neighbours crash with it twice at most.
 /// 6. Of two ready tasks the one of the higher [`Priority`](crate::task::Priority) is handed out first; among equals the
 ///    one that has been ready longer.
 /// 7. *Ordered* tasks of one key: at most one is ready, delayed or leased, the head; the others are held and follow in

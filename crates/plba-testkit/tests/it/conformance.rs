@@ -20,7 +20,7 @@ fn settings() -> MemorySettings {
     MemorySettings {
         capacity: 64,
         lease: Duration::from_secs(30),
-        maximum_crashes: 3,
+        maximum_crashes: 5,
         seed: Some(1),
         ..MemorySettings::default()
     }
@@ -30,7 +30,7 @@ fn under_test(memory: InMemoryTaskQueue) -> QueueUnderTest {
     QueueUnderTest {
         queue: Arc::new(memory),
         capacity: Some(64),
-        maximum_crashes: 3,
+        maximum_crashes: 5,
         advance: None,
         keep: Box::new(()),
     }

@@ -14,7 +14,7 @@ CREATE FUNCTION {schema}.place_1(priority smallint, crashes integer, due bigint,
 RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN due > now THEN {delayed} + (least(due / 1000, 4000000000000) << 16) + (number & 65535)
-        WHEN crashes > 0 THEN (least(crashes, 200)::bigint << 50) + number
+        WHEN crashes >= {suspect} THEN (least(crashes, 200)::bigint << 50) + number
         ELSE ((priority + 1)::bigint << 58) + {middle} + number
     END
 $$;

@@ -68,7 +68,7 @@ BEGIN
                 WHERE t.queue = o.queue AND t.place = o.place;
         ELSIF o.way = 3 THEN
             UPDATE {schema}.tasks t SET holder = NULL, counted = false, due = v_due,
-                place = CASE WHEN o.delay = 0 AND t.crashes = 0
+                place = CASE WHEN o.delay = 0 AND t.crashes < {suspect}
                     THEN ((t.priority + 1)::bigint << 58) + {middle} - nextval('{schema}.given_back_numbers')
                     ELSE {schema}.place_1(t.priority, t.crashes, v_due, v_now, nextval('{schema}.task_numbers')) END
                 WHERE t.queue = o.queue AND t.place = o.place;

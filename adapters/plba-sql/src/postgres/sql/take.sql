@@ -59,8 +59,9 @@ BEGIN
             v_cause := CASE r.deadline WHEN 0 THEN 'its process ended while the task was in hand'
                 ELSE 'the lease ran out while the task was in hand' END;
             IF r.crashes + 1 < p_crashes THEN
-                UPDATE {schema}.tasks t SET place = {schema}.place_1(t.priority, t.crashes + 1, p_now, p_now,
-                        nextval('{schema}.task_numbers')),
+                UPDATE {schema}.tasks t SET place = CASE WHEN t.crashes + 1 < {suspect}
+                        THEN ((t.priority + 1)::bigint << 58) + {middle} - nextval('{schema}.given_back_numbers')
+                        ELSE {schema}.place_1(t.priority, t.crashes + 1, p_now, p_now, nextval('{schema}.task_numbers')) END,
                     due = p_now, holder = NULL, counted = false, crashes = t.crashes + 1,
                     history = {schema}.remember_1(t.history, p_now, 'crashed', v_cause)
                     WHERE t.queue = p_queue AND t.place = r.place;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use plba_tasks::envelope::Envelope;
+use plba_tasks::queue::SUSPECT_CRASHES;
 use plba_tasks::task::{AttemptEnd, EndedAttempt, remember};
 use rusqlite::{OptionalExtension, params};
 
@@ -90,7 +91,7 @@ impl Row {
 
     /// Ready again, in the place where it stood.
     pub(super) fn resume(&mut self, session: &mut Session<'_>, room: usize) -> rusqlite::Result<()> {
-        let (state, rank) = if self.crashes > 0 {
+        let (state, rank) = if self.crashes >= i64::from(SUSPECT_CRASHES) {
             (State::Suspect, suspect_rank(self.crashes, self.place))
         } else {
             (State::Ready, ready_rank(self.priority, self.place))

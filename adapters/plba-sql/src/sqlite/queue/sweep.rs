@@ -88,7 +88,7 @@ pub(super) fn run_out(session: &mut Session<'_>, room: usize, mut row: Row, caus
         return row.die(session, room, (AttemptEnd::Crashed, cause), &reason);
     }
     row.remember(session, AttemptEnd::Crashed, cause)?;
-    row.make_ready(session, room)?;
+    row.resume(session, room)?;
     row.was_put_back(session, room)
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Room {
     pause: Option<Pause>,
     /// One line for each priority.
     ready: [VecDeque<Entry>; Priority::ALL.len()],
-    /// Ready tasks that were in hand when somebody disappeared; of one priority the least suspicious first. They are
+    /// Ready tasks that were in hand when somebody disappeared, again; of one priority the least suspicious first. They are
     /// handed out alone and one at a time, so that a task that kills its process takes no innocent one down with it again
     /// and again.
     suspects: BTreeMap<(Priority, u32, u64), Entry>,

@@ -173,7 +173,8 @@ impl Room {
             "the lease ran out while the task was in hand",
         );
         if entry.crashes < self.bounds.crashes {
-            self.place(entry, now.span);
+            // One that is no suspect has its old place.
+            self.unhold(entry, now.span);
             return;
         }
         let reason = format!("{} consumers disappeared with it", entry.crashes);
@@ -191,7 +192,7 @@ impl Room {
             .min()
     }
 
-    /// A task that was held for a lease of its key is ready, in its old place.
+    /// A task that was held for a lease of its key, or whose holder disappeared, is ready in its old place.
     pub(super) fn unhold(&mut self, entry: Entry, now: Duration) {
         self.stirred = true;
         if entry.ready_at > now || entry.is_suspect() {

@@ -233,7 +233,7 @@ impl Sequence {
     async fn consume(&mut self) {
         let max = self.random.usize(1..4);
         let now = self.now();
-        let innocent = |id: &&String| self.model.is_ready(id, now) && self.model.tasks[*id].crashes == 0;
+        let innocent = |id: &&String| self.model.is_ready(id, now) && !self.model.tasks[*id].is_suspect();
         let expected = !self.model.is_shut() && self.model.tasks.keys().any(|id| innocent(&id));
         // On servers an answer takes a moment.
         let wait = Duration::from_millis(if self.subject.advance.is_some() { 150 } else { 1 });
@@ -254,7 +254,7 @@ impl Sequence {
         assert!(taken.len() <= max, "seed {seed}");
         let suspects = taken
             .iter()
-            .filter(|delivery| self.model.tasks[delivery.task.id.as_str()].crashes > 0)
+            .filter(|delivery| self.model.tasks[delivery.task.id.as_str()].is_suspect())
             .count();
         assert!(
             suspects == 0 || taken.len() == 1,
@@ -271,11 +271,11 @@ impl Sequence {
             let task = self.model.tasks[&id].clone();
             let first = |other: &String| {
                 let candidate = &self.model.tasks[other];
-                candidate.crashes == 0 && candidate.priority < task.priority && self.model.is_ready(other, now)
+                !candidate.is_suspect() && candidate.priority < task.priority && self.model.is_ready(other, now)
             };
             let overtaken = self.model.tasks.keys().find(|other| first(other));
             assert!(
-                died || task.crashes > 0 || overtaken.is_none(),
+                died || task.is_suspect() || overtaken.is_none(),
                 "seed {seed}: {id} came before {overtaken:?}"
             );
             let task = self.model.tasks.get_mut(&id).expect("a task that was published");

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use plba_tasks::queue::SUSPECT_CRASHES;
 use plba_tasks::task::Priority;
 
 /// Where the model has a task that is not held by its line.
@@ -154,6 +155,10 @@ impl Model {
 }
 
 impl Modelled {
+    pub(super) fn is_suspect(&self) -> bool {
+        self.crashes >= SUSPECT_CRASHES
+    }
+
     pub(super) fn is_overdue(&self, now: Duration) -> bool {
         matches!(self.state, State::Waiting(_)) && self.expires.is_some_and(|expires| expires <= now)
     }

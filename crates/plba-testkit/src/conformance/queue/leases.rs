@@ -1,7 +1,7 @@
 //! Leases: rules 2 and 3, and the crashes of rule 4.
 
 use plba_tasks::queue::EndError;
-use plba_tasks::task::AttemptEnd;
+use plba_tasks::task::{AttemptEnd, Priority};
 
 use super::super::cases;
 use super::{Subject, ids};
@@ -118,9 +118,78 @@ cases! { Subject;
         assert_eq!(s.dead().await, ["poison"]);
     }
 
-    async fn a_task_that_made_its_holder_disappear_comes_alone(s) {
-        s.publish(&["suspect"]).await;
+    async fn a_task_whose_holder_disappeared_once_comes_first_and_in_company(s) {
+        s.publish(&["a", "b"]).await;
+        let _lost = s.take(2).await;
+        s.publish(&["c", "d"]).await;
+        s.pass(s.lease() * 11 / 10).await;
+        let mut taken = ids(&s.take(10).await);
+        taken[..2].sort_unstable();
+        assert_eq!(taken, ["a", "b", "c", "d"]);
+    }
+
+    async fn a_task_whose_holder_disappeared_keeps_its_class(s) {
+        s.publish_all(vec![s.task("low").with_priority(Priority::Low)]).await;
         let _lost = s.one().await;
+        s.publish(&["normal"]).await;
+        s.pass(s.lease() * 11 / 10).await;
+        assert_eq!(ids(&s.take(10).await), ["normal", "low"]);
+    }
+
+    async fn suspects_are_handed_out_one_at_a_time_the_least_suspicious_first(s) {
+        s.publish(&["worse"]).await;
+        let _lost = s.one().await;
+        s.publish(&["bad"]).await;
+        for _ in 0..2 {
+            s.pass(s.lease() * 11 / 10).await;
+            for _ in 0..2 {
+                s.take(1).await;
+            }
+        }
+        // Both are suspects now, one of them with a crash more.
+        s.pass(s.lease() * 11 / 10).await;
+        let bad = s.take(10).await;
+        assert_eq!(ids(&bad), ["bad"]);
+        s.nothing().await;
+        s.ack(bad.into_iter().next().unwrap()).await;
+        assert_eq!(ids(&s.take(10).await), ["worse"]);
+    }
+
+    async fn neighbours_of_a_task_that_ends_its_processes_are_carried_out(s) {
+        s.publish(&["a", "poison", "b", "c"]).await;
+        // Whoever has the poison in hand disappears, with all else that it has.
+        let (mut done, mut rounds) = (Vec::new(), 0);
+        while s.dead().await.is_empty() {
+            let taken = s.take(10).await;
+            if !ids(&taken).contains(&"poison".to_owned()) {
+                done.extend(ids(&taken));
+                for delivery in taken {
+                    s.ack(delivery).await;
+                }
+                continue;
+            }
+            rounds += 1;
+            assert!(rounds <= s.maximum_crashes, "the poison is handed out for ever");
+            s.pass(s.lease() * 11 / 10).await;
+            s.queue.recover(None, 100).await.unwrap();
+        }
+        while done.len() < 3 {
+            let taken = s.take(10).await;
+            done.extend(ids(&taken));
+            for delivery in taken {
+                s.ack(delivery).await;
+            }
+        }
+        done.sort_unstable();
+        assert_eq!(done, ["a", "b", "c"]);
+        assert_eq!(s.dead().await, ["poison"]);
+    }
+
+    async fn a_task_whose_holders_disappeared_twice_comes_alone(s) {
+        s.publish(&["suspect"]).await;
+        for _ in 0..2 {
+            let _lost = s.one().await;
+        }
         s.publish(&["b", "c"]).await;
         s.pass(s.lease() * 11 / 10).await;
         let mut batches = vec![ids(&s.take(10).await), ids(&s.take(10).await)];

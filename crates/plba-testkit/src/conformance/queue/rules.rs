@@ -47,8 +47,10 @@ cases! { Subject;
         s.publish(&["a", "b", "c"]).await;
         let _lost = s.take(10).await;
         s.pass(s.lease() * 11 / 10).await;
-        let mut all = ids(&s.take(10).await);
-        all.extend(ids(&s.take(10).await));
+        let mut all = Vec::new();
+        while all.len() < 2 {
+            all.extend(ids(&s.take(10).await));
+        }
         assert_eq!(all.len(), 2, "{all:?}");
         s.nothing().await;
     }

@@ -4,6 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use plba_tasks::queue::SUSPECT_CRASHES;
+
 use super::record::{Answer, Event, Held, Line, Way};
 use super::workload::{ATTEMPTS, CRASHES, Kind};
 
@@ -51,10 +53,10 @@ pub struct Verdict {
     pub killings: u64,
     /// How often a task that was in the hands of a killed process was handed out again.
     pub recoveries: u64,
-    /// The longest time from a process's death to the next hand-out of what it had in hand, the time included in which it
-    /// waited for other suspects: those are handed out one at a time.
+    /// The longest time from a process's death to the next hand-out of what it had in hand, the time included in which
+    /// suspects waited for one another: those are handed out one at a time.
     pub worst_recovery: Duration,
-    /// The same without that time: since the process's death, or since the suspect before it was done or died again.
+    /// The same without that time: since the process's death, or of a suspect since the one before it was done or died again.
     pub worst_wait: Duration,
     /// The longest time from a process's start to its first task.
     pub worst_restart: Duration,
@@ -74,8 +76,8 @@ struct Life {
     fence: u64,
     hold: Option<Hold>,
     orphaned: Option<Duration>,
-    /// A process has died with it.
-    suspect: bool,
+    /// How many processes have died with it, as far as was seen.
+    deaths: u32,
     begun: u32,
     handled: u32,
     /// Acks that were asked for, and that were confirmed.
@@ -274,6 +276,9 @@ impl Judge {
             ending: None,
             unsure: false,
         });
+        // Of those that died before they could say what they had in hand, the count of deliveries tells.
+        let unseen = deliveries > life.deliveries + 1;
+        let suspect = life.deaths >= SUSPECT_CRASHES || unseen;
         (life.deliveries, life.fence) = (deliveries, held.fence);
         let orphaned = life.orphaned.take();
         broken
@@ -285,7 +290,8 @@ impl Judge {
         if let Some(since) = orphaned {
             self.orphans.remove(id);
             self.verdict.recoveries += 1;
-            let (whole, wait) = (at.saturating_sub(since), at.saturating_sub(since.max(self.freed)));
+            let way_free = if suspect { since.max(self.freed) } else { since };
+            let (whole, wait) = (at.saturating_sub(since), at.saturating_sub(way_free));
             self.verdict.worst_recovery = self.verdict.worst_recovery.max(whole);
             self.verdict.worst_wait = self.verdict.worst_wait.max(wait);
         }
@@ -397,7 +403,7 @@ impl Judge {
         if is_last {
             let life = self.life(&held.id);
             life.hold = None;
-            if life.suspect {
+            if life.deaths >= SUSPECT_CRASHES {
                 self.freed = at;
             }
             self.processes
@@ -423,7 +429,8 @@ impl Judge {
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.hold = None;
         life.orphaned = Some(at);
-        if std::mem::replace(&mut life.suspect, true) {
+        life.deaths += 1;
+        if life.deaths >= SUSPECT_CRASHES {
             self.freed = at;
         }
         self.orphans.insert(id);
