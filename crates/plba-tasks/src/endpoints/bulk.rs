@@ -141,7 +141,11 @@ fn select(parameters: &Parameters, now: Timestamp) -> Result<Left, ControlError>
     let (ids, filter, all) = (ids(parameters)?, filter(parameters)?, flag(parameters, "all")?);
     if !ids.is_empty() {
         let queue = filter.queue.clone();
-        let narrowed = filter != DeadFilter { queue: queue.clone(), ..DeadFilter::default() };
+        let narrowed = filter
+            != DeadFilter {
+                queue: queue.clone(),
+                ..DeadFilter::default()
+            };
         if all || narrowed {
             return Err(one_way());
         }

@@ -121,7 +121,9 @@ async fn show_one(services: Services, parameters: Parameters) -> Result<DeadShow
     let letters = Letters::of(&services).await?;
     let queue = text(&parameters, "queue")?.map(QueueName::from);
     let found = letters.named(queue.as_ref(), std::slice::from_ref(id)).await?;
-    let Some(letter) = found.first() else { return Err(unknown(id)) };
+    let Some(letter) = found.first() else {
+        return Err(unknown(id));
+    };
     let found = letters.one(&letter.queue, id).await?;
     found.map(DeadShown::from).ok_or_else(|| unknown(id))
 }

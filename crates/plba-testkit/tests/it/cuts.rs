@@ -69,7 +69,13 @@ async fn history(path: &Path) -> Vec<(u64, String)> {
                 };
                 ledger.record_ends(vec![(origin("0"), end)]).await.unwrap();
             }
-            7 => assert_eq!(ledger.retry_dead(&"orders".into(), &[origin("0").task_id()]).await.unwrap(), 1),
+            7 => assert_eq!(
+                ledger
+                    .retry_dead(&"orders".into(), &[origin("0").task_id()])
+                    .await
+                    .unwrap(),
+                1
+            ),
             _ => ledger.forget("inbox", &["1".into()]).await.unwrap(),
         }
         answered.push((std::fs::metadata(path).unwrap().len(), content(&ledger).await));

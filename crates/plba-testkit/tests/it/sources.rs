@@ -196,7 +196,11 @@ fn a_rejected_thing_is_a_dead_letter_and_upstream_is_not_told_until_it_is_retrie
             .letters;
         assert_eq!(letters[0].reason, "nonsense");
         assert_eq!(
-            process.queue.retry_dead(&letters[0].queue, &[TaskId::from("upstream/1")]).await.unwrap(),
+            process
+                .queue
+                .retry_dead(&letters[0].queue, &[TaskId::from("upstream/1")])
+                .await
+                .unwrap(),
             1
         );
         upstream.arrive("2", "two");

@@ -310,7 +310,11 @@ async fn a_dead_letter_that_is_retried_is_fetched_without_a_word_from_the_server
     sleep(Duration::from_secs(40)).await;
     assert_eq!(bench.keys(EntryState::Dead), ["7:1"]);
     let begin = Instant::now();
-    bench.ledger.retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")]).await.unwrap();
+    bench
+        .ledger
+        .retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")])
+        .await
+        .unwrap();
     assert_eq!(bench.take(1).await, ["mail1"]);
     assert!(begin.elapsed() <= Duration::from_secs(30), "{:?}", begin.elapsed());
 }

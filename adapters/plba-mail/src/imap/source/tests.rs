@@ -336,7 +336,11 @@ async fn a_dead_message_is_not_fetched_again_until_it_is_retried() {
     sleep(Duration::from_secs(40)).await;
     assert_eq!(bench.keys(EntryState::Dead), ["7:1"]);
     assert!(bench.ledger.reason("7:1").unwrap().contains("5000 bytes"));
-    bench.ledger.retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")]).await.unwrap();
+    bench
+        .ledger
+        .retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")])
+        .await
+        .unwrap();
     assert_eq!(bench.take(1).await, ["mail1"]);
 }
 

@@ -303,11 +303,7 @@ pub(super) async fn dead_task(
     }))
 }
 
-pub(super) async fn retry_dead(
-    inner: &Arc<Inner>,
-    queue: &QueueName,
-    ids: &[TaskId],
-) -> Result<usize, QueueError> {
+pub(super) async fn retry_dead(inner: &Arc<Inner>, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
     let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_str().as_bytes()).collect();
     let queue = queue.as_str();
     let values = [(&queue as _, Type::TEXT), (&ids as _, Type::BYTEA_ARRAY)];
@@ -333,11 +329,7 @@ pub(super) async fn retry_dead(
     Ok(count)
 }
 
-pub(super) async fn drop_dead(
-    inner: &Arc<Inner>,
-    queue: &QueueName,
-    ids: &[TaskId],
-) -> Result<usize, QueueError> {
+pub(super) async fn drop_dead(inner: &Arc<Inner>, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
     let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_str().as_bytes()).collect();
     let queue = queue.as_str();
     let values = [(&queue as _, Type::TEXT), (&ids as _, Type::BYTEA_ARRAY)];

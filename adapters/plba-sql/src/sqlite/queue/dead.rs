@@ -149,7 +149,11 @@ pub(super) fn task(
 }
 
 /// Makes dead tasks ready again; gives how many there were.
-pub(in crate::sqlite) fn retry(session: &mut Session<'_>, queue: &QueueName, ids: &[TaskId]) -> rusqlite::Result<usize> {
+pub(in crate::sqlite) fn retry(
+    session: &mut Session<'_>,
+    queue: &QueueName,
+    ids: &[TaskId],
+) -> rusqlite::Result<usize> {
     let mut count = 0;
     for (room, mut row) in find(session, queue, ids)? {
         if row.envelope(session)?.is_none() {
@@ -198,7 +202,11 @@ fn revive(session: &mut Session<'_>, room: usize, row: &mut Row) -> rusqlite::Re
 }
 
 /// Forgets dead tasks; gives how many there were.
-pub(in crate::sqlite) fn drop_all(session: &mut Session<'_>, queue: &QueueName, ids: &[TaskId]) -> rusqlite::Result<usize> {
+pub(in crate::sqlite) fn drop_all(
+    session: &mut Session<'_>,
+    queue: &QueueName,
+    ids: &[TaskId],
+) -> rusqlite::Result<usize> {
     let mut count = 0;
     for (room, row) in find(session, queue, ids)? {
         count += 1;

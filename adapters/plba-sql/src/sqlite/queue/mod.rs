@@ -295,9 +295,7 @@ impl TaskQueue for SqliteTaskQueue {
 
     async fn retry_dead(&self, queue: &QueueName, ids: &[TaskId]) -> Result<usize, QueueError> {
         let (queue, ids) = (queue.clone(), ids.to_vec());
-        let retried = self
-            .database
-            .write(move |session| dead::retry(session, &queue, &ids));
+        let retried = self.database.write(move |session| dead::retry(session, &queue, &ids));
         Ok(retried.await?)
     }
 

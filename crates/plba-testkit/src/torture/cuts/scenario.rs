@@ -185,7 +185,10 @@ impl Scenario {
                 if ids != [id.clone()] {
                     return Err(format!("the dead letters are {ids:?}"));
                 }
-                let dropped = direct.drop_dead(&self.queue, &ids).await.map_err(|error| error.to_string())?;
+                let dropped = direct
+                    .drop_dead(&self.queue, &ids)
+                    .await
+                    .map_err(|error| error.to_string())?;
                 (dropped == 1).then_some(()).ok_or_else(|| format!("{dropped} dropped"))
             }
             _ => {
