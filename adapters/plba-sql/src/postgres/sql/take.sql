@@ -217,6 +217,7 @@ BEGIN
     IF s.lapsed THEN
         SELECT c.lost, c.died INTO v_lost, v_died FROM {schema}.recover_1(p_queue, v_now, 1000, p_crashes) c;
         s.suspect := s.suspect OR v_lost > 0;
+        s.backs := s.backs OR v_lost > 0;
     END IF;
     IF s.expired THEN
         v_expired := {schema}.expire_1(p_queue, v_now, 1000);
