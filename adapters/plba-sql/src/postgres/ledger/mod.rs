@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use plba_contracts::BoxError;
 use plba_tasks::ledger::{Counts, DeliveryEnd, EntryState, Known, LedgerError, LedgerStats, SourceLedger};
 use plba_tasks::queue::{Cursor, DeadPage, Durability};
-use plba_tasks::task::{Origin, TaskId};
+use plba_tasks::task::{Origin, QueueName, TaskId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
