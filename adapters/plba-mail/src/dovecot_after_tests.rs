@@ -110,7 +110,7 @@ async fn done_mail_is_marked_and_moved_and_dead_letters_are_put_aside_and_retrie
     let bench = bench.restarted();
     let uid_validity = source.connection().unwrap().uid_validity.unwrap();
     let id = bench.intake().task_id(&format!("{uid_validity}:1"));
-    assert_eq!(bench.ledger.retry_dead(&[id]).await.unwrap(), 1);
+    assert_eq!(bench.ledger.retry_dead(&"orders".into(), &[id]).await.unwrap(), 1);
     let source = self::source(&dovecot, dovecot.imap_port(), options);
     let _running = bench.run(&source);
     let again = bench.next().await;
