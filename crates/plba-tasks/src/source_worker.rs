@@ -15,9 +15,10 @@ use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, W
 
 use crate::intake::Intake;
 use crate::ledger::SourceLedger;
-use crate::queue::{ConsumerId, Incarnation, TaskQueue};
+use crate::queue::{ConsumerId, Incarnation};
 use crate::retry::BackOff;
 use crate::source::{SourceError, TaskSource};
+use crate::worker::common::queue_of;
 use crate::worker::vitals::Vitals;
 
 /// How a source worker works.
@@ -65,10 +66,7 @@ where
     let build = move |services: Services| {
         let (source, settings, source_name) = (source.clone(), settings.clone(), Arc::clone(&source_name));
         async move {
-            let queue = match &settings.queue_service {
-                Some(name) => services.get_named::<dyn TaskQueue>(name).await?,
-                None => services.get::<dyn TaskQueue>().await?,
-            };
+            let queue = queue_of(&services, settings.queue_service.as_deref()).await?;
             let ledger = services.get::<dyn SourceLedger>().await?;
             let traces = services.get::<dyn TraceFactory>().await.ok();
             let mut random = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);

@@ -17,9 +17,10 @@ use tokio::time::Instant;
 
 use super::hand::Hand;
 use super::{BatchHandler, BatchSettings};
-use crate::queue::{ConsumerId, Delivery, EndError, Incarnation, QueueError, TaskQueue};
+use crate::queue::{ConsumerId, Delivery, EndError, QueueError, TaskQueue};
 use crate::retry::BackOff;
 use crate::task::QueueName;
+use crate::worker::common::{Common, Parts, definition, hindered, identity};
 use crate::worker::vitals::Vitals;
 
 /// A worker that carries out the tasks of the queue `queue` in batches, with the handler that `handler` builds, one for
@@ -37,24 +38,22 @@ where
     F: Fn(Services) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Arc<dyn BatchHandler>, BoxError>> + Send + 'static,
 {
-    let queue_name = queue.into();
-    // A handler that takes too long is dropped at its time-out; an instance that is busy for longer still is hung.
-    let stall_after = settings.timeout + Duration::from_secs(30);
-    let build = move |services: Services| {
-        let (handler, settings, queue_name) = (handler.clone(), settings.clone(), queue_name.clone());
-        async move {
-            settings.validate()?;
-            let queue = match &settings.queue_service {
-                Some(name) => services.get_named::<dyn TaskQueue>(name).await?,
-                None => services.get::<dyn TaskQueue>().await?,
-            };
-            let traces = services.get::<dyn TraceFactory>().await.ok();
-            let handler = handler(services).await?;
-            let worker = BatchWorker::new(queue, queue_name, handler, traces, settings);
-            Ok(Arc::new(worker) as Arc<dyn Worker>)
-        }
+    let common = Common {
+        queue_name: queue.into(),
+        queue_service: settings.queue_service.clone(),
+        timeout: settings.timeout,
+        valid: settings.validate(),
     };
-    WorkerDefinition::new(name, build).stall_after(stall_after)
+    let make = move |parts: Parts<dyn BatchHandler>| {
+        let Parts {
+            queue,
+            queue_name,
+            handler,
+            traces,
+        } = parts;
+        Arc::new(BatchWorker::new(queue, queue_name, handler, traces, settings.clone())) as Arc<dyn Worker>
+    };
+    definition(name.into(), common, handler, make)
 }
 
 /// One instance of a batch worker. [`batch_worker`] makes them; tests may do so by hand.
@@ -89,11 +88,7 @@ impl BatchWorker {
     }
 
     async fn run(&self, context: WorkerContext) -> Exit {
-        let mut random = self.settings.seed.map_or_else(fastrand::Rng::new, |seed| {
-            fastrand::Rng::with_seed(seed.wrapping_add(u64::from(context.slot)))
-        });
-        let incarnation = Incarnation::of_this_process(random.u64(..));
-        let consumer = ConsumerId::new(incarnation, format!("{}#{}", context.name, context.slot));
+        let (random, consumer) = identity(self.settings.seed, &context);
         let stop = self.stop.signal();
         let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut hand = Hand::new(self, &context, random, consumer.producer());
@@ -108,14 +103,8 @@ impl BatchWorker {
                     }
                 }
                 Err(error) => {
-                    let reason = plba_contracts::describe(&error);
-                    tracing::warn!(worker = %context.name, queue = %self.queue_name, error = %reason, "no tasks can be had");
-                    self.vitals.hindered(context.clock.now(), reason);
                     let pause = back_off.next(hand.random());
-                    tokio::select! {
-                        () = stop.requested() => {}
-                        () = tokio::time::sleep(pause) => {}
-                    }
+                    hindered(&error, &self.queue_name, &self.vitals, &context, &stop, pause).await;
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! under leases, time-outs and a retry policy.
 
 pub(crate) mod attempt;
+pub(crate) mod common;
 pub(crate) mod ending;
 mod hand;
 mod sent;
@@ -20,11 +21,12 @@ use plba_contracts::stop::StopHandle;
 use plba_contracts::trace::TraceFactory;
 use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, WorkerDefinition, WorkerStatus};
 
+use self::common::{Common, Parts, definition, hindered, identity};
 use self::hand::Hand;
 use self::turn::Turn;
 use self::vitals::Vitals;
 use crate::handler::TaskHandler;
-use crate::queue::{ConsumerId, Incarnation, TaskQueue};
+use crate::queue::TaskQueue;
 use crate::retry::{BackOff, RetryPolicy};
 use crate::task::QueueName;
 
@@ -107,25 +109,22 @@ where
     F: Fn(Services) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Arc<dyn TaskHandler>, BoxError>> + Send + 'static,
 {
-    let queue_name = queue.into();
-    // A handler that takes too long is dropped at its time-out; an instance that is busy for longer still is hung.
-    let stall_after = settings.timeout + Duration::from_secs(30);
-    let build = move |services: Services| {
-        let (handler, settings, queue_name) = (handler.clone(), settings.clone(), queue_name.clone());
-        async move {
-            settings.validate()?;
-            let queue = match &settings.queue_service {
-                Some(name) => services.get_named::<dyn TaskQueue>(name).await?,
-                None => services.get::<dyn TaskQueue>().await?,
-            };
-            // Without a trace service, follow-ups carry the context that their task came with.
-            let traces = services.get::<dyn TraceFactory>().await.ok();
-            let handler = handler(services).await?;
-            let worker = TaskWorker::new(queue, queue_name, handler, traces, settings);
-            Ok(Arc::new(worker) as Arc<dyn Worker>)
-        }
+    let common = Common {
+        queue_name: queue.into(),
+        queue_service: settings.queue_service.clone(),
+        timeout: settings.timeout,
+        valid: settings.validate(),
     };
-    WorkerDefinition::new(name, build).stall_after(stall_after)
+    let make = move |parts: Parts<dyn TaskHandler>| {
+        let Parts {
+            queue,
+            queue_name,
+            handler,
+            traces,
+        } = parts;
+        Arc::new(TaskWorker::new(queue, queue_name, handler, traces, settings.clone())) as Arc<dyn Worker>
+    };
+    definition(name.into(), common, handler, make)
 }
 
 /// One instance of a task worker. [`task_worker`] makes them; tests and benches may do so by hand.
@@ -181,11 +180,7 @@ impl Worker for TaskWorker {
 
 impl TaskWorker {
     async fn run(&self, context: WorkerContext) -> Exit {
-        let mut random = self.settings.seed.map_or_else(fastrand::Rng::new, |seed| {
-            fastrand::Rng::with_seed(seed.wrapping_add(u64::from(context.slot)))
-        });
-        let incarnation = Incarnation::of_this_process(random.u64(..));
-        let consumer = ConsumerId::new(incarnation, format!("{}#{}", context.name, context.slot));
+        let (random, consumer) = identity(self.settings.seed, &context);
         let stop = self.stop.signal();
         let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut hand = Hand::new(self, &context, random, consumer.producer());
@@ -208,14 +203,8 @@ impl TaskWorker {
                     }
                 }
                 Err(error) => {
-                    let reason = plba_contracts::describe(&error);
-                    tracing::warn!(worker = %context.name, queue = %self.queue_name, error = %reason, "no tasks can be had");
-                    self.vitals.hindered(context.clock.now(), reason);
                     let pause = back_off.next(hand.random());
-                    tokio::select! {
-                        () = stop.requested() => {}
-                        () = tokio::time::sleep(pause) => {}
-                    }
+                    hindered(&error, &self.queue_name, &self.vitals, &context, &stop, pause).await;
                 }
             }
         }

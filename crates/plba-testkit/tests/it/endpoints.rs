@@ -8,10 +8,12 @@ use plba_contracts::control::{Endpoint, Parameters};
 use plba_contracts::services::Services;
 use plba_tasks::backend::{BackendContext, MemoryBackend, QueueBackend, open_queue};
 use plba_tasks::endpoints::endpoints;
+use plba_tasks::file_ledger::{FileLedger, FileLedgerSettings};
+use plba_tasks::ledger::{DeliveryEnd, EntryState, SourceLedger};
 use plba_tasks::queue::{ConsumerId, DeadFilter, Incarnation, TaskQueue};
 use plba_tasks::queue_rules::QueuesConfig;
 use plba_tasks::schedule::{Expression, Schedule, Schedules};
-use plba_tasks::task::NewTask;
+use plba_tasks::task::{AttemptEnd, EndedAttempt, NewTask, Origin};
 use plba_testkit::clock::TokioClock;
 use plba_testkit::runtime::paused;
 use plba_testkit::services::FixedServices;
@@ -234,6 +236,140 @@ fn a_dead_letter_is_shown_whole_and_a_filter_chooses() {
         }
         let dropped = call(&services, "dead.drop", json!({ "kind": "test" })).await.unwrap();
         assert_eq!(dropped, json!({ "count": 2 }));
+    });
+}
+
+/// A queue that does not count its ledger's letters in, as those on servers, with two letters of its own, of which one is of
+/// the source `inbox`, and a ledger with two.
+async fn with_ledger() -> (Services, Arc<dyn TaskQueue>, Arc<dyn SourceLedger>) {
+    let (_, queue) = with_dead(&["own"]).await;
+    let ledger: Arc<dyn SourceLedger> = Arc::new(FileLedger::in_memory(&FileLedgerSettings::default()));
+    let mut task = NewTask::new("orders", "mail", "").with_id("inbox/1");
+    task.origin = Some(Origin::new("inbox", "1"));
+    queue.publish(vec![task]).await.unwrap();
+    ledger.record_intake("inbox", &["1".into()]).await.unwrap();
+    let delivery = queue.consume(&"orders".into(), &consumer(), 1).await.unwrap().remove(0);
+    queue.bury(delivery.token, "no mail".into()).await.unwrap();
+    for key in ["2", "3"] {
+        let end = DeliveryEnd::Dead {
+            attempt: EndedAttempt::new(jiff::Timestamp::UNIX_EPOCH, AttemptEnd::Rejected, "too large"),
+            queue: "orders".into(),
+            kind: "mail".into(),
+        };
+        ledger
+            .record_ends(vec![(Origin::new("inbox", key), end)])
+            .await
+            .unwrap();
+    }
+    let services = FixedServices::new()
+        .with::<dyn TaskQueue>(Arc::clone(&queue))
+        .with::<dyn Clock>(Arc::new(TokioClock::new()))
+        .with::<dyn SourceLedger>(Arc::clone(&ledger))
+        .handle();
+    (services, queue, ledger)
+}
+
+async fn listed(services: &Services, limit: usize, filter: Value) -> Vec<String> {
+    let (mut ids, mut parameters) = (Vec::new(), filter);
+    loop {
+        parameters["limit"] = limit.to_string().into();
+        let page = call(services, "dead.list", parameters.clone()).await.unwrap();
+        let letters = page["letters"].as_array().unwrap();
+        ids.extend(letters.iter().map(|letter| letter["id"].as_str().unwrap().to_owned()));
+        if page["next"].is_null() {
+            return ids;
+        }
+        parameters["cursor"] = page["next"].clone();
+        assert!(ids.len() < 10, "the pages never end");
+    }
+}
+
+async fn state(ledger: &Arc<dyn SourceLedger>, key: &str) -> EntryState {
+    ledger.known("inbox", &[key.into()]).await.unwrap()[0]
+        .as_ref()
+        .unwrap()
+        .state
+}
+
+#[test]
+fn what_only_the_ledger_has_is_listed_shown_retried_and_dropped_too() {
+    paused(async {
+        let (services, _queue, ledger) = with_ledger().await;
+        for limit in 1..=5 {
+            let all = listed(&services, limit, json!({})).await;
+            assert_eq!(all, ["own", "inbox/1", "inbox/2", "inbox/3"], "pages of {limit}");
+            let large = listed(&services, limit, json!({ "text": "too large" })).await;
+            assert_eq!(large, ["inbox/2", "inbox/3"], "pages of {limit}");
+        }
+        let shown = call(&services, "dead.show", json!({ "ids": ["inbox/2"] }))
+            .await
+            .unwrap();
+        assert_eq!(
+            (&shown["reason"], &shown["payload_form"], &shown["queue"]),
+            (&json!("too large"), &json!("with_its_source"), &json!("orders"))
+        );
+        let one = json!({ "ids": ["inbox/2"] });
+        assert_eq!(call(&services, "dead.retry", one).await.unwrap(), json!({ "count": 1 }));
+        assert_eq!(state(&ledger, "2").await, EntryState::Open);
+        let large = json!({ "text": "too large" });
+        assert_eq!(
+            call(&services, "dead.drop", large).await.unwrap(),
+            json!({ "count": 1 })
+        );
+        assert_eq!(state(&ledger, "3").await, EntryState::Settled);
+    });
+}
+
+#[test]
+fn what_is_dropped_in_a_queue_is_not_open_in_the_ledger_for_ever() {
+    paused(async {
+        let (services, queue, ledger) = with_ledger().await;
+        assert_eq!(state(&ledger, "1").await, EntryState::Open);
+        let all = json!({ "queue": "orders" });
+        assert_eq!(call(&services, "dead.drop", all).await.unwrap(), json!({ "count": 4 }));
+        assert_eq!(state(&ledger, "1").await, EntryState::Settled);
+        assert_eq!(queue.stats().await.unwrap()[0].dead, 0);
+        let (services, _queue, ledger) = with_ledger().await;
+        let named = json!({ "ids": ["inbox/1"] });
+        assert_eq!(
+            call(&services, "dead.drop", named).await.unwrap(),
+            json!({ "count": 1 })
+        );
+        assert_eq!(state(&ledger, "1").await, EntryState::Settled);
+    });
+}
+
+#[test]
+fn an_id_that_two_queues_have_needs_the_queue() {
+    paused(async {
+        let (services, queue) = with_dead(&["a"]).await;
+        queue
+            .publish(vec![NewTask::new("replies", "test", "").with_id("a")])
+            .await
+            .unwrap();
+        let delivery = queue
+            .consume(&"replies".into(), &consumer(), 1)
+            .await
+            .unwrap()
+            .remove(0);
+        queue.bury(delivery.token, "beyond help".into()).await.unwrap();
+        for name in ["dead.show", "dead.retry", "dead.drop"] {
+            let refused = call(&services, name, json!({ "ids": ["a"] })).await.unwrap_err();
+            assert!(
+                refused.contains("in orders, replies; name one queue by --queue"),
+                "{name}: {refused}"
+            );
+        }
+        let one = json!({ "ids": ["a"], "queue": "replies" });
+        assert_eq!(
+            call(&services, "dead.show", one.clone()).await.unwrap()["queue"],
+            "replies"
+        );
+        assert_eq!(call(&services, "dead.drop", one).await.unwrap(), json!({ "count": 1 }));
+        assert_eq!(listed(&services, 10, json!({})).await, ["a"]);
+        let elsewhere = json!({ "ids": ["a"], "queue": "replies" });
+        let refused = call(&services, "dead.retry", elsewhere).await.unwrap_err();
+        assert!(refused.contains("no dead letter has the id a"), "{refused}");
     });
 }
 
