@@ -1,5 +1,7 @@
 //! Mail as a source of tasks: Maildir folders and IMAP mailboxes, opened by URL. What a message means is the
 //! application's business.
+#![doc = ""]
+#![doc = include_str!("requirements.md")]
 
 mod board;
 mod completions;

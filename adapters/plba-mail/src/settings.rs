@@ -33,7 +33,7 @@ pub struct SourceSettings {
     pub timing: Timing,
     /// How long to wait between reconnects (default: 1 s doubling to 5 min, forgiven after a stable minute).
     pub backoff: BackoffSettings,
-    /// How many messages are fetched in one command (default 50).
+    /// How many messages are fetched in one command (default 200, at most 500).
     pub batch: usize,
     /// How many bytes of messages are fetched in one command, unless a single one has more (default 8 MiB).
     pub batch_bytes: u64,
@@ -52,7 +52,7 @@ impl SourceSettings {
             connect: ConnectSettings::default(),
             timing: Timing::default(),
             backoff: BackoffSettings::default(),
-            batch: 50,
+            batch: 200,
             batch_bytes: 8 * 1024 * 1024,
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) received: usize,
     /// How many bytes fit into a connection: the fewer, the more often both sides wait.
     pub(crate) pipe: usize,
+    /// Says nothing any more, on no connection, and keeps them open.
+    pub(crate) silent: bool,
     /// Commands that are refused, by their beginning, with the words.
     pub(crate) refuses: Vec<(&'static str, &'static str)>,
     /// What happens before the next command that begins so.
@@ -149,6 +151,7 @@ impl Model {
             sent: 0,
             received: 0,
             pipe: 64 * 1024,
+            silent: false,
             refuses: Vec::new(),
             before: VecDeque::new(),
             next_validity: 6,
@@ -390,6 +393,10 @@ impl Connection {
     }
 
     async fn send(&mut self, text: &str) -> Result<(), Over> {
+        if self.model.lock().silent {
+            // What was open when the path broke stays broken.
+            std::future::pending::<()>().await;
+        }
         let (length, is_cut) = {
             let mut state = self.model.lock();
             let length = state.cut_to_client.map_or(text.len(), |left| left.min(text.len()));

@@ -461,7 +461,8 @@ fn not_read(command: &'static str, bye: Option<&str>, error: &std::io::Error) ->
     match error.kind() {
         ErrorKind::FileTooLarge | ErrorKind::Other if bye.is_none() => ImapError::Unreadable {
             command,
-            reason: shortened(&error.to_string()),
+            // Enough to see whose message it is: this is all that a dead letter of it shows.
+            reason: cut(&error.to_string(), 1_200),
         },
         _ => lost(command, bye, &shortened(&error.to_string())),
     }
@@ -487,7 +488,10 @@ fn said(code: &Option<ResponseCode<'_>>, information: Option<&str>) -> String {
 /// Server text is shown and logged: bounded, and without control characters. Parser errors quote the whole input, of
 /// which the part after the quotation's beginning is the telling one.
 fn shortened(text: &str) -> String {
-    const LONGEST: usize = 200;
+    cut(text, 200)
+}
+
+fn cut(text: &str, longest: usize) -> String {
     let text = text.split_once(" during parsing of ").map_or(text, |(_, input)| input);
-    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    text.chars().filter(|c| !c.is_control()).take(longest).collect()
 }

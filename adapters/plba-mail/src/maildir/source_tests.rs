@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::health::Health;
-use plba_tasks::ledger::{EntryState, SourceLedger};
+use plba_tasks::ledger::{DeliveryEnd, EntryState, SourceLedger};
 use plba_tasks::source::TaskSource;
+use plba_tasks::task::Origin;
 
 use super::super::tests::Scratch;
 use super::MaildirSource;
 use crate::location::Location;
-use crate::test_bench::{Bench, settings, text, until};
+use crate::test_bench::{Bench, SOURCE, settings, text, until};
 
 fn source(scratch: &Scratch, options: &str) -> Arc<MaildirSource> {
     let url = format!("maildir:{}?{options}", scratch.0.root().display());
@@ -162,6 +163,85 @@ async fn an_outsized_message_is_a_dead_letter_and_retrying_reads_it_again() {
         .unwrap();
     assert_eq!(bench.take(1).await, ["shortened"]);
     running.abort();
+}
+
+/// The files of a folder beside the inbox, and their texts.
+fn folder(scratch: &Scratch, name: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for part in ["new", "cur"] {
+        let entries = fs::read_dir(scratch.0.root().join(name).join(part));
+        for entry in entries.into_iter().flatten().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            found.push((entry.file_name().to_string_lossy().into_owned(), text));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn done_messages_are_moved_and_dead_letters_put_aside_and_found_again() {
+    let (scratch, bench) = (Scratch::new(), Bench::new());
+    scratch.deliver("1.host", "bad");
+    scratch.deliver("2.host", "good");
+    let options = "interval=20ms&mark=seen,flagged&move=Done/2026&errors=Problems";
+    let quiet = source(&scratch, options);
+    let running = bench.run(&quiet);
+    let bad = bench.next().await;
+    bench.reject(bad).await;
+    let good = bench.next().await;
+    bench.complete(good).await;
+    let is = |name: &str, text: &str| vec![(name.to_owned(), text.to_owned())];
+    until("moved", || folder(&scratch, ".Done.2026") == is("2.host:2,FS", "good")).await;
+    until("put aside", || folder(&scratch, ".Problems") == is("1.host:2,", "bad")).await;
+    bench.stop();
+    running.await.unwrap().unwrap();
+
+    // Another process, and an operator who retries.
+    let bench = bench.restarted();
+    let id = bench.intake().task_id("1.host");
+    assert_eq!(bench.ledger.retry_dead(&"orders".into(), &[id]).await.unwrap(), 1);
+    let quiet = source(&scratch, options);
+    let _running = bench.run(&quiet);
+    let again = bench.next().await;
+    assert_eq!(text(&again), "bad");
+    bench.complete(again).await;
+    until("moved as well", || folder(&scratch, ".Done.2026").len() == 2).await;
+    until("settled", || quiet.status().settled == 1).await;
+    assert!(folder(&scratch, ".Problems").is_empty());
+    assert!(scratch.names("new").is_empty() && scratch.names("cur").is_empty());
+}
+
+/// The process dies between the handler's end and the move, and between the move and the note of it.
+#[tokio::test]
+async fn a_move_that_a_crash_left_half_done_is_finished() {
+    for moved_already in [false, true] {
+        let (scratch, bench) = (Scratch::new(), Bench::new());
+        scratch.deliver("1.host", "order");
+        let options = "interval=20ms&move=Done";
+        let running = bench.run(&source(&scratch, options));
+        let delivery = bench.next().await;
+        running.abort();
+        let _ = running.await;
+        bench.complete(delivery).await;
+        if moved_already {
+            let done = scratch.0.folder("Done").unwrap();
+            scratch.0.finish(["1.host"], "S", Some(&done)).unwrap();
+        }
+        let bench = bench.restarted();
+        bench
+            .ledger
+            .record_ends(vec![(Origin::new(SOURCE, "1.host"), DeliveryEnd::Done)])
+            .await
+            .unwrap();
+        let quiet = source(&scratch, options);
+        let _running = bench.run(&quiet);
+        until("settled", || quiet.status().settled == 1).await;
+        assert_eq!(
+            folder(&scratch, ".Done"),
+            [("1.host:2,S".to_owned(), "order".to_owned())]
+        );
+    }
 }
 
 #[tokio::test]

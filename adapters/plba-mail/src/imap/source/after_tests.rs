@@ -177,7 +177,11 @@ async fn dead_letters_go_to_the_errors_folder_are_found_there_and_finished_there
     bench.stop();
     running.await.unwrap().unwrap();
     let bench = bench.restarted();
-    bench.ledger.retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")]).await.unwrap();
+    bench
+        .ledger
+        .retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")])
+        .await
+        .unwrap();
     let source = self::source(&model, "errors=Problems&move=Done");
     let _running = bench.run(&source);
     let mut taken = Vec::new();
@@ -200,7 +204,11 @@ async fn a_dead_letter_whose_message_somebody_removed_stays_one_when_it_is_retri
     bench.reject(bad).await;
     until("put aside", || model.texts("Problems") == ["mail1"]).await;
     model.change(|state| state.folder("Problems").expunge(1));
-    bench.ledger.retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")]).await.unwrap();
+    bench
+        .ledger
+        .retry_dead(&"orders".into(), &[bench.intake().task_id("7:1")])
+        .await
+        .unwrap();
     sleep(Duration::from_secs(100)).await;
     assert_eq!(bench.keys(EntryState::Dead), ["7:1"]);
     assert!(bench.ledger.reason("7:1").unwrap().contains("`Problems`"));

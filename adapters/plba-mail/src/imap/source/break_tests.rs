@@ -288,3 +288,46 @@ async fn a_server_that_tells_what_has_vanished_is_believed() {
     let _running = bench.run(&source(&model, "mode=idle"));
     assert_eq!(bench.take(1).await, ["mail1"]);
 }
+
+/// A day on a bad line: every hour a message, and in between the path breaks without a word, the server asks for pauses,
+/// and connections end. Each message comes once, within the time that it takes to find out, and the server is not stormed.
+#[tokio::test(start_paused = true)]
+async fn a_day_of_half_open_links_and_throttling_loses_and_repeats_nothing() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let model = Model::new();
+    let (bench, quiet) = (Bench::new(), source(&model, "mode=idle"));
+    let _running = bench.run(&quiet);
+    let done = Done::default();
+    let day = async {
+        for hour in 0..24 {
+            let minutes = |random: &mut fastrand::Rng, least, most| Duration::from_secs(60 * random.u64(least..most));
+            sleep(minutes(&mut random, 1, 10)).await;
+            model.change(|state| state.silent = true);
+            model.change(|state| state.deliver(INBOX, &format!("hour {hour}")));
+            sleep(minutes(&mut random, 1, 20)).await;
+            model.change(|state| {
+                state.silent = false;
+                let words = "[THROTTLED] Suggested Backoff Time: 240000 milliseconds";
+                state
+                    .refuses
+                    .push((["UID SEARCH", "IDLE", "UID FETCH"][hour % 3], words));
+            });
+            sleep(minutes(&mut random, 1, 10)).await;
+            model.change(|state| state.refuses.clear());
+            sleep(Duration::from_secs(20 * 60)).await;
+            assert!(model.all_flagged(INBOX, "\\Seen"), "hour {hour}, seed {seed}");
+        }
+    };
+    tokio::select! {
+        () = bench.work(count(&done)) => {}
+        () = day => {}
+    }
+    let done = done.lock().unwrap().clone();
+    assert!(
+        done.len() == 24 && done.values().all(|times| *times == 1),
+        "seed {seed}: {done:?}"
+    );
+    let dialled = model.change(|state| state.dialled);
+    assert!(dialled < 24 * 12, "{dialled} connections in a day, seed {seed}");
+}
