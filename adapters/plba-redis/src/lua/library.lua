@@ -305,21 +305,22 @@ local function library()
     local found = most and call('XRANGE', KEYS[b + s], entry, entry)[1]
     local data = found and M.read(found).d
     if data and M.undone(s, entry, data) > most then
-      local over, count = M.over(s, entry), 0
+      local over, open = M.over(s, entry), {}
       for k = 1, M.weight(data) do
-        if count < most and M.is_open(over, k) then
-          local record = M.withdraw_member(s, gen, entry, k, M.weight(data))
-          if not record then return count, false end
-          M.lost_with(b, record, reason)
-          count = count + 1
-        end
+        if #open < most and M.is_open(over, k) then open[#open + 1] = k end
       end
-      return count, true
+      for n = #open, 1, -1 do
+        local record = M.withdraw_member(s, gen, entry, open[n], M.weight(data))
+        if not record then return 0, false end
+        M.lost_with(b, record, reason)
+      end
+      return #open, true
     end
     local record = M.withdraw(b, s, gen, entry)
     if not record then return 0, false end
     local records = M.singles(s, entry, record)
-    for _, one in ipairs(records) do M.lost_with(b, one, reason) end
+    -- The last one first: each comes before what is there.
+    for n = #records, 1, -1 do M.lost_with(b, records[n], reason) end
     return #records, false
   end
 

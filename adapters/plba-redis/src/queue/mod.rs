@@ -1,5 +1,6 @@
 //! The task queue on Redis: what its calls share, and the port's verbs, each of which lives in a file of its own.
 
+mod append;
 mod consume;
 mod dead;
 mod effect;

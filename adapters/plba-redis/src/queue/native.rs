@@ -102,14 +102,12 @@ pub(super) async fn exchange(
     read.arg("GROUP").arg(generation).arg(&*taker);
     read.arg("COUNT").arg(taking.most.clamp(1, MOST));
     read.arg("STREAMS").arg(&keys[3]).arg(">");
-    let mut back = cmd("EVAL");
-    back.arg(BACK).arg(3).arg(&keys[3]).arg(&keys[21]).arg(&away);
     let mut transaction = pipe();
     transaction
         .atomic()
         .add_command(gate)
         .add_command(read)
-        .add_command(back);
+        .add_command(back(keys, &away));
     let answer = match inner.link.transact(&transaction).await {
         Ok(answer) => answer,
         Err(failure) if failure.kind == Kind::Broken => return Err(failure),
@@ -155,6 +153,13 @@ pub(super) async fn exchange(
         }
     }
     Ok(Some(outcome))
+}
+
+/// Brings back a stream that was put away within a transaction.
+pub(super) fn back(keys: &[String], away: &str) -> Cmd {
+    let mut back = cmd("EVAL");
+    back.arg(BACK).arg(3).arg(&keys[3]).arg(&keys[21]).arg(away);
+    back
 }
 
 /// The entries of a read of one stream; none when it had none.

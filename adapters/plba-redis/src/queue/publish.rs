@@ -12,6 +12,7 @@ use plba_tasks::task::{NewTask, Priority, QueueName, TaskId};
 use redis::{Value, cmd};
 
 use super::Inner;
+use super::append::append;
 use super::room::{Queueing, Room, keys};
 use crate::failure::{Failure, Kind};
 use crate::link::Arguments;
@@ -69,9 +70,9 @@ pub(super) async fn publish(inner: &Arc<Inner>, tasks: Vec<NewTask>) -> Result<V
 }
 
 /// What is to be published, and under which ids.
-struct Batch {
-    tasks: Vec<NewTask>,
-    ids: Vec<TaskId>,
+pub(super) struct Batch {
+    pub(super) tasks: Vec<NewTask>,
+    pub(super) ids: Vec<TaskId>,
 }
 
 /// The queues of a batch, in the order of their names.
@@ -96,7 +97,7 @@ async fn attempt(
     shipments: &[Shipment],
     wait: &mut Duration,
 ) -> Result<bool, PublishError> {
-    match send(inner, batch, shipments).await {
+    match send_any(inner, batch, shipments).await {
         Ok(None) => Ok(false),
         Ok(Some(there)) => {
             for Substitute { shipment, place, id } in there {
@@ -137,7 +138,7 @@ fn refused(task: &NewTask, reason: String) -> PublishError {
 }
 
 /// Whether a script can append a task without looking at it.
-fn is_plain(task: &NewTask) -> bool {
+pub(super) fn is_plain(task: &NewTask) -> bool {
     task.delay.is_zero() && task.key.is_none() && task.unique.is_none() && task.expires.is_none()
 }
 
@@ -201,13 +202,25 @@ fn load(arguments: &mut Arguments, batch: &Batch, places: &[usize], published: T
     }
 }
 
+/// Publishes all of it, the short way if it can be.
+async fn send_any(inner: &Inner, batch: &Batch, shipments: &[Shipment]) -> Result<Option<Vec<Substitute>>, Failure> {
+    let first = inner.room(&shipments[0].queue);
+    let room = first.map_err(|error| Failure::refused(error.source.to_string()))?;
+    if shipments.len() == 1 && append(inner, &room, batch).await? {
+        return Ok(Some(Vec::new()));
+    }
+    send(inner, &room, batch, shipments).await
+}
+
 /// Sends all of it. `None` when a queue is full; else which tasks are there in other tasks' stead.
-async fn send(inner: &Inner, batch: &Batch, shipments: &[Shipment]) -> Result<Option<Vec<Substitute>>, Failure> {
+async fn send(
+    inner: &Inner,
+    room: &Room,
+    batch: &Batch,
+    shipments: &[Shipment],
+) -> Result<Option<Vec<Substitute>>, Failure> {
     let settings = &inner.shared.settings;
     let queues: Vec<&QueueName> = shipments.iter().map(|shipment| &shipment.queue).collect();
-    let room = inner
-        .room(queues[0])
-        .map_err(|error| Failure::refused(error.source.to_string()))?;
     let mut arguments = room.arguments(&inner.shared);
     arguments
         .number(settings.capacity)

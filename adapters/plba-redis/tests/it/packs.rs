@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use plba_redis::RedisTaskQueue;
+use plba_contracts::config::Location;
+use plba_redis::{RedisSettings, RedisTaskQueue};
 use plba_tasks::queue::{ConsumerId, Delivery, EndError, Ending, How, Incarnation, TaskFilter, TaskQueue};
 use plba_tasks::task::{NewTask, Priority, QueueName};
+use plba_testkit::proxy::{Direction, Ending as CutEnding, FaultProxy};
 use plba_testkit::runtime;
 use plba_testservers::{RedisOptions, RedisServer, require};
 use redis::aio::MultiplexedConnection;
@@ -105,6 +107,12 @@ impl Stage {
     async fn connection(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.server.url()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// How many transactions the server has carried out.
+    async fn transactions(&self) -> usize {
+        let stats = self.server.cli(["INFO", "commandstats"]).await.unwrap();
+        stats.lines().filter(|line| line.starts_with("cmdstat_exec:")).count()
     }
 
     /// Nothing is left, in no key.
@@ -234,16 +242,12 @@ fn what_a_lost_holder_had_not_ended_comes_again_and_nothing_else() {
         stage.publish(0..4).await;
         let taken = stage.take(4).await;
         assert_eq!(stage.ack(&taken[1..2]).await, [true]);
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        let mut again = BTreeSet::new();
-        for _ in 0..3 {
-            // Each alone: any of them may be what made the holder disappear.
-            let one = stage.wait(10).await;
-            assert_eq!((one.len(), one[0].deliveries), (1, 2));
-            again.extend(ids(&one));
-            assert_eq!(stage.ack(&one).await, [true]);
-        }
-        assert_eq!(again, BTreeSet::from(["0".into(), "2".into(), "3".into()]));
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        stage.publish(["new"]).await;
+        let again = stage.wait(10).await;
+        assert_eq!(ids(&again), ["0", "2", "3", "new"]);
+        assert!(again[..3].iter().all(|delivery| delivery.deliveries == 2));
+        assert_eq!(stage.ack(&again).await, [true; 4]);
         assert_eq!(stage.ack(&taken).await, [false; 4]);
         stage.is_empty().await;
     });
@@ -343,6 +347,70 @@ fn pages_of_a_list_are_no_longer_than_asked_for_and_miss_nothing() {
         let wanted = (2..50).map(|number| (number.to_string(), u32::from(number < 5)));
         assert_eq!(seen, wanted.collect());
     });
+}
+
+/// Batches that are appended by the server's own command: all of a batch or nothing, whatever is known of it.
+#[test]
+fn a_large_batch_is_published_whole_and_what_is_known_is_left() {
+    staged("capacity=200", |stage| async move {
+        stage.publish(large(0..100)).await;
+        assert!(stage.transactions().await > 0, "it was not native");
+        // Known ones, twice the same ones, and more than there is room for.
+        stage.publish(large(50..120)).await;
+        stage.publish([large(120..160), large(120..160)].concat()).await;
+        let waiting = stage.queue.publish(tasks(large(160..240)));
+        tokio::pin!(waiting);
+        assert!(timeout(Duration::from_millis(300), &mut waiting).await.is_err());
+        assert_eq!(stage.counts().await, (160, 0));
+        let taken = stage.take(100).await;
+        assert_eq!(ids(&taken), large(0..100));
+        assert_eq!(stage.ack(&taken).await, [true; 100]);
+        timeout(Duration::from_secs(5), &mut waiting).await.unwrap().unwrap();
+        let rest = stage.take(200).await;
+        assert_eq!(ids(&rest), large(100..240));
+        assert_eq!(stage.ack(&rest).await, [true; 140]);
+        stage.is_empty().await;
+    });
+}
+
+/// A publish whose transaction is cut and is then made again: each task is there once.
+#[test]
+fn failure_27_a_large_batch_whose_publish_is_cut_is_there_once() {
+    staged("", |stage| async move {
+        let proxy = FaultProxy::start(([127, 0, 0, 1], stage.server.port()).into());
+        let location = format!("redis://127.0.0.1:{}?prefix={}", proxy.port(), stage.prefix);
+        let settings = RedisSettings::read(&Location::from(&*location)).unwrap();
+        let through = RedisTaskQueue::open(settings).await.unwrap();
+        let (mut first, mut unknown) = (0, 0);
+        for (direction, step, end) in [(Direction::ToServer, 211, 14_000), (Direction::ToClient, 3, 400)] {
+            for after in (0..end).step_by(step) {
+                let ids = large(first..first + 60);
+                first += 60;
+                through.publish(tasks(["warm"])).await.unwrap();
+                proxy.cut_after(direction, after, CutEnding::Reset);
+                let cut = through.publish(tasks(&ids)).await;
+                proxy.heal();
+                if cut.is_err() {
+                    unknown += 1;
+                    through.publish(tasks(&ids)).await.unwrap();
+                }
+                let taken = stage.take(100).await;
+                assert_eq!(
+                    self::ids(&taken),
+                    [vec!["warm".to_owned()], ids].concat(),
+                    "{direction:?} {after}"
+                );
+                assert!(stage.ack(&taken).await.iter().all(|held| *held));
+            }
+        }
+        assert!(unknown > 50, "{unknown} were cut");
+        stage.is_empty().await;
+    });
+}
+
+/// Ids of tasks that take some room.
+fn large(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| format!("{number}-{}", "x".repeat(100))).collect()
 }
 
 fn failed() -> How {
