@@ -31,6 +31,9 @@ pub(crate) struct Shelf {
     pub(crate) vanished: Vec<(u32, u64)>,
 }
 
+/// What somebody else does on the server.
+type Meddle = fn(&mut State);
+
 /// All there is on the server, and how it behaves.
 pub(crate) struct State {
     pub(crate) boxes: BTreeMap<String, Shelf>,
@@ -54,7 +57,7 @@ pub(crate) struct State {
     /// Commands that are refused, by their beginning, with the words.
     pub(crate) refuses: Vec<(&'static str, &'static str)>,
     /// What happens before the next command that begins so.
-    pub(crate) before: VecDeque<(&'static str, fn(&mut State))>,
+    pub(crate) before: VecDeque<(&'static str, Meddle)>,
     next_validity: u32,
 }
 
@@ -272,7 +275,7 @@ impl Connection {
 
     fn before(&self, command: &str) {
         let mut state = self.model.lock();
-        let is_next = |(word, _): &(&str, fn(&mut State))| command.starts_with(word);
+        let is_next = |(word, _): &(&str, Meddle)| command.starts_with(word);
         if state.before.front().is_some_and(is_next)
             && let Some((_, change)) = state.before.pop_front()
         {
