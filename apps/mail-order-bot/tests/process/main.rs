@@ -15,3 +15,4 @@ mod one_file;
 mod reloads;
 mod shared;
 mod signals;
+mod sources;
