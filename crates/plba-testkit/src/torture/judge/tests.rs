@@ -137,7 +137,7 @@ fn a_server_that_forgets_leases_may_give_them_anew_once_and_nothing_else() {
     let first = format!("{PUBLISHED}; 10 2 took 1.0.good 7 1; {killed}");
     let again = "910 3 took 1.0.good 8 1; 911 3 ending 1.0.good 8 ack ; 912 3 ended 1.0.good 8 ack done";
     check(
-        &format!("{first}; 600 3 took 1.0.good 8 1; 9000 3 ending 1.0.good 8 ack "),
+        &format!("{first}; 450 3 took 1.0.good 8 1; 9000 3 ending 1.0.good 8 ack "),
         "while process 2 held it",
     );
     let allows = |lines: &str, fault: &str| {
