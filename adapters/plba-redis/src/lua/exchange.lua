@@ -253,6 +253,8 @@ function note(s, entries)
     elseif differ then
       size, over = library().undone(s, entry, fields[2])
     end
+    -- One that is damaged can't be cut; who gets it refuses it.
+    if taken + size > most and size > 1 and not library().members(fields[2]) then size = 1 end
     if taken + size > most then
       cut = library().cut(s, gen, entries, k, most - taken)
       break

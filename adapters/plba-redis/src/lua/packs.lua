@@ -135,7 +135,7 @@ local function packs(M)
   function M.fit(records, room)
     local fitting, count = {}, 0
     for _, record in ipairs(records) do
-      local weight = M.weight(record.d)
+      local weight = record.i and 1 or M.weight(record.d)
       if room <= 0 then break end
       count = count + 1
       fitting[count] = record

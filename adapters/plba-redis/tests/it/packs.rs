@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plba_contracts::config::Location;
 use plba_redis::{RedisSettings, RedisTaskQueue};
-use plba_tasks::queue::{ConsumerId, Delivery, EndError, Ending, How, Incarnation, TaskFilter, TaskQueue};
+use plba_tasks::queue::{ConsumerId, DeadFilter, Delivery, EndError, Ending, How, Incarnation, TaskFilter, TaskQueue};
 use plba_tasks::task::{NewTask, Priority, QueueName};
 use plba_testkit::proxy::{Direction, Ending as CutEnding, FaultProxy};
 use plba_testkit::runtime;
@@ -346,6 +346,35 @@ fn pages_of_a_list_are_no_longer_than_asked_for_and_miss_nothing() {
         }
         let wanted = (2..50).map(|number| (number.to_string(), u32::from(number < 5)));
         assert_eq!(seen, wanted.collect());
+    });
+}
+
+#[test]
+fn failure_10_a_pack_that_nobody_can_read_is_a_dead_letter_with_its_bytes() {
+    staged("", |stage| async move {
+        stage.publish(0..3).await;
+        let mut connection = stage.connection().await;
+        let (key, damaged) = (stage.key("normal"), b"\x02\x05no pack");
+        let add = cmd("XADD").arg(key).arg("*").arg("d").arg(damaged).to_owned();
+        let _: String = add.query_async(&mut connection).await.unwrap();
+        stage.publish(3..6).await;
+        let mut all = Vec::new();
+        while all.len() < 6 {
+            all.extend(stage.wait(2).await);
+        }
+        assert_eq!(ids(&all), numbers(0..6));
+        stage.ack(&all).await;
+        let page = stage
+            .queue
+            .dead_letters(&DeadFilter::default(), None, 10)
+            .await
+            .unwrap();
+        let [letter] = &page.letters[..] else {
+            panic!("{page:?}")
+        };
+        let dead = stage.queue.dead_task(&name(), &letter.id).await.unwrap().unwrap();
+        assert_eq!((dead.decoded, &dead.payload[..]), (false, &damaged[..]));
+        assert_eq!(stage.counts().await, (0, 0));
     });
 }
 
