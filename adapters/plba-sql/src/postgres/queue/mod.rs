@@ -11,6 +11,7 @@ mod ends;
 mod exchange;
 mod extend;
 mod gone;
+mod ids;
 mod people;
 mod publish;
 mod record;
@@ -39,6 +40,7 @@ use tokio::task::AbortHandle;
 use tokio_postgres::types::Type;
 
 use self::combine::Combiner;
+use self::ids::Ids;
 use self::room::Room;
 use self::texts::Texts;
 use super::fault::{Fault, Kind};
@@ -102,12 +104,6 @@ struct Known {
     numbers: HashMap<i32, Arc<Room>>,
     holders: HashMap<ConsumerId, i32>,
     rules: HashMap<QueueName, QueueRules>,
-}
-
-/// Makes ids: a random part, one for this process, and a count, so that they lie close together in the index.
-struct Ids {
-    prefix: String,
-    count: u64,
 }
 
 impl Drop for Inner {
@@ -179,33 +175,6 @@ impl PostgresTaskQueue {
         inner.spawn(upkeep::upkeep(weak));
         Ok(Self { inner })
     }
-}
-
-impl Ids {
-    fn new() -> Self {
-        let random = fastrand::u128(..);
-        Self {
-            prefix: base32(random, 16),
-            count: 0,
-        }
-    }
-
-    fn next(&mut self) -> TaskId {
-        self.count += 1;
-        TaskId::from(format!("{}{}", self.prefix, base32(u128::from(self.count), 10)))
-    }
-}
-
-/// The lowest digits of a number, in base 32.
-fn base32(mut bits: u128, length: usize) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let mut text = vec![0; length];
-    for place in text.iter_mut().rev() {
-        *place = DIGITS[(bits & 31) as usize];
-        bits >>= 5;
-    }
-    // All digits are ASCII.
-    String::from_utf8(text).unwrap_or_default()
 }
 
 impl Inner {

@@ -173,8 +173,8 @@ fn failing_child() {
     });
 }
 
-/// Whether strace may let system calls fail here.
-fn can_fail() -> bool {
+/// Whether strace may look at processes here, and let their system calls fail.
+pub(super) fn can_trace() -> bool {
     let tried = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "true"])
         .output();
@@ -229,7 +229,7 @@ fn fail(calls: &str, error: &str, when: &str) {
 
 #[test]
 fn failure_37_a_disk_that_does_not_sync_is_told_and_what_was_accepted_is_there() {
-    if !can_fail() {
+    if !can_trace() {
         return;
     }
     for when in ["3", "5..8"] {
@@ -239,7 +239,7 @@ fn failure_37_a_disk_that_does_not_sync_is_told_and_what_was_accepted_is_there()
 
 #[test]
 fn failure_37_writes_that_fail_are_told_and_what_was_accepted_is_there() {
-    if !can_fail() {
+    if !can_trace() {
         return;
     }
     // Of the log's header, of the first page of a transaction, and of the later ones.

@@ -10,4 +10,5 @@ mod history;
 mod killed;
 mod power;
 mod several;
+mod synced;
 mod torture;
