@@ -82,6 +82,17 @@ fn in_memory() -> Arc<dyn SourceLedger> {
     Arc::new(FileLedger::in_memory(&FileLedgerSettings::default()))
 }
 
+/// An intake with its queue and ledger, and who takes what is in the queue.
+fn taking_in() -> (Arc<dyn TaskQueue>, Arc<dyn SourceLedger>, Intake, ConsumerId) {
+    let ledger = in_memory();
+    let clock = Arc::new(TokioClock::new());
+    let memory = InMemoryTaskQueue::with_ledger(MemorySettings::default(), clock, Arc::clone(&ledger)).unwrap();
+    let queue: Arc<dyn TaskQueue> = Arc::new(memory);
+    let consumer = ConsumerId::new(Incarnation::of_this_process(1), "intake");
+    let intake = Intake::new("upstream", Arc::clone(&queue), Arc::clone(&ledger), consumer.clone());
+    (queue, ledger, intake, consumer)
+}
+
 #[test]
 fn upstream_is_told_after_the_handler_succeeded_and_not_before() {
     paused(async {
@@ -106,12 +117,7 @@ fn upstream_is_told_after_the_handler_succeeded_and_not_before() {
 #[test]
 fn a_thing_whose_task_gives_way_to_another_is_done_with_it() {
     paused(async {
-        let ledger = in_memory();
-        let clock = Arc::new(TokioClock::new());
-        let memory = InMemoryTaskQueue::with_ledger(MemorySettings::default(), clock, Arc::clone(&ledger)).unwrap();
-        let queue: Arc<dyn TaskQueue> = Arc::new(memory);
-        let consumer = ConsumerId::new(Incarnation::of_this_process(1), "intake");
-        let intake = Intake::new("upstream", Arc::clone(&queue), Arc::clone(&ledger), consumer.clone());
+        let (queue, ledger, intake, consumer) = taking_in();
         let arrival = |key: &str| Arrival {
             key: key.into(),
             task: NewTask::new("things", "thing", key.to_owned()).unique("same"),
@@ -130,12 +136,7 @@ fn a_thing_whose_task_gives_way_to_another_is_done_with_it() {
 #[test]
 fn a_batch_counts_what_is_new_and_what_is_known_in_whatever_way() {
     paused(async {
-        let ledger = in_memory();
-        let clock = Arc::new(TokioClock::new());
-        let memory = InMemoryTaskQueue::with_ledger(MemorySettings::default(), clock, Arc::clone(&ledger)).unwrap();
-        let queue: Arc<dyn TaskQueue> = Arc::new(memory);
-        let consumer = ConsumerId::new(Incarnation::of_this_process(1), "intake");
-        let intake = Intake::new("upstream", Arc::clone(&queue), Arc::clone(&ledger), consumer.clone());
+        let (queue, _, intake, consumer) = taking_in();
         let arrival = |key: &str| Arrival {
             key: key.into(),
             task: NewTask::new("things", "thing", key.to_owned()),
