@@ -13,12 +13,13 @@
 //! | traces | [`trace`] |
 //! | views, actions and transports of the control plane | [`control`] |
 //! | typed services | [`services`] |
-//! | time as a parameter | [`clock`] |
+//! | time as a parameter, and times of the clock on the wall | [`clock`], [`cron`] |
 
 pub mod application;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod cron;
 pub mod health;
 pub mod lease;
 pub mod metrics;

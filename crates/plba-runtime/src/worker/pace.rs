@@ -1,42 +1,15 @@
 //! When a routine runs next: after its interval, at the moments of a cron expression, or after a pause because it
 //! failed. Waiting itself lives in the instance.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use croner::Cron;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use plba_contracts::BoxError;
+use plba_contracts::cron::{Expression, ExpressionError};
 
-/// The moments at which a cron expression wants a run, in a time zone.
-#[derive(Clone)]
-pub(super) struct Schedule {
-    cron: Cron,
-    zone: TimeZone,
-}
-
-impl Schedule {
-    /// Reads an expression of five fields, or six with seconds first, and a zone of the IANA database; without one, the
-    /// system's.
-    pub(super) fn parse(expression: &str, zone: Option<&str>) -> Result<Self, BoxError> {
-        let cron = Cron::from_str(expression).map_err(|error| {
-            format!("the cron expression \"{expression}\" can't be read: {error}; \"30 6 * * MON-FRI\" would be one")
-        })?;
-        let zone = match zone {
-            None => TimeZone::system(),
-            Some(name) => TimeZone::get(name).map_err(|error| {
-                format!("there is no time zone \"{name}\": {error}; \"Europe/Berlin\" would be one")
-            })?,
-        };
-        Ok(Self { cron, zone })
-    }
-
-    /// The first moment after this one; `None` when there is none.
-    pub(super) fn after(&self, moment: Timestamp) -> Option<Timestamp> {
-        let from = moment.to_zoned(self.zone.clone());
-        let next = self.cron.find_next_occurrence(&from, false).ok()?.timestamp();
-        (next > moment).then_some(next)
+/// Reads a cron expression that is meant in a zone of the IANA database; without one, in the system's.
+pub(super) fn cron(expression: &str, zone: Option<&str>) -> Result<Expression, ExpressionError> {
+    match zone {
+        Some(zone) => Expression::parse(expression, zone),
+        None => Expression::in_zone_of_system(expression),
     }
 }
 
@@ -59,35 +32,12 @@ pub(super) fn failure_pause(initial: Duration, maximum: Duration, in_a_row: u32,
 mod tests {
     use super::*;
 
-    fn next(expression: &str, after: &str) -> String {
-        let schedule = Schedule::parse(expression, Some("Europe/Berlin")).unwrap();
-        schedule.after(after.parse().unwrap()).unwrap().to_string()
-    }
-
     #[test]
-    fn cron_moments_follow_the_zone_through_changes_of_the_clock() {
-        for (expression, after, expected) in [
-            ("30 6 * * *", "2026-01-10T05:30:00Z", "2026-01-11T05:30:00Z"),
-            ("30 6 * * *", "2026-07-10T04:29:59Z", "2026-07-10T04:30:00Z"),
-            ("*/10 * * * * *", "2026-01-10T05:30:01Z", "2026-01-10T05:30:10Z"),
-            // The hour from two to three exists twice on 25 October; a fixed time runs once.
-            ("30 2 * * *", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
-        ] {
-            assert_eq!(next(expression, after), expected, "{expression} after {after}");
-        }
-    }
-
-    #[test]
-    fn bad_expressions_and_zones_are_named() {
-        let error = |expression, zone| Schedule::parse(expression, zone).err().unwrap().to_string();
-        assert!(error("61 * * * *", None).starts_with("the cron expression \"61 * * * *\" can't be read: "));
-        assert!(error("* * * * *", Some("Europe/Bern")).starts_with("there is no time zone \"Europe/Bern\": "));
-    }
-
-    #[test]
-    fn an_expression_without_a_further_moment_ends() {
-        let schedule = Schedule::parse("0 0 30 2 *", Some("UTC")).unwrap();
-        assert_eq!(schedule.after(Timestamp::UNIX_EPOCH), None);
+    fn a_cron_expression_is_meant_in_its_zone_or_else_in_the_systems() {
+        let zone = |zone| cron("30 6 * * *", zone).unwrap().zone().to_owned();
+        assert_eq!(zone(Some("Europe/Berlin")), "Europe/Berlin");
+        assert_eq!(zone(None), Expression::in_zone_of_system("30 6 * * *").unwrap().zone());
+        assert!(cron("61 * * * *", None).is_err() && cron("* * * * *", Some("Europe/Bern")).is_err());
     }
 
     #[test]

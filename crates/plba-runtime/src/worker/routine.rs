@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plba_contracts::BoxError;
+use plba_contracts::cron::Expression;
 use plba_contracts::health::Health;
 use plba_contracts::services::{BoxFuture, Services};
 use plba_contracts::stop::{StopHandle, StopSignal};
@@ -16,7 +17,7 @@ use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, W
 use tokio::time::Instant;
 
 use super::outcome::{Outcome, RoutineError, Severity};
-use super::pace::{Schedule, failure_pause, stretched};
+use super::pace::{cron, failure_pause, stretched};
 use super::tally::Tally;
 use super::thread;
 
@@ -83,7 +84,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 pub(super) struct RoutineWorker {
     recipe: Arc<Recipe>,
-    schedule: Option<Box<Schedule>>,
+    schedule: Option<Box<Expression>>,
     /// Nothing if the routine asks for none: each instance has services of its own, and there are very many routines.
     services: Option<Box<Services>>,
     stop: StopHandle,
@@ -106,7 +107,7 @@ impl RoutineWorker {
     /// The cron expression or its time zone can't be read.
     pub(super) fn new(recipe: Arc<Recipe>, services: Services) -> Result<Self, BoxError> {
         let schedule = match &recipe.plan {
-            Plan::Cron(expression, _) => Some(Schedule::parse(expression, recipe.options().time_zone.as_deref())?),
+            Plan::Cron(expression, _) => Some(cron(expression, recipe.options().time_zone.as_deref())?),
             _ => None,
         };
         Ok(Self {

@@ -16,7 +16,6 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `expression` | the nominal times |
 //! | `plan` | what is due, without a clock or input and output |
 //! | `source` | the source that publishes it |
 //! | `config` | schedules in the configuration |
@@ -24,7 +23,6 @@
 
 mod board;
 mod config;
-mod expression;
 mod plan;
 mod source;
 
@@ -32,8 +30,9 @@ use std::time::Duration;
 
 pub use board::{ScheduleStanding, Schedules};
 pub use config::{MisfireConfig, ScheduleConfig};
-pub use expression::{Expression, ExpressionError};
 pub use source::ScheduleSource;
+
+pub use plba_contracts::cron::{Expression, ExpressionError};
 
 use crate::task::NewTask;
 

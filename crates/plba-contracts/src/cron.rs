@@ -1,4 +1,5 @@
-//! A cron expression in a time zone: the nominal times of a schedule. What is done about them lives in `plan`.
+//! A cron expression in a time zone: the nominal times of a schedule, for workers and for sources of tasks alike. What is
+//! done when one has come is theirs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +9,15 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// The nominal times that a cron expression names in a time zone.
+///
+/// ```
+/// use plba_contracts::cron::Expression;
+///
+/// let weekdays = Expression::parse("30 6 * * MON-FRI", "Europe/Berlin")?;
+/// let next = weekdays.after("2026-11-22T06:30:00Z".parse().unwrap()).unwrap();
+/// assert_eq!(weekdays.local(next), "2026-11-23T06:30:00+01:00");
+/// # Ok::<(), plba_contracts::cron::ExpressionError>(())
+/// ```
 ///
 /// Five fields, or six with seconds first. When clocks are put forward, a fixed time that does not exist that day (`30 2 *
 /// * *`) is at the first moment after the gap; when they are put back, a fixed time that exists twice is the first of the
@@ -47,19 +57,37 @@ impl Expression {
     /// # Errors
     /// One of the two can't be read.
     pub fn parse(expression: &str, zone: &str) -> Result<Self, ExpressionError> {
+        let found = TimeZone::get(zone).map_err(|error| ExpressionError::Zone {
+            zone: zone.to_owned(),
+            reason: error.to_string(),
+        });
+        Self::in_zone(expression, found, zone.to_owned())
+    }
+
+    /// Reads an expression that is meant in the system's own zone.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn in_zone_of_system(expression: &str) -> Result<Self, ExpressionError> {
+        let zone = TimeZone::system();
+        let name = zone.iana_name().unwrap_or("the system's").to_owned();
+        Self::in_zone(expression, Ok(zone), name)
+    }
+
+    fn in_zone(
+        expression: &str,
+        zone: Result<TimeZone, ExpressionError>,
+        zone_name: String,
+    ) -> Result<Self, ExpressionError> {
         let cron = Cron::from_str(expression).map_err(|error| ExpressionError::Cron {
             expression: expression.to_owned(),
             reason: error.to_string(),
         })?;
-        let found = TimeZone::get(zone).map_err(|error| ExpressionError::Zone {
-            zone: zone.to_owned(),
-            reason: error.to_string(),
-        })?;
         Ok(Self {
             cron,
-            zone: found,
+            zone: zone?,
             text: expression.to_owned(),
-            zone_name: zone.to_owned(),
+            zone_name,
         })
     }
 
@@ -163,6 +191,26 @@ mod tests {
         let error = |expression, zone| Expression::parse(expression, zone).unwrap_err().to_string();
         assert!(error("61 * * * *", "UTC").starts_with("the cron expression \"61 * * * *\" can't be read: "));
         assert!(error("* * * * *", "Europe/Bern").starts_with("there is no time zone \"Europe/Bern\": "));
+    }
+
+    #[test]
+    fn nominal_times_follow_the_zone_with_seconds_too() {
+        for (expression, after, next) in [
+            ("30 6 * * *", "2026-01-10T05:30:00Z", "2026-01-11T06:30:00+01:00"),
+            ("30 6 * * *", "2026-07-10T04:29:59Z", "2026-07-10T06:30:00+02:00"),
+            ("*/10 * * * * *", "2026-01-10T05:30:01Z", "2026-01-10T06:30:10+01:00"),
+        ] {
+            assert_eq!(times(expression, after, 1), [next], "{expression} after {after}");
+        }
+    }
+
+    #[test]
+    fn without_a_zone_it_is_meant_in_the_systems() {
+        let after: Timestamp = "2026-01-10T05:30:00Z".parse().unwrap();
+        let expression = Expression::in_zone_of_system("30 6 * * *").unwrap();
+        let wall = expression.after(after).unwrap().to_zoned(TimeZone::system());
+        assert_eq!((wall.hour(), wall.minute()), (6, 30));
+        assert!(Expression::in_zone_of_system("61 * * * *").is_err());
     }
 
     #[test]
