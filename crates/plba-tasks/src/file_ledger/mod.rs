@@ -318,11 +318,28 @@ impl SourceLedger for FileLedger {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use plba_contracts::clock::Clock;
 
-    #[tokio::test]
-    async fn a_write_that_fails_changes_nothing_and_the_next_one_mends_the_file() {
-        let path = std::env::temp_dir().join(format!("plba-ledger-{}", std::process::id()));
+    use super::*;
+    use crate::memory::{InMemoryTaskQueue, MemorySettings};
+    use crate::queue::{ConsumerId, Incarnation, TaskQueue};
+    use crate::task::NewTask;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+
+        fn monotonic(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
+    }
+
+    /// A ledger that can't be written the next time.
+    fn broken(name: &str) -> (FileLedger, PathBuf) {
+        let path = std::env::temp_dir().join(format!("plba-{name}-{}", std::process::id()));
         drop(std::fs::remove_file(&path));
         let mut journal = Journal::open(&path, |_| {}).unwrap();
         journal.break_file().unwrap();
@@ -333,6 +350,34 @@ mod tests {
             writer,
             _lock: None,
         };
+        (ledger, path)
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_counted_is_handed_out_by_the_next_consume() {
+        let (ledger, path) = broken("uncounted");
+        let settings = MemorySettings::default();
+        let queue = InMemoryTaskQueue::with_ledger(settings, Arc::new(Still), Arc::new(ledger)).unwrap();
+        let mut task = NewTask::new("orders", "mail", "").with_id("inbox/1");
+        task.origin = Some(Origin::new("inbox", "1"));
+        queue.publish(vec![task]).await.unwrap();
+        let (name, consumer) = (
+            "orders".into(),
+            ConsumerId::new(Incarnation::of_this_process(1), "test"),
+        );
+        let failed = queue.consume(&name, &consumer, 1).await.unwrap_err();
+        assert!(failed.to_string().contains("disk"), "{failed}");
+        let limit = std::time::Duration::from_secs(10);
+        let taken = tokio::time::timeout(limit, queue.consume(&name, &consumer, 1)).await;
+        let taken = taken.expect("it is in nobody's hand").unwrap();
+        assert_eq!((taken[0].deliveries, taken[0].attempt), (1, 1));
+        drop(queue);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_changes_nothing_and_the_next_one_mends_the_file() {
+        let (ledger, path) = broken("ledger");
         let key: [Arc<str>; 1] = ["1".into()];
         let failed = ledger.record_intake("inbox", &key).await.unwrap_err();
         assert!(failed.to_string().contains("disk"), "{failed}");

@@ -240,12 +240,8 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
         for name in self.names {
-            let room = state.room(name, self.inner);
-            room.waiting -= 1;
-            // Space that this publisher was told of, and did not use, is the next one's.
-            if room.waiting > 0 {
-                room.signals.space.notify_one();
-            }
+            // The next one at the gate looks for space by itself before it waits.
+            state.room(name, self.inner).waiting -= 1;
         }
     }
 }

@@ -15,4 +15,5 @@ mod schedules;
 mod singleton;
 mod singleton_faults;
 mod sources;
+mod waiting;
 mod workers;

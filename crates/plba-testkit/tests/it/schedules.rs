@@ -171,6 +171,27 @@ fn failure_51_two_instances_with_an_hour_between_their_clocks_and_no_common_ledg
 }
 
 #[test]
+fn failure_51_of_two_instances_on_one_ledger_the_later_one_publishes_nothing() {
+    paused(async {
+        let (early, late) = (Settable::new(), Settable::new());
+        late.set(-5);
+        let (queue, ledger) = (outliving(early.clone()), ledger());
+        let source = |clock: &Arc<Settable>| {
+            let schedules = Schedules::new([schedule(Misfire::Skip)]).unwrap();
+            let source = Arc::new(schedules.source("report", clock.clone()).unwrap());
+            let intake = Intake::new("schedule/report", queue.clone(), ledger.clone(), consumer("schedule"));
+            let (running, stop) = (Arc::clone(&source), StopHandle::new());
+            let run = tokio::spawn(async move { running.run(intake, stop.signal()).await.unwrap() });
+            (source, run)
+        };
+        let (first, second) = (source(&early), source(&late));
+        sleep(minutes(35)).await;
+        assert_eq!((first.0.status().published, second.0.status().published), (3, 0));
+        [first.1, second.1].iter().for_each(JoinHandle::abort);
+    });
+}
+
+#[test]
 fn failure_51_ticks_that_nobody_was_there_for_follow_the_policy() {
     for (misfire, made_up, instead_of) in [
         (Misfire::Skip, vec![], None),
