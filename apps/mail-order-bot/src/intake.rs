@@ -20,6 +20,21 @@ pub struct Understood {
     pub checked: Checked,
 }
 
+/// Looks for order lines in `mail` from whomever it is.
+///
+/// # Errors
+/// As [`reading::extract`].
+pub fn extract(mail: &IncomingMail, catalogue: &Catalogue, settings: &DeskSettings) -> Result<Extracted, ReadError> {
+    let stranger = CustomerProfile::default();
+    let named = mail
+        .from
+        .as_ref()
+        .and_then(|from| settings.profiles.find(&from.address));
+    let profile = named.unwrap_or(&stranger);
+    let known = |reference: &str| profile.article(reference).is_some() || catalogue.find(reference).is_some();
+    reading::extract(mail, profile, &known, &settings.limits, &settings.parser)
+}
+
 /// Understands `mail`: who it is from, what it wants, and its lines against the catalogue.
 ///
 /// # Errors
@@ -41,8 +56,7 @@ pub fn understand(
     let stranger = CustomerProfile::default();
     let named = settings.profiles.find(&from.address);
     let profile = named.unwrap_or(&stranger);
-    let known = |reference: &str| profile.article(reference).is_some() || catalogue.find(reference).is_some();
-    let extracted = reading::extract(mail, profile, &known, &settings.limits, &settings.parser)?;
+    let extracted = extract(mail, catalogue, settings)?;
     if extracted.is_empty() && extracted.intent == Intent::Order {
         return Ok(Err(NotAnOrder::NoLines));
     }

@@ -16,6 +16,7 @@
 //! | [`reply`] | the answer as a mail, and who must not be answered |
 //! | [`desk`] | the one entry point that puts these together |
 //! | [`bot`] | the module: settings, services, workers, views |
+//! | [`explain`](mod@explain) | what is recognised in a mail and why, for people |
 //! | [`samples`] | sample mails, catalogue and profiles inside the program |
 
 pub mod authentication;
@@ -23,6 +24,7 @@ pub mod bot;
 pub mod checking;
 pub mod desk;
 pub mod domain;
+pub mod explain;
 pub mod formula;
 pub mod intake;
 pub mod reading;

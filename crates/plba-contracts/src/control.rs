@@ -117,6 +117,10 @@ pub struct Endpoint {
     pub changes: bool,
     /// Whether it has an answer where the application has never run; see [`first`](Self::first).
     pub first: bool,
+    /// Whether only the command line answers it, in its own process; see [`here`](Self::here).
+    pub here: bool,
+    /// How the command line shows its answer to people; see [`told`](Self::told).
+    pub told: Option<fn(&Value) -> String>,
     /// The least role that may call it.
     pub role: Role,
     /// Its parameters.
@@ -147,6 +151,8 @@ impl Endpoint {
             summary,
             changes: false,
             first: false,
+            here: false,
+            told: None,
             role,
             parameters,
             answer,
@@ -197,6 +203,23 @@ impl Endpoint {
     #[must_use]
     pub fn first(mut self) -> Self {
         self.first = true;
+        self
+    }
+
+    /// Only the command line answers it, in its own process, whether the application runs or not: it reads what whoever
+    /// asks has at hand, such as a file. The API doesn't have it, because there it would read the server's files. It needs
+    /// no state directory and must ask for no service that writes into one.
+    #[must_use]
+    pub fn here(mut self) -> Self {
+        self.here = true;
+        self
+    }
+
+    /// How the command line shows the answer to people, instead of as a table of its fields. Control characters other than
+    /// line ends are its own business: what a stranger wrote must not reach a terminal as it is.
+    #[must_use]
+    pub fn told(mut self, told: fn(&Value) -> String) -> Self {
+        self.told = Some(told);
         self
     }
 

@@ -8,6 +8,7 @@
 //!     └──────── \Seen, by the source's own worker ─┘ completion
 //! ```
 
+pub mod explain;
 pub mod orders;
 pub mod relay;
 pub mod replies;

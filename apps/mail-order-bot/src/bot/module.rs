@@ -16,6 +16,7 @@ use plba::tasks::worker::{TaskWorkerSettings, task_worker};
 use plba::trace::TraceFactory;
 use plba::worker::WorkerDefinition;
 
+use super::explain;
 use super::orders::OrderHandler;
 use super::relay::{self, Bell, OutboxRelay};
 use super::replies::ReplyHandler;
@@ -45,6 +46,7 @@ impl ApplicationModule for MailOrderBot {
         for service in services::definitions(&config, configured.has_default_source(), state_dir) {
             assembly.service(service);
         }
+        assembly.service(explain::service(&config));
         let one_file = OneFile::of(&config);
         assembly.worker(orders(&config, one_file));
         assembly.worker(replies(one_file));
@@ -59,8 +61,13 @@ impl ApplicationModule for MailOrderBot {
             .into_iter()
             .chain(plba::mail::endpoints())
             .chain(views::endpoints())
+            .chain([explain::endpoint()])
             .for_each(|view| assembly.endpoint(view));
-        let sources: Vec<String> = config.all_sources().iter().map(|source| source.url.to_string()).collect();
+        let sources: Vec<String> = config
+            .all_sources()
+            .iter()
+            .map(|source| source.url.to_string())
+            .collect();
         assembly.greet(format!(
             "orders come from {}; drop a mail there, or see `mail-order-bot orders`",
             sources.join(", ")

@@ -33,10 +33,10 @@ struct Budget<'l> {
 }
 
 /// The header block of one entity, with the empty line that ends it.
-pub(super) type Head = Vec<u8>;
+pub(crate) type Head = Vec<u8>;
 
 /// Splits a message into its header block and its leaves, in order.
-pub(super) fn walk(raw: &[u8], limits: &ReadingLimits) -> Result<(Head, Vec<Leaf>), ReadError> {
+pub(crate) fn walk(raw: &[u8], limits: &ReadingLimits) -> Result<(Head, Vec<Leaf>), ReadError> {
     let mut budget = Budget {
         limits,
         header_bytes: 0,

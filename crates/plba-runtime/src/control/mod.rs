@@ -117,7 +117,8 @@ impl ControlPlane {
         services: Services,
         executor: Handle,
     ) -> Result<(), DuplicateEndpoint> {
-        let endpoints = unique(endpoints, |name| self.shared.own.contains_key(name))?;
+        let mut endpoints = unique(endpoints, |name| self.shared.own.contains_key(name))?;
+        endpoints.retain(|_, endpoint| !endpoint.here);
         let contributed = Contributed {
             endpoints,
             means: Some((services, executor)),

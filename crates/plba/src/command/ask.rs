@@ -92,13 +92,17 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
     let parameters = parameters(&launch.application, &endpoint, rest)?;
     let platform = Arc::clone(&blueprint.platform);
     let value = match StateDirectory::owner(platform.state_dir.as_path()) {
+        _ if endpoint.here => here(blueprint, &endpoint, parameters)?,
         Some(owner) => remote(&platform, owner, endpoint.name, endpoint.changes, parameters)?,
         None if own.iter().any(|own| own.name == endpoint.name) => {
             return Err(not_running(&launch.application, &platform));
         }
         None => local(&launch, blueprint, &endpoint, parameters)?,
     };
-    print::answer(&value, json);
+    match endpoint.told {
+        Some(told) if !json => print::text(&told(&value)),
+        _ => print::answer(&value, json),
+    }
     Ok(())
 }
 
@@ -338,18 +342,7 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
     let audit = endpoint.changes.then(|| AuditLog::open(directory)).transpose();
     let audit = audit.map_err(|error| Failure::new(format!("the audit log can't be written: {error}")))?;
     let (at, recorded) = (clock.now(), parameters.clone());
-    let (traces, _export) = TraceService::new(&TraceConfig::default(), clock.clone(), 0, Vec::new());
-    let provided = Provided::default()
-        .with::<dyn Clock>(clock)
-        .with::<dyn TraceFactory>(Arc::new(traces))
-        .with::<Metrics>(Arc::default())
-        .with::<ChildProcesses>(Arc::new(ChildProcesses::detached("command-line")));
-    let definitions: Vec<ServiceDefinition> = blueprint
-        .modules
-        .into_iter()
-        .flat_map(|module| module.parts.services)
-        .collect();
-    let container = Arc::new(ServiceContainer::new(definitions, provided).map_err(Failure::new)?);
+    let container = container(blueprint, clock)?;
     block_on(async {
         let call = async |parameters| endpoint.call(container.services(), parameters).await;
         let answer = in_steps(call, parameters).await;
@@ -363,6 +356,30 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
         }
         answer.map_err(Failure::new)
     })?
+}
+
+/// Answers in this process, beside one that may run; the state directory is not touched.
+fn here(blueprint: Blueprint, endpoint: &Endpoint, parameters: Parameters) -> Result<Value, Failure> {
+    let container = container(blueprint, Arc::new(SystemClock::new()))?;
+    block_on(async {
+        let answer = endpoint.call(container.services(), parameters).await;
+        container.close_all().await;
+        answer.map_err(Failure::new)
+    })?
+}
+
+/// The services of all modules, none of them built.
+fn container(blueprint: Blueprint, clock: Arc<SystemClock>) -> Result<Arc<ServiceContainer>, Failure> {
+    let (traces, _export) = TraceService::new(&TraceConfig::default(), clock.clone(), 0, Vec::new());
+    let provided = Provided::default()
+        .with::<dyn Clock>(clock)
+        .with::<dyn TraceFactory>(Arc::new(traces))
+        .with::<Metrics>(Arc::default())
+        .with::<ChildProcesses>(Arc::new(ChildProcesses::detached("command-line")));
+    let services = blueprint.modules.into_iter().flat_map(|module| module.parts.services);
+    let definitions: Vec<ServiceDefinition> = services.collect();
+    let container = ServiceContainer::new(definitions, provided).map_err(Failure::new)?;
+    Ok(Arc::new(container))
 }
 
 #[cfg(test)]
