@@ -252,4 +252,6 @@ fn explained(line: &OrderLine, currency: &str) -> ExplainedLine {
 }
 
 #[cfg(test)]
+mod mails;
+#[cfg(test)]
 mod tests;
