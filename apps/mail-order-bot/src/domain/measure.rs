@@ -10,7 +10,7 @@ const EACH: [&str; 16] = [
     "of", "à", "á", "a", "de", "da", "di", "zu", "je", "von", "mit", "van", "po", "av", "x", "×",
 ];
 /// Words that say nothing about the quantity.
-const SILENT: [&str; 12] = [
+const SILENT: [&str; 18] = [
     "ca",
     "about",
     "total",
@@ -23,6 +23,12 @@ const SILENT: [&str; 12] = [
     "danke",
     "only",
     "nur",
+    "more",
+    "mehr",
+    "weitere",
+    "additional",
+    "extra",
+    "x",
 ];
 
 /// A quantity, read but not yet understood as one of an article.

@@ -45,7 +45,9 @@ impl Shop {
 
 fn mails() -> Vec<PathBuf> {
     let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut mails: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "eml")).collect();
+    let mut mails: Vec<PathBuf> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
+        .collect();
     mails.sort();
     mails
 }
@@ -134,7 +136,12 @@ fn cut_off_anywhere_a_mail_is_read_or_refused_and_never_more_than_it_was() {
         for part in 1..8 {
             let cut = &raw[..raw.len() * part / 8];
             if let Ok(explained) = explain(cut, &shop.catalogue, &shop.settings, Timestamp::UNIX_EPOCH) {
-                assert!(explained.lines.len() <= 60, "{} cut to {} bytes", mail.display(), cut.len());
+                assert!(
+                    explained.lines.len() <= 60,
+                    "{} cut to {} bytes",
+                    mail.display(),
+                    cut.len()
+                );
             }
         }
     }

@@ -23,7 +23,7 @@ pub struct Explained {
     pub mail: ExplainedMail,
     /// Who it is from.
     pub sender: ExplainedSender,
-    /// `accepted`, `partly_accepted`, `rejected`, or `not_an_order`.
+    /// `accepted`, `partly_accepted`, `rejected`, `amendment`, `cancellation`, or `not_an_order`.
     pub outcome: String,
     /// Why it is no order, if it is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +179,11 @@ fn of_order(
     Explained {
         mail: explained_mail(mail),
         sender,
-        outcome: checked.status.to_string(),
+        // What becomes of a change depends on the order that it is about, which only the store knows.
+        outcome: match extracted.intent {
+            Intent::Order => checked.status.to_string(),
+            change => change.to_string(),
+        },
         not_an_order: None,
         intent: extracted.intent,
         order_number: extracted.order_number,

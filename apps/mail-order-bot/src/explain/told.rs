@@ -71,7 +71,8 @@ fn head(page: &mut String, explained: &Explained) {
         all => {
             let accepted = explained.lines.iter().filter(|line| line.code.is_none()).count();
             format!(
-                ", {accepted} of {all} lines, {}",
+                ", {accepted} of {}, {}",
+                counted(all),
                 explained.total.as_deref().unwrap_or_default()
             )
         }
@@ -92,7 +93,7 @@ fn steps(page: &mut String, steps: &[Step]) {
                 lines,
             } => {
                 let lines = if *lines > 0 {
-                    format!(", {lines} lines")
+                    format!(", {}", counted(*lines))
                 } else {
                     String::new()
                 };
@@ -160,6 +161,11 @@ fn verdict(line: &ExplainedLine) -> String {
         (None, Some(reason)) => format!("rejected: {reason}"),
         (None, None) => "accepted".to_owned(),
     }
+}
+
+/// `1 line`, `2 lines`.
+fn counted(lines: usize) -> String {
+    format!("{lines} {}", if lines == 1 { "line" } else { "lines" })
 }
 
 fn reply(page: &mut String, explained: &Explained) {

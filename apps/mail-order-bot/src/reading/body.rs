@@ -5,6 +5,8 @@ use std::ops::Range;
 
 /// Lines after the first of a block of header fields (`From: … Sent: … Subject: …`) that are looked at.
 const BLOCK_LINES: usize = 4;
+/// Lines that are read; an order has far fewer.
+const MAX_LINES: usize = 50_000;
 /// Longest line that can be a mark, in bytes; longer ones are prose.
 const MAX_MARK: usize = 300;
 
@@ -132,7 +134,7 @@ fn lines_of(text: &str) -> Vec<Range<usize>> {
         start = range.end;
         range
     });
-    lines.collect()
+    lines.take(MAX_LINES).collect()
 }
 
 fn next_is_quoted(text: &str, lines: &[Range<usize>]) -> bool {
@@ -200,6 +202,7 @@ fn is_answer(line: &str) -> bool {
 
 fn opens_answer(line: &str) -> bool {
     let first = line.split([' ', '\u{a0}']).next().unwrap_or_default().to_lowercase();
+    #[rustfmt::skip]
     const OPENINGS: [&str; 16] = [
         "on", "am", "le", "el", "il", "op", "w", "dnia", "em", "no", "a", "dne", "den", "dňa", "in", "quoting",
     ];
@@ -219,55 +222,23 @@ fn is_closing(line: &str) -> bool {
     }
 }
 
+#[rustfmt::skip]
 const FORWARDED: &[&str] = &[
-    "forwarded message",
-    "begin forwarded message",
-    "weitergeleitete nachricht",
-    "weitergeleitete e-mail",
-    "anfang der weitergeleiteten",
-    "message transféré",
-    "message transmis",
-    "début du message transféré",
-    "début du message réexpédié",
-    "courriel transféré",
-    "mensaje reenviado",
-    "inicio del mensaje reenviado",
-    "messaggio inoltrato",
-    "inizio messaggio inoltrato",
-    "doorgestuurd bericht",
-    "begin doorgestuurd bericht",
-    "przekazana wiadomość",
-    "wiadomość przekazana",
-    "początek przekazanej wiadomości",
-    "mensagem encaminhada",
-    "início da mensagem reencaminhada",
-    "mensagem reencaminhada",
-    "přeposlaná zpráva",
-    "začátek přeposlané zprávy",
-    "vidarebefordrat meddelande",
-    "vidarebefordrat brev",
-    "start på vidarebefordrat",
+    "forwarded message", "begin forwarded message", "weitergeleitete nachricht", "weitergeleitete e-mail",
+    "anfang der weitergeleiteten", "message transféré", "message transmis", "début du message transféré",
+    "début du message réexpédié", "courriel transféré", "mensaje reenviado", "inicio del mensaje reenviado",
+    "messaggio inoltrato", "inizio messaggio inoltrato", "doorgestuurd bericht", "begin doorgestuurd bericht",
+    "przekazana wiadomość", "wiadomość przekazana", "początek przekazanej wiadomości", "mensagem encaminhada",
+    "início da mensagem reencaminhada", "mensagem reencaminhada", "přeposlaná zpráva", "začátek přeposlané zprávy",
+    "vidarebefordrat meddelande", "vidarebefordrat brev", "start på vidarebefordrat",
 ];
 
+#[rustfmt::skip]
 const ORIGINAL: &[&str] = &[
-    "original message",
-    "original-nachricht",
-    "originalnachricht",
-    "original appointment",
-    "ursprüngliche nachricht",
-    "urspr. nachricht",
-    "message d'origine",
-    "message original",
-    "mensaje original",
-    "messaggio originale",
-    "oorspronkelijk bericht",
-    "wiadomość oryginalna",
-    "oryginalna wiadomość",
-    "mensagem original",
-    "původní zpráva",
-    "ursprungligt meddelande",
-    "originalmeddelande",
-    "reply message",
+    "original message", "original-nachricht", "originalnachricht", "original appointment", "ursprüngliche nachricht",
+    "urspr. nachricht", "message d'origine", "message original", "mensaje original", "messaggio originale",
+    "oorspronkelijk bericht", "wiadomość oryginalna", "oryginalna wiadomość", "mensagem original", "původní zpráva",
+    "ursprungligt meddelande", "originalmeddelande", "reply message",
 ];
 
 const FROM: &[&str] = &[
@@ -282,25 +253,10 @@ const FROM: &[&str] = &[
     "mittente",
     "remitente",
 ];
+#[rustfmt::skip]
 const SENT: &[&str] = &[
-    "sent",
-    "date",
-    "gesendet",
-    "datum",
-    "envoyé",
-    "enviado",
-    "enviado el",
-    "fecha",
-    "inviato",
-    "data",
-    "verzonden",
-    "wysłano",
-    "wysłane",
-    "enviada",
-    "enviado em",
-    "odesláno",
-    "skickat",
-    "am",
+    "sent", "date", "gesendet", "datum", "envoyé", "enviado", "enviado el", "fecha", "inviato", "data", "verzonden",
+    "wysłano", "wysłane", "enviada", "enviado em", "odesláno", "skickat", "am",
 ];
 const SUBJECT: &[&str] = &[
     "subject",
@@ -316,91 +272,24 @@ const SUBJECT: &[&str] = &[
     "sujet",
 ];
 
+#[rustfmt::skip]
 const WROTE: &[&str] = &[
-    "wrote",
-    "schrieb",
-    "a écrit",
-    "escribió",
-    "ha scritto",
-    "scrive",
-    "schreef",
-    "napisał",
-    "pisze",
-    "escreveu",
-    "napsal",
-    "skrev",
-    "writes",
+    "wrote", "schrieb", "a écrit", "escribió", "ha scritto", "scrive", "schreef", "napisał", "pisze", "escreveu",
+    "napsal", "skrev", "writes",
 ];
 
+#[rustfmt::skip]
 const CLOSINGS: &[&str] = &[
-    "best regards",
-    "kind regards",
-    "regards",
-    "warm regards",
-    "best wishes",
-    "yours sincerely",
-    "yours faithfully",
-    "sincerely",
-    "cheers",
-    "many thanks,",
-    "thanks,",
-    "mit freundlichen",
-    "freundliche grüße",
-    "freundliche grüsse",
-    "viele grüße",
-    "beste grüße",
-    "liebe grüße",
-    "schöne grüße",
-    "mfg",
-    "gruß",
-    "grüße",
-    "cordialement",
-    "bien cordialement",
-    "bien à vous",
-    "salutations",
-    "meilleures salutations",
-    "un saludo",
-    "saludos",
-    "atentamente",
-    "cordialmente",
-    "cordiali saluti",
-    "distinti saluti",
-    "saluti",
-    "met vriendelijke groet",
-    "vriendelijke groet",
-    "groeten",
-    "mvg",
-    "pozdrawiam",
-    "z poważaniem",
-    "z wyrazami",
-    "com os melhores",
-    "melhores cumprimentos",
-    "cumprimentos",
-    "atenciosamente",
-    "s pozdravem",
-    "s přátelským",
-    "děkuji a",
-    "med vänliga",
-    "med vänlig",
-    "vänliga hälsningar",
-    "hälsningar",
-    "mvh",
-    "sent from",
-    "von meinem",
-    "gesendet von",
-    "envoyé de",
-    "envoyé depuis",
-    "enviado desde",
-    "enviado do",
-    "inviato da",
-    "verzonden vanaf",
-    "verstuurd vanaf",
-    "wysłane z",
-    "wysłano z",
-    "odesláno z",
-    "skickat från",
-    "get outlook for",
-    "holen sie sich outlook",
+    "best regards", "kind regards", "regards", "warm regards", "best wishes", "yours sincerely", "yours faithfully",
+    "sincerely", "cheers", "many thanks,", "thanks,", "mit freundlichen", "freundliche grüße", "freundliche grüsse",
+    "viele grüße", "beste grüße", "liebe grüße", "schöne grüße", "mfg", "gruß", "grüße", "cordialement",
+    "bien cordialement", "bien à vous", "salutations", "meilleures salutations", "un saludo", "saludos", "atentamente",
+    "cordialmente", "cordiali saluti", "distinti saluti", "saluti", "met vriendelijke groet", "vriendelijke groet",
+    "groeten", "mvg", "pozdrawiam", "z poważaniem", "z wyrazami", "com os melhores", "melhores cumprimentos",
+    "cumprimentos", "atenciosamente", "s pozdravem", "s přátelským", "děkuji a", "med vänliga", "med vänlig",
+    "vänliga hälsningar", "hälsningar", "mvh", "sent from", "von meinem", "gesendet von", "envoyé de", "envoyé depuis",
+    "enviado desde", "enviado do", "inviato da", "verzonden vanaf", "verstuurd vanaf", "wysłane z", "wysłano z",
+    "odesláno z", "skickat från", "get outlook for", "holen sie sich outlook",
 ];
 
 #[cfg(test)]

@@ -51,12 +51,24 @@ fn rows(text: &str, separator: u8, skipped: u64, cells: usize) -> Result<Vec<Row
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes());
+    let bytes = text.as_bytes();
+    let (mut counted, mut line) = (0, 1 + skipped);
     let mut left = cells;
     let mut rows = Vec::new();
     // The text is UTF-8 and rows may differ in length, so there is no record that can't be read.
     for record in reader.records().map_while(Result::ok) {
         left = left.checked_sub(record.len()).ok_or(TooManyCells)?;
-        let line = record.position().map_or(0, ::csv::Position::line) + skipped;
+        // The reader counts a line end of two characters after the record behind it, so lines are counted here.
+        let begins = record
+            .position()
+            .map_or(0, |position| usize::try_from(position.byte()).unwrap_or(usize::MAX));
+        let blank = bytes[begins.min(bytes.len())..]
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
+        let begins = (begins + blank).clamp(counted, bytes.len());
+        line += bytes[counted..begins].iter().filter(|byte| **byte == b'\n').count() as u64;
+        counted = begins;
         let cells: Vec<Value> = record.iter().take(MAX_COLUMNS).map(Value::text).collect();
         if cells.iter().any(|cell| !cell.is_empty()) {
             rows.push(Row {
@@ -117,6 +129,28 @@ mod tests {
             read("Article#Qty\nART-001#2", &profile).map(|lines| lines.len()),
             Some(1)
         );
+    }
+
+    #[test]
+    fn rows_are_counted_as_an_editor_does_whatever_ends_the_lines() {
+        for end in ["\n", "\r\n", "\r\n\r\n"] {
+            let text = ["Article;Qty;Text", "A-1;1;\"two\nlines\"", "A-2;2;x"].join(end);
+            let profile = CustomerProfile::default();
+            let reader = TableReader {
+                profile: &profile,
+                known: &|_| false,
+                place: "o".to_owned(),
+                positional: true,
+            };
+            let table = lines(&text, &reader, 100).unwrap().unwrap();
+            let places: Vec<&str> = table.lines.iter().map(|line| line.place.as_str()).collect();
+            let expected = if end.len() == 4 {
+                ["o, row 3", "o, row 6"]
+            } else {
+                ["o, row 2", "o, row 4"]
+            };
+            assert_eq!(places, expected, "{end:?}");
+        }
     }
 
     #[test]

@@ -8,23 +8,10 @@ use super::text_table::TextLine;
 /// Longest label, in bytes.
 const MAX_LABEL: usize = 40;
 /// Labels that are headings of articles in tables, and something else in letters: mostly the number of the order.
+#[rustfmt::skip]
 const NO_ARTICLE: [&str; 16] = [
-    "bestellnummer",
-    "bestellnr",
-    "bestnr",
-    "bestelnummer",
-    "beställningsnummer",
-    "orderno",
-    "ordercode",
-    "reference",
-    "ref",
-    "référence",
-    "réf",
-    "referenz",
-    "referencia",
-    "referência",
-    "riferimento",
-    "rif",
+    "bestellnummer", "bestellnr", "bestnr", "bestelnummer", "beställningsnummer", "orderno", "ordercode", "reference",
+    "ref", "référence", "réf", "referenz", "referencia", "referência", "riferimento", "rif",
 ];
 
 /// The lines; empty when no form names an article that looks like one.
@@ -39,11 +26,12 @@ pub(super) fn lines(text: &[TextLine<'_>], known: &dyn Fn(&str) -> bool) -> Vec<
             if has(&open, field) {
                 close(&mut open, &mut found);
             }
-            fill(&mut open, field, &value, line.number);
+            fill(&mut open, field, &value, line.number, known);
         }
     }
     close(&mut open, &mut found);
-    found
+    let certain = |line: &DraftLine| is_article_like(&line.article) || known(&line.article);
+    if found.iter().any(certain) { found } else { Vec::new() }
 }
 
 /// The labels of a line with their values.
@@ -81,8 +69,11 @@ fn field(label: &str, value: &str, open: &DraftLine, known: &dyn Fn(&str) -> boo
     let article = Field::Article.rank(label).is_some() && !NO_ARTICLE.contains(&label);
     let named = Field::Name.rank(label).is_some();
     let number = value.split_whitespace().next().unwrap_or_default();
-    let looks_so = is_article_like(number) || known(value);
-    if article && looks_so && !(named && !open.article.is_empty() && open.quantity.is_empty()) {
+    let looks_so = is_article_like(number) || known(number) || known(value);
+    let name_of_open = named && !open.article.is_empty() && open.quantity.is_empty();
+    // Even an article that nobody knows begins a line of its own: the quantity behind it is not that of another one.
+    let short = value.split_whitespace().count() <= 8;
+    if article && (looks_so || short && !name_of_open) {
         return Some(Field::Article);
     }
     let others = [Field::Quantity, Field::Price, Field::Unit, Field::Currency, Field::Name];
@@ -100,7 +91,7 @@ fn has(line: &DraftLine, field: Field) -> bool {
     }
 }
 
-fn fill(line: &mut DraftLine, field: Field, value: &str, number: usize) {
+fn fill(line: &mut DraftLine, field: Field, value: &str, number: usize, known: &dyn Fn(&str) -> bool) {
     if line.place.is_empty() {
         line.place = format!("text line {number}");
     }
@@ -112,7 +103,7 @@ fn fill(line: &mut DraftLine, field: Field, value: &str, number: usize) {
                 .next()
                 .unwrap_or_default()
                 .trim_end_matches([',', ';']);
-            let (article, name) = if is_article_like(first) {
+            let (article, name) = if is_article_like(first) || known(first) && !known(value) {
                 value.split_at(first.len())
             } else {
                 (value, "")
@@ -148,7 +139,7 @@ mod tests {
             .zip(text.lines())
             .map(|(number, text)| TextLine { number, text })
             .collect();
-        let known = |reference: &str| reference == "Green tea";
+        let known = |reference: &str| ["Green tea", "BOX-L"].contains(&reference);
         let told = |line: &DraftLine| {
             let price = line.price.as_ref().map_or("-", |price| &price.text);
             format!(
@@ -179,6 +170,12 @@ mod tests {
         assert_eq!(
             read("Number: 17\nCode: please see below\nQuantity: 2"),
             Vec::<String>::new()
+        );
+        assert_eq!(
+            read(
+                "Article: ART-001\nQuantity: 2\nArticle: BOX-L Gift box\nQuantity: 4\nArticle: something else\nQuantity: 5"
+            ),
+            ["ART-001*2@-", "BOX-L*4@- Gift box", "something else*5@-"]
         );
     }
 }

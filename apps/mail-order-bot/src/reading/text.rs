@@ -29,11 +29,11 @@
 
 use super::columns::is_amount;
 use super::draft::{DraftLine, Value, is_article_like};
-use super::explanation::{Explanation, Step};
+use super::explanation::{Explanation, Step, shortened};
 use super::labelled;
 use super::table::{TableReader, is_total};
 use super::text_table::{self, TextLine};
-use super::units::{PRICE_WORDS, WISHES, leading_measure, split_price, trailing_measure};
+use super::units::{PRICE_WORDS, REPORTS, WISHES, leading_measure, split_price, trailing_measure};
 use crate::domain::DecimalStyle;
 use crate::domain::number::is_date;
 use crate::domain::unit::unit;
@@ -54,6 +54,8 @@ pub(super) struct TextLines {
     pub(super) explanation: Explanation,
     /// In what form they are written.
     pub(super) form: &'static str,
+    /// Lines that name an article and a number, and are not understood.
+    pub(super) unclear: Vec<String>,
 }
 
 /// A line of the letter.
@@ -72,6 +74,7 @@ pub(super) fn lines(letter: &[LetterLine<'_>], reader: &TableReader<'_>, most: u
             lines: table.lines,
             explanation: table.explanation,
             form: "a table in the text",
+            unclear: Vec::new(),
         };
     }
     let labelled = labelled::lines(&plain, reader.known);
@@ -93,6 +96,11 @@ pub(super) fn lines(letter: &[LetterLine<'_>], reader: &TableReader<'_>, most: u
         if let (Some(why), false) = (refused(&drafts, *after_closing, reader.known), drafts.is_empty()) {
             found.explanation.skipped(place, line.text.trim(), why);
             continue;
+        }
+        if drafts.is_empty() && !after_closing && is_unclear(line.text, reader.known) {
+            let why = "it names an article that we know and a number, and has no form that we understand";
+            found.explanation.skipped(place.clone(), line.text.trim(), why);
+            found.unclear.push(shortened(line.text));
         }
         for draft in drafts {
             certain |= is_certain(&draft.article, reader.known);
@@ -126,6 +134,23 @@ fn refused(drafts: &[DraftLine], after_closing: bool, known: &dyn Fn(&str) -> bo
     }
     (after_closing && !drafts.iter().any(|draft| known(&draft.article)))
         .then_some("it stands after the letter's closing words, and we do not know the article")
+}
+
+/// Whether a line that is none of an order may be meant as one: it names an article that is known, and a number beside.
+fn is_unclear(line: &str, known: &dyn Fn(&str) -> bool) -> bool {
+    let words = || {
+        let split = line.split(|c: char| c.is_whitespace() || ",;()".contains(c));
+        split.map(|word| word.trim_matches(['.', ':', '!', '?']))
+    };
+    let is_named = |word: &str| is_article_like(word) && known(word);
+    let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && !is_named(word) && !is_date(word);
+    words().any(is_named) && words().any(is_number)
+}
+
+/// Whether a name has the number of another article in it.
+fn names_another(name: &str, known: &dyn Fn(&str) -> bool) -> bool {
+    let mut words = name.split(|c: char| c.is_whitespace() || ",;()".contains(c));
+    words.any(|word| is_article_like(word) && known(word))
 }
 
 fn is_certain(reference: &str, known: &dyn Fn(&str) -> bool) -> bool {
@@ -180,8 +205,20 @@ fn counted(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
     if article.is_empty() || words > 8 || !article.contains(char::is_alphanumeric) {
         return None;
     }
+    // Another article in the name is another line that would be lost.
+    if name.is_some_and(|name| names_another(name, known)) {
+        return None;
+    }
     // A number before words is no order: `3 of us will come`. It takes a sign, a unit or an article that is known.
-    (measure.certain || known(article)).then(|| draft(article, name, Value::text(measure.text), price))
+    if measure.certain || known(article) {
+        return Some(draft(article, name, Value::text(measure.text), price));
+    }
+    // `1 Gebinde ART-001`: what stands between is a unit, known or not.
+    let (word, behind) = reference.split_once(char::is_whitespace)?;
+    let (article, name) = split_name(behind, known);
+    let another = name.is_some_and(|name| names_another(name, known));
+    let between = word.chars().all(char::is_alphabetic) && known(article) && !another;
+    between.then(|| draft(article, name, Value::text(&format!("{} {word}", measure.text)), price))
 }
 
 /// `ART-001 x 2 @ 12.50`, `ART-001: 2 Stk`, `Green tea - 5`, `ART-001 5`.
@@ -229,13 +266,18 @@ fn wished(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
     let at = line.find(|c: char| c.is_ascii_digit())?;
     let (words, rest) = line.split_at(at);
     let words = words.to_lowercase();
-    let asks = words
-        .split(|c: char| !c.is_alphabetic())
-        .any(|word| WISHES.contains(&word));
-    if !asks || words.split_whitespace().count() > 10 {
+    let said = |list: &[&str]| {
+        let mut single = words.split(|c: char| !c.is_alphabetic());
+        single.any(|word| list.contains(&word))
+    };
+    let count = words.split_whitespace().count();
+    // One or two words before a known article may be anything but a report: `Also 2 x …`, but not `I got 2 x …`.
+    let few = count <= 2 && !said(REPORTS);
+    if !few && (!said(WISHES) || count > 10) {
         return None;
     }
-    counted(rest, known).filter(|draft| is_certain(&draft.article, known))
+    let sure = |draft: &DraftLine| known(&draft.article) || said(WISHES) && is_article_like(&draft.article);
+    counted(rest, known).filter(sure)
 }
 
 /// Several order lines on one line of text, each of them certain.
@@ -255,6 +297,12 @@ fn list(line: &str, known: &dyn Fn(&str) -> bool) -> Option<Vec<DraftLine>> {
     if pieces.len() < 2 {
         return None;
     }
+    // `Hi, please send …, same address`: what has no number is courtesy.
+    let pieces: Vec<&str> = pieces
+        .into_iter()
+        .filter(|piece| piece.contains(|c: char| c.is_ascii_digit()))
+        .collect();
+    let (first, others) = pieces.split_first()?;
     let certain = |draft: &DraftLine| {
         is_certain(&draft.article, known)
             && draft
@@ -262,10 +310,10 @@ fn list(line: &str, known: &dyn Fn(&str) -> bool) -> Option<Vec<DraftLine>> {
                 .as_deref()
                 .is_none_or(|name| name.split_whitespace().count() <= 4)
     };
-    let first = counted(pieces[0], known)
-        .or_else(|| counted_after(pieces[0], known))
-        .or_else(|| wished(pieces[0], known));
-    let others = pieces[1..]
+    let first = counted(first, known)
+        .or_else(|| counted_after(first, known))
+        .or_else(|| wished(first, known));
+    let others = others
         .iter()
         .map(|piece| counted(piece, known).or_else(|| counted_after(piece, known)));
     let drafts: Option<Vec<DraftLine>> = std::iter::once(first)
@@ -385,6 +433,15 @@ fn draft(article: &str, name: Option<&str>, quantity: Value, price: Option<Value
 }
 
 impl TextLines {
+    /// What the customer is told about lines that were not understood.
+    pub(super) fn notes(&self) -> Vec<String> {
+        const MOST: usize = 5;
+        let lines = self.unclear.iter().take(MOST);
+        lines
+            .map(|line| format!("We did not understand this line of your mail: \"{line}\"."))
+            .collect()
+    }
+
     /// Tells in what form the lines are.
     pub(super) fn told(&self, part: &str, content_type: &str) -> Step {
         Step::Part {

@@ -154,8 +154,8 @@ fn row(number: usize, cells: &[Cell<'_>], headings: &[Cell<'_>]) -> Row {
             .map_or(0, |place| place + 1),
     );
     let mut texts = vec![String::new(); width];
-    for cell in cells {
-        let column = cell.place.unwrap_or_else(|| under(cell, headings));
+    for cell in cells.iter().flat_map(|cell| at_headings(cell, headings)) {
+        let column = cell.place.unwrap_or_else(|| under(&cell, headings));
         let text = &mut texts[column.min(width - 1)];
         if !text.is_empty() {
             text.push(' ');
@@ -166,6 +166,32 @@ fn row(number: usize, cells: &[Cell<'_>], headings: &[Cell<'_>]) -> Row {
         number: u32::try_from(number).unwrap_or(u32::MAX),
         cells: texts.iter().map(|text| Value::text(text)).collect(),
     }
+}
+
+/// A cell in pieces, where one space is all that stands between two columns: `00010 TEA-100`.
+fn at_headings<'t>(cell: &Cell<'t>, headings: &[Cell<'_>]) -> Vec<Cell<'t>> {
+    if cell.place.is_some() || !cell.text.contains(' ') {
+        return vec![cell.clone()];
+    }
+    let mut pieces = Vec::new();
+    let (mut from, mut first) = (0, cell.span.start);
+    let mut before = ' ';
+    for (column, (at, c)) in (cell.span.start..).zip(cell.text.char_indices()) {
+        let begins =
+            column > first && before == ' ' && c != ' ' && headings.iter().any(|heading| heading.span.start == column);
+        if begins {
+            pieces.push((from..at, first..column));
+            (from, first) = (at, column);
+        }
+        before = c;
+    }
+    pieces.push((from..cell.text.len(), first..cell.span.end));
+    let piece = |(bytes, span): (Range<usize>, Range<usize>)| Cell {
+        text: cell.text[bytes].trim(),
+        span,
+        place: None,
+    };
+    pieces.into_iter().map(piece).collect()
 }
 
 /// The heading that a cell overlaps most, else the nearest one. Both are in order, so the search is short.
@@ -238,6 +264,8 @@ Mit freundlichen Grüßen";
             read(aligned).as_deref(),
             Some("ART-001*20ST@4,50 ART-002*5ST@- ART-010*1ST@24,90")
         );
+        let narrow = "Pos   Article  Qty\n00010 ART-001    2\n00020 ART-002    3";
+        assert_eq!(read(narrow).as_deref(), Some("ART-001*2@- ART-002*3@-"));
         let markdown = "| Item | Qty | Price |\n|------|----:|------:|\n| ART-001 | 2 | 4.50 |\n| ART-002 | | |";
         assert_eq!(read(markdown).as_deref(), Some("ART-001*2@4.50 ART-002*@-"));
         let tabs = "Code\tDésignation\tQté\nART-001\tThé\t2\nART-002\tThé noir\t3";

@@ -20,38 +20,34 @@ pub(super) const PRICE_WORDS: [&str; 13] = [
     "por",
 ];
 /// Behind a price; they say that it is one per piece.
+#[rustfmt::skip]
 const EACH: [&str; 22] = [
-    "each",
-    "per piece",
-    "per pc",
-    "a piece",
-    "apiece",
-    "pro stück",
-    "je stück",
-    "das stück",
-    "pièce",
-    "l'unité",
-    "l’unité",
-    "par pièce",
-    "cada uno",
-    "cada",
-    "la unidad",
-    "cad.",
-    "cadauno",
-    "per stuk",
-    "za sztukę",
-    "za kus",
-    "per styck",
-    "styck",
+    "each", "per piece", "per pc", "a piece", "apiece", "pro stück", "je stück", "das stück", "pièce", "l'unité",
+    "l’unité", "par pièce", "cada uno", "cada", "la unidad", "cad.", "cadauno", "per stuk", "za sztukę", "za kus",
+    "per styck", "styck",
 ];
 
 /// Words of which one stands in a sentence that asks for something.
 #[rustfmt::skip]
 pub(super) const WISHES: &[&str] = &[
-    "please", "send", "need", "order", "want", "like", "require", "supply", "deliver", "ship", "take", "add", "bitte", "brauche", "brauchen", "benötige", "benötigen", "bestelle", "bestellen", "möchte", "möchten", "hätte", "hätten",
-    "liefern", "schicken", "senden", "nehmen", "ordern", "voudrais", "voudrions", "souhaite", "souhaitons", "commande", "commandons", "commander", "envoyer", "livrer", "merci", "quisiera", "quisiéramos", "necesito",
-    "necesitamos", "pedimos", "pido", "deseamos", "enviar", "envíen", "vorrei", "vorremmo", "ordiniamo", "ordino", "inviare", "spedire", "graag", "bestel", "wil", "willen", "poproszę", "proszę", "prosimy", "zamawiam", "zamawiamy",
-    "gostaria", "gostaríamos", "queria", "queremos", "encomendo", "encomendamos", "prosím", "prosíme", "objednávám", "objednáváme", "chceme", "beställer", "vill", "skicka", "behöver", "önskar", "envoyez", "livrez", "mandateci",
+    "please", "send", "need", "order", "want", "like", "require", "supply", "deliver", "ship", "take", "add", "bitte", "brauche",
+    "brauchen", "benötige", "benötigen", "bestelle", "bestellen", "möchte", "möchten", "hätte", "hätten", "liefern", "schicken",
+    "senden", "nehmen", "ordern", "voudrais", "voudrions", "souhaite", "souhaitons", "commande", "commandons", "commander",
+    "envoyer", "livrer", "merci", "quisiera", "quisiéramos", "necesito", "necesitamos", "pedimos", "pido", "deseamos", "enviar",
+    "envíen", "vorrei", "vorremmo", "ordiniamo", "ordino", "inviare", "spedire", "graag", "bestel", "wil", "willen", "poproszę",
+    "proszę", "prosimy", "zamawiam", "zamawiamy", "gostaria", "gostaríamos", "queria", "queremos", "encomendo", "encomendamos",
+    "prosím", "prosíme", "objednávám", "objednáváme", "chceme", "beställer", "vill", "skicka", "behöver", "önskar", "envoyez",
+    "livrez", "mandateci", "queríamos", "also", "plus", "another", "additionally", "auch", "noch", "zusätzlich", "außerdem",
+    "sowie", "aussi", "également", "también", "además", "anche", "inoltre", "ook", "nog", "także", "dodatkowo", "também", "ainda",
+    "také", "ještě", "också", "även",
+];
+/// Words of reports about what was ordered or came before.
+#[rustfmt::skip]
+pub(super) const REPORTS: &[&str] = &[
+    "ordered", "received", "got", "bought", "returned", "had", "have", "were", "was", "missing", "broken", "bestellt", "erhalten",
+    "bekommen", "gekauft", "hatten", "hatte", "fehlen", "reçu", "commandé", "avons", "acheté", "recibido", "comprado", "ricevuto",
+    "ordinato", "comprato", "ontvangen", "besteld", "gekocht", "otrzymaliśmy", "zamówiliśmy", "recebemos", "encomendámos", "obdrželi",
+    "objednali", "fick", "beställde", "not", "no", "nicht", "kein", "keine", "stock", "cancel", "stornieren", "annuler", "instead", "statt",
 ];
 /// Between a number of packages and their content, or a unit and the article.
 const OF: [&str; 10] = ["of", "de", "di", "da", "van", "von", "d'", "the", "del", "av"];

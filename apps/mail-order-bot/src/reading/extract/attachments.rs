@@ -21,7 +21,7 @@ enum Attachment {
         explanation: Explanation,
         kind: &'static str,
         /// For the customer.
-        note: Option<String>,
+        notes: Vec<String>,
         order_number: Option<String>,
     },
     Problem(String),
@@ -55,7 +55,7 @@ impl Extraction<'_> {
                     lines,
                     explanation,
                     kind,
-                    note,
+                    notes,
                     order_number,
                 } => {
                     self.part(&part, leaf, &format!("its lines are the order's: {kind}"), lines.len());
@@ -64,7 +64,7 @@ impl Extraction<'_> {
                         .into_iter()
                         .for_each(|step| self.found.explanation.add(step));
                     self.found.lines.extend(lines);
-                    self.found.notes.extend(note);
+                    self.found.notes.extend(notes);
                     self.source.get_or_insert(part);
                     if self.found.order_number.is_none() {
                         self.found.order_number = order_number;
@@ -96,6 +96,9 @@ impl Extraction<'_> {
                 } else {
                     return self.workbook(leaf);
                 }
+            }
+            Container::Other if leaf.bytes.starts_with(b"%PDF") => {
+                Attachment::Unrelated("a PDF; orders are not read from these")
             }
             Container::Other if is_text(&leaf.bytes) => self.text(leaf, named_table),
             _ if named_table => Attachment::Problem("it is not what its name says".to_owned()),
@@ -147,7 +150,7 @@ impl Extraction<'_> {
             lines,
             explanation,
             kind: "a workbook",
-            note,
+            notes: note.into_iter().collect(),
             order_number: number_in_titles(&titles),
         })
     }
@@ -198,7 +201,7 @@ impl Extraction<'_> {
                         lines,
                         explanation,
                         kind: "a table in CSV",
-                        note: None,
+                        notes: Vec::new(),
                         order_number: number_in_titles(&titles),
                     };
                 }
@@ -215,7 +218,7 @@ impl Extraction<'_> {
                     lines: found.lines,
                     explanation: found.explanation,
                     kind: found.form,
-                    note: None,
+                    notes: found.notes(),
                     order_number: number_in_titles(&titles),
                 };
             }
@@ -245,7 +248,7 @@ impl Extraction<'_> {
                 lines,
                 explanation,
                 kind: "a table of a web page",
-                note: None,
+                notes: Vec::new(),
                 order_number: None,
             },
             None => Attachment::Unrelated("a web page without order lines"),

@@ -95,6 +95,7 @@ impl Extraction<'_> {
                     lines: found.lines,
                     explanation: found.explanation,
                     form: "a table of the page",
+                    unclear: Vec::new(),
                 };
                 self.take(part, &name(part), kind);
             }
@@ -131,6 +132,8 @@ impl Extraction<'_> {
             let step = found.told(name, &shortened(&part.leaf.content_type));
             self.found.explanation.add(step);
             self.source = Some(name.to_owned());
+            self.found.notes.extend(found.notes());
+            self.found.notes.extend(found.notes());
         }
         found
             .explanation

@@ -143,6 +143,16 @@ fn several_orders_stand_on_one_line() {
     );
     assert_eq!(articles("please send 5 green tea & 1 tea pot"), "green tea*5 tea pot*1");
     assert_eq!(articles("ART-001: 2, ART-002: 3"), "ART-001*2 ART-002*3");
+    assert_eq!(
+        articles("Hi, pls send 5 x ART-001, 3 x ART-002 and 1 x ART-010, same address. Tom"),
+        "ART-001*5 ART-002*3 ART-010*1"
+    );
+    assert_eq!(
+        articles("Bom dia, queríamos 6 x ART-001 e 4 x ART-002, por favor."),
+        "ART-001*6 ART-002*4"
+    );
+    assert_eq!(articles("Also 2 x ART-001"), "ART-001*2");
+    assert_eq!(articles("1 Gebinde 00123"), "00123*1 Gebinde");
 }
 
 #[test]
@@ -162,11 +172,20 @@ fn prose_quotes_and_signatures_are_not_orders() {
         "ART-001  24.12.2026",
         "Best regards\nJane\nRoom B12, 3 floors up\nVAT GB123456789, 1",
         "3 of us will come",
+        "I got 2 x ART-001",
+        "We ordered 2 x ART-001, 3 arrived",
         "I bought 2 of them last week: ART-001",
         "Total: 12.50",
     ] {
         assert_eq!(read(text), Vec::new(), "{text:?}");
     }
+}
+
+#[test]
+fn a_line_that_may_be_meant_is_not_dropped_in_silence() {
+    let found = found("2 x ART-001\nand as for ART-002 we would take around 12 if they are fresh\n");
+    assert_eq!((found.lines.len(), found.unclear.len()), (1, 1));
+    assert!(found.notes()[0].contains("ART-002"), "{:?}", found.notes());
 }
 
 #[test]
