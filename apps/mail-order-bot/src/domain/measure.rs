@@ -122,8 +122,7 @@ fn word_end(text: &str) -> usize {
 
 fn number_end(text: &str) -> usize {
     let mut end = 0;
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, c)) = characters.next() {
+    for (at, c) in text.char_indices() {
         let inside = c.is_ascii_digit() || ".,'’-−+/:–".contains(c);
         // A space groups digits by three.
         let grouping = matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\u{2009}' | '\u{2007}') && {

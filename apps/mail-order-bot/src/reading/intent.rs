@@ -220,7 +220,7 @@ fn number_after(rest: &str, direct: bool) -> Option<String> {
     let digits = token.bytes().filter(u8::is_ascii_digit).count();
     let all_digits = digits == token.len();
     let year = all_digits && token.len() == 4 && (token.starts_with("19") || token.starts_with("20"));
-    let fits = (2..=30).contains(&token.len()) && digits >= 2 && !is_date(token) && !(year && !marked);
+    let fits = (2..=30).contains(&token.len()) && digits >= 2 && !is_date(token) && (marked || !year);
     let sure = marked || direct && (is_article_like(token) || digits >= 4 || token.contains(['-', '/', '_']));
     (fits && sure).then(|| token.to_owned())
 }

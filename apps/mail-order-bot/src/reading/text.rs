@@ -132,8 +132,11 @@ fn refused(drafts: &[DraftLine], after_closing: bool, known: &dyn Fn(&str) -> bo
     if drafts.iter().any(|draft| is_total(&draft.article)) {
         return Some("a total");
     }
-    (after_closing && !drafts.iter().any(|draft| known(&draft.article)))
-        .then_some("it stands after the letter's closing words, and we do not know the article")
+    (after_closing
+        && !drafts
+            .iter()
+            .any(|draft| known(&draft.article) && draft.article.contains(char::is_alphabetic)))
+    .then_some("it stands after the letter's closing words, and we do not know the article")
 }
 
 /// Whether a line that is none of an order may be meant as one: it names an article that is known, and a number beside.
@@ -210,7 +213,9 @@ fn counted(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
         return None;
     }
     // A number before words is no order: `3 of us will come`. It takes a sign, a unit or an article that is known.
-    if measure.certain || known(article) {
+    // Nor is a telephone number whose second group happens to be an article: digits alone say too little.
+    let says = article.contains(char::is_alphabetic) || is_article_like(article);
+    if measure.certain || known(article) && says {
         return Some(draft(article, name, Value::text(measure.text), price));
     }
     // `1 Gebinde ART-001`: what stands between is a unit, known or not.
@@ -349,10 +354,10 @@ fn columns(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
         return None;
     }
     let numeric = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && !is_date(cell);
-    let amount = |cell: &&str| numeric(cell) && is_amount(&Value::text(cell), DecimalStyle::Either);
-    let at = rest.iter().position(|cell| amount(&cell));
+    let amount = |cell: &str| numeric(cell) && is_amount(&Value::text(cell), DecimalStyle::Either);
+    let at = rest.iter().position(|cell| amount(cell));
     // `ART-001;two;12,50`: the only number is a price, so the quantity is what stands before it.
-    let price_only = |at: usize| at == 1 && is_price(rest[at]) && !rest[at + 1..].iter().any(|cell| amount(&cell));
+    let price_only = |at: usize| at == 1 && is_price(rest[at]) && !rest[at + 1..].iter().any(|cell| amount(cell));
     let at = at.filter(|at| !(firm.is_some() && price_only(*at)));
     // Without a firm separator at most a name, or a date, stands between.
     let near = at

@@ -167,7 +167,7 @@ fn content(text: &str) -> Option<(usize, &str)> {
 fn first_is_known(text: &str, known: &dyn Fn(&str) -> bool) -> bool {
     text.split(|c: char| c.is_whitespace() || ",;".contains(c))
         .next()
-        .is_some_and(|word| known(word))
+        .is_some_and(known)
 }
 
 /// Splits `ART-001 green tea 5 pcs` before its `5 pcs`. Only pieces and packages: `100 g` is a part of the name.

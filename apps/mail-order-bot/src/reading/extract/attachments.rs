@@ -214,11 +214,12 @@ impl Extraction<'_> {
             let found = bodies::letter_lines(&text, &self.table(label(leaf), false), self.limits.lines);
             if !found.lines.is_empty() {
                 let titles: Vec<String> = text.lines().take(TITLE_ROWS).map(str::to_owned).collect();
+                let notes = found.notes();
                 return Attachment::Lines {
                     lines: found.lines,
                     explanation: found.explanation,
                     kind: found.form,
-                    notes: found.notes(),
+                    notes,
                     order_number: number_in_titles(&titles),
                 };
             }

@@ -5,7 +5,8 @@ use crate::domain::CustomerProfile;
 use crate::reading::body;
 
 fn known(reference: &str) -> bool {
-    ["green tea", "00123", "art-001", "art-002", "art-010", "tea pot"].contains(&reference.to_lowercase().as_str())
+    ["green tea", "00123", "123", "art-001", "art-002", "art-010", "tea pot"]
+        .contains(&reference.to_lowercase().as_str())
 }
 
 fn found(text: &str) -> TextLines {
@@ -172,6 +173,7 @@ fn prose_quotes_and_signatures_are_not_orders() {
         "ART-001  24.12.2026",
         "Best regards\nJane\nRoom B12, 3 floors up\nVAT GB123456789, 1",
         "3 of us will come",
+        "tel. 22 123 45 67",
         "I got 2 x ART-001",
         "We ordered 2 x ART-001, 3 arrived",
         "I bought 2 of them last week: ART-001",
