@@ -218,7 +218,12 @@ fn is_closing(line: &str) -> bool {
     let line = line.trim();
     line.len() <= 120 && {
         let lower = line.to_lowercase();
-        CLOSINGS.iter().any(|closing| lower.starts_with(closing))
+        // `Thanks,` ends a letter only on a line of its own: `Thanks, please send:` begins one.
+        let ends = |closing: &&str| match closing.strip_suffix(',') {
+            Some(word) => lower.trim_end_matches([',', '!', '.']) == word,
+            None => lower.starts_with(*closing),
+        };
+        CLOSINGS.iter().any(ends)
     }
 }
 
@@ -372,6 +377,7 @@ mod tests {
     fn lines_know_where_they_stand() {
         let text = "2 x a\r\nMit freundlichen Grüßen\r\nJ. Grün\r\n";
         let body = split(text, false);
+        assert!(is_closing("Thanks,") && !is_closing("Thanks, please send:"));
         assert_eq!(
             body.own.iter().map(|line| line.after_closing).collect::<Vec<_>>(),
             [false, false, true]

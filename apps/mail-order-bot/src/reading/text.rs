@@ -354,7 +354,7 @@ fn columns(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
         return None;
     }
     let numeric = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && !is_date(cell);
-    let amount = |cell: &str| numeric(cell) && is_amount(&Value::text(cell), DecimalStyle::Either);
+    let amount = |cell: &&str| numeric(cell) && is_amount(&Value::text(cell), DecimalStyle::Either);
     let at = rest.iter().position(|cell| amount(cell));
     // `ART-001;two;12,50`: the only number is a price, so the quantity is what stands before it.
     let price_only = |at: usize| at == 1 && is_price(rest[at]) && !rest[at + 1..].iter().any(|cell| amount(cell));
