@@ -355,9 +355,9 @@ fn columns(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
     }
     let numeric = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && !is_date(cell);
     let amount = |cell: &&str| numeric(cell) && is_amount(&Value::text(cell), DecimalStyle::Either);
-    let at = rest.iter().position(|cell| amount(cell));
+    let at = rest.iter().position(&amount);
     // `ART-001;two;12,50`: the only number is a price, so the quantity is what stands before it.
-    let price_only = |at: usize| at == 1 && is_price(rest[at]) && !rest[at + 1..].iter().any(|cell| amount(cell));
+    let price_only = |at: usize| at == 1 && is_price(rest[at]) && !rest[at + 1..].iter().any(&amount);
     let at = at.filter(|at| !(firm.is_some() && price_only(*at)));
     // Without a firm separator at most a name, or a date, stands between.
     let near = at
