@@ -110,25 +110,33 @@ impl Contestant for Ours {
     }
 }
 
-/// Whether a backlog of a million drains as fast as a small one: beside one of [`TASKS`] before and after it.
+/// Whether a backlog of a million drains as fast as a small one: beside one of [`TASKS`] before and after it, and beside raw
+/// commands with the same backlog, since half a gigabyte is in no processor's cache, whosever it is.
 async fn backlog(server: &Server, name: &str) -> Result<()> {
     let mut small = vec![backlog_of(server, TASKS).await?];
     let value = backlog_of(server, MILLION).await?;
+    let (_, raw) = Raw(server.clone()).paces(MILLION, 1).await?;
     small.push(backlog_of(server, TASKS).await?);
-    let Some(peer_value) = median(small.into_iter()) else {
+    let Some(small) = median(small.into_iter()) else {
         return Ok(());
     };
-    let figure = Figure {
-        name: &format!("{name}: process, 1 consumer, of a backlog of a million"),
-        value,
-        unit: "tasks/s",
-        good: Good::High,
-        peer: &format!("plba of {TASKS}"),
-        peer_value,
-        ratio: value / peer_value,
-        goal: Some(Goal::RatioAtLeast(0.85)),
-    };
-    Ok(figure.report()?)
+    for (peer, peer_value, goal) in [
+        (format!("plba of {TASKS}"), small, 0.85),
+        ("raw commands of a million".to_owned(), raw, 0.7),
+    ] {
+        let figure = Figure {
+            name: &format!("{name}: process, 1 consumer, of a backlog of a million"),
+            value,
+            unit: "tasks/s",
+            good: Good::High,
+            peer: &peer,
+            peer_value,
+            ratio: value / peer_value,
+            goal: Some(Goal::RatioAtLeast(goal)),
+        };
+        figure.report()?;
+    }
+    Ok(())
 }
 
 async fn backlog_of(server: &Server, tasks: usize) -> Result<f64> {
@@ -140,16 +148,12 @@ async fn backlog_of(server: &Server, tasks: usize) -> Result<f64> {
 /// The limit.
 struct Raw(Server);
 
-#[async_trait]
-impl Contestant for Raw {
-    fn name(&self) -> String {
-        "raw commands".to_owned()
-    }
-
-    async fn pace(&self, workers: u32) -> Result<Seen> {
+impl Raw {
+    /// How many tasks a second are added, and then processed by so many consumers.
+    async fn paces(&self, tasks: usize, workers: u32) -> Result<(f64, f64)> {
         let mut connection = self.0.emptied().await?;
         group(&mut connection).await?;
-        let enqueue = add(&mut connection).await?;
+        let enqueue = add(&mut connection, tasks).await?;
         let mut consumers = Vec::new();
         for number in 0..workers {
             consumers.push((connect(&self.0.0.url()).await?, format!("c{number}")));
@@ -163,8 +167,20 @@ impl Contestant for Raw {
         while let Some(count) = loops.join_next().await {
             done += count??;
         }
-        assert_eq!(done, TASKS, "each task is read once");
-        Ok(Seen::pace(enqueue, per_second(TASKS, began)))
+        assert_eq!(done, tasks, "each task is read once");
+        Ok((enqueue, per_second(tasks, began)))
+    }
+}
+
+#[async_trait]
+impl Contestant for Raw {
+    fn name(&self) -> String {
+        "raw commands".to_owned()
+    }
+
+    async fn pace(&self, workers: u32) -> Result<Seen> {
+        let (enqueue, process) = self.paces(TASKS, workers).await?;
+        Ok(Seen::pace(enqueue, process))
     }
 
     async fn pickups(&self) -> Result<Seen> {
@@ -208,17 +224,17 @@ fn add_one(batch: &mut redis::Pipeline, number: usize, payload: &[u8]) {
     add.arg("t").arg(traceparent(number)).arg("d").arg(payload).ignore();
 }
 
-async fn add(connection: &mut MultiplexedConnection) -> Result<f64> {
+async fn add(connection: &mut MultiplexedConnection, tasks: usize) -> Result<f64> {
     let payload = payload();
     let began = Instant::now();
-    for first in (0..TASKS).step_by(PUBLISH) {
+    for first in (0..tasks).step_by(PUBLISH) {
         let mut batch = pipe();
-        for number in first..TASKS.min(first + PUBLISH) {
+        for number in first..tasks.min(first + PUBLISH) {
             add_one(&mut batch, number, &payload);
         }
         let () = batch.query_async(connection).await?;
     }
-    Ok(per_second(TASKS, began))
+    Ok(per_second(tasks, began))
 }
 
 fn read_group(consumer: &str, count: usize) -> redis::Cmd {
