@@ -408,6 +408,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_only_the_command_line_answers_is_not_served() {
+        let plane = plane();
+        let reads = Endpoint::view::<u32, _, _>("reads", "Reads a file.", |_, _| async { Ok(1) }).here();
+        contribute(&plane, vec![reads]).unwrap();
+        let unknown = plane.call(&viewer(), "reads", false, Parameters::new()).await;
+        assert!(matches!(unknown, Err(ControlError::Unknown(_))));
+        assert!(plane.catalogue().iter().all(|entry| entry.name != "reads"));
+    }
+
+    #[tokio::test]
     async fn a_name_is_given_once() {
         let again = Endpoint::view::<u32, _, _>("one", "Tells one.", |_, _| async { Ok(1) });
         assert!(contribute(&plane(), vec![again]).is_err());
