@@ -10,6 +10,7 @@ mod explain;
 mod fuzz;
 mod hostile;
 mod journeys;
+mod loops;
 mod log_files;
 mod mailbox;
 mod one_file;
