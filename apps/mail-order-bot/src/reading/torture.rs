@@ -74,6 +74,18 @@ fn failure_73_workbooks_that_the_guard_knows_are_a_note_even_without_a_child() {
 }
 
 #[test]
+fn failure_73_a_panic_of_the_parser_is_a_problem_of_the_workbook() {
+    // Found by `fuzz`: calamine computes with the number of the row before it looks whether there can be such a row.
+    for place in ["A99999999999", "ZZZZZZZZ1", "A0", "1A", ""] {
+        let sheet = format!("<row r=\"1\"><c r=\"{place}\"><v>1</v></c></row>");
+        let raw = hostile::with_attachment("place", "place.xlsx", &hostile::xlsx(&sheet, &[]).unwrap());
+        let limits = ReadingLimits::default();
+        let found = extracted(&read(&raw, &limits).unwrap(), &limits);
+        assert_eq!((found.lines.len(), found.notes.len()), (0, 1), "{place}: {:?}", found.notes);
+    }
+}
+
+#[test]
 fn failure_73_workbooks_of_the_open_format_are_read() {
     let rows = hostile::ods_rows(&[&["Artikel", "Menge"], &["ART-001", "2"]]);
     // As LibreOffice ends a table: empty rows to the end of the sheet.

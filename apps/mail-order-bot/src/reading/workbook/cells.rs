@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use calamine::{Data, Ods, Reader, Xls, Xlsx};
 
@@ -16,8 +17,12 @@ use crate::reading::table::MAX_COLUMNS;
 /// Sheets that are looked at.
 const MAX_SHEETS: usize = 20;
 
-/// The sheets of a workbook, in its order.
+/// The sheets of a workbook, in its order. A panic of a parser is a problem of the workbook.
 pub(super) fn sheets(bytes: &[u8], limits: &ReadingLimits) -> Result<Vec<SparseSheet>, WorkbookProblem> {
+    catch_unwind(AssertUnwindSafe(|| read(bytes, limits))).unwrap_or(Err(WorkbookProblem::Crashed))
+}
+
+fn read(bytes: &[u8], limits: &ReadingLimits) -> Result<Vec<SparseSheet>, WorkbookProblem> {
     let kind = guard::guard(bytes, limits)?;
     let mut budget = Budget::new(limits);
     match kind {
