@@ -147,11 +147,36 @@ const ROWS: &str = "<row r=\"1\"><c r=\"A1\" t=\"inlineStr\"><is><t>Article</t><
     <c r=\"B1\" t=\"inlineStr\"><is><t>Quantity</t></is></c></row>\
     <row r=\"2\"><c r=\"A2\" t=\"inlineStr\"><is><t>ART-001</t></is></c><c r=\"B2\"><v>2</v></c></row>";
 
-/// Workbooks that are small in a mail and large in memory (failure 73), with what is told about them.
+/// A hostile workbook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostileWorkbook {
+    /// What it does.
+    pub name: &'static str,
+    /// The name of its file.
+    pub file_name: &'static str,
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// What has to become of an order that it is attached to.
+    pub fate: Fate,
+}
+
+impl HostileWorkbook {
+    /// An order that it is attached to.
+    #[must_use]
+    pub fn message(&self) -> Hostile {
+        Hostile {
+            name: self.name,
+            raw: with_attachment(self.name, self.file_name, &self.bytes),
+            fate: self.fate,
+        }
+    }
+}
+
+/// Workbooks that are small in a mail and large in memory (failure 73).
 ///
 /// # Errors
 /// Never for what fits in memory; the error is the archive writer's.
-pub fn workbooks() -> Result<Vec<(&'static str, &'static str, Vec<u8>, Fate)>, zip::result::ZipError> {
+pub fn workbooks() -> Result<Vec<HostileWorkbook>, zip::result::ZipError> {
     let far = format!("{ROWS}<row r=\"200001\"><c r=\"WQJ200001\"><v>1</v></c></row>");
     let farthest = format!("{ROWS}<row r=\"1048576\"><c r=\"XFD1048576\"><v>1</v></c></row>");
     let wide: String = (0..100_000)
@@ -166,11 +191,9 @@ pub fn workbooks() -> Result<Vec<(&'static str, &'static str, Vec<u8>, Fate)>, z
         "<table:table-row><table:table-cell table:number-columns-repeated=\"16384\" office:value-type=\"string\">\
          <text:p>{text}</text:p></table:table-cell></table:table-row>"
     );
-    let rows = format!(
-        "<table:table-row table:number-rows-repeated=\"1000000\"><table:table-cell table:number-columns-repeated=\"90\" \
-         office:value-type=\"float\" office:value=\"1\"/></table:table-row>"
-    );
-    Ok(vec![
+    let rows = "<table:table-row table:number-rows-repeated=\"1000000\"><table:table-cell table:number-columns-repeated=\"90\" \
+         office:value-type=\"float\" office:value=\"1\"/></table:table-row>";
+    let made = [
         ("one far cell", "far.xlsx", xlsx(&far, &[])?, Fate::Ordered("ART-001*2")),
         (
             "the farthest cell",
@@ -223,10 +246,17 @@ pub fn workbooks() -> Result<Vec<(&'static str, &'static str, Vec<u8>, Fate)>, z
         (
             "copies of a row",
             "rows.ods",
-            ods(&rows)?,
+            ods(rows)?,
             Fate::Noted("We could not use the attachment rows.ods"),
         ),
-    ])
+    ];
+    let workbook = |(name, file_name, bytes, fate)| HostileWorkbook {
+        name,
+        file_name,
+        bytes,
+        fate,
+    };
+    Ok(made.into_iter().map(workbook).collect())
 }
 
 /// An XLSX workbook whose only sheet has this content, and further files.

@@ -154,12 +154,11 @@ fn failure_72_what_cannot_be_read_is_parked_with_its_raw_bytes_and_the_folder_go
 
 #[test]
 fn failure_73_a_bomb_is_a_note_in_its_order_and_nothing_else_suffers() {
-    let bomb = |(name, file, bytes, fate): (&'static str, &str, Vec<u8>, Fate)| Hostile {
-        name,
-        raw: hostile::with_attachment(name, file, &bytes),
-        fate,
-    };
-    let bombs: Vec<Hostile> = hostile::workbooks().unwrap().into_iter().map(bomb).collect();
+    let bombs: Vec<Hostile> = hostile::workbooks()
+        .unwrap()
+        .iter()
+        .map(|workbook| workbook.message())
+        .collect();
     run_over("failure-73", "memory:", &bombs);
 }
 
@@ -224,12 +223,12 @@ fn failure_73_a_child_that_misbehaves_is_a_note_that_names_the_limit_and_ours_is
 #[test]
 fn failure_73_memory_and_processor_time_are_limits_of_the_system() {
     let limits = ReadingLimits::default();
-    let (_, file, bytes, _) = hostile::workbooks()
-        .unwrap()
-        .into_iter()
-        .find(|(name, ..)| *name == "copies of a text")
+    let workbooks = hostile::workbooks().unwrap();
+    let bomb = workbooks
+        .iter()
+        .find(|workbook| workbook.name == "copies of a text")
         .unwrap();
-    let raw = hostile::with_attachment("memory", file, &bytes);
+    let raw = bomb.message().raw;
     let told = note(extracted(&raw, &limits, &parser()));
     assert!(told.contains("536870912 bytes"), "{told}");
 

@@ -77,7 +77,6 @@ fn changed_samples_do_not_break_the_reply_builder() {
 #[track_caller]
 fn run(target: Target, name: &str, seed: u64, until: Until) {
     eprintln!("{name}: seed {seed}");
-    println!("{name}: seed {seed}");
     let mutator = Mutator::new(target.seeds());
     let began = Instant::now();
     let (mut inputs, mut slowest) = (0, Duration::ZERO);
