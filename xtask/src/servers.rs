@@ -27,6 +27,12 @@ const SERVERS: &[Server] = &[
         needed_by: &["plba-testservers", "plba-mail", "mail-order-bot"],
     },
     Server {
+        name: "Exim",
+        program: "exim4",
+        package: "exim4-daemon-light",
+        needed_by: &["plba-testservers", "plba-mail", "mail-order-bot"],
+    },
+    Server {
         name: "Redis",
         program: "redis-server",
         package: "redis-server",
@@ -201,8 +207,8 @@ mod tests {
     #[test]
     fn servers_are_looked_for_where_their_tests_run() {
         for (crates, needed) in [
-            (&[][..], &["Dovecot", "Redis", "PostgreSQL"][..]),
-            (&["plba-mail", "x"], &["Dovecot"]),
+            (&[][..], &["Dovecot", "Exim", "Redis", "PostgreSQL"][..]),
+            (&["plba-mail", "x"], &["Dovecot", "Exim"]),
             (&["plba-sql", "plba-redis"], &["Redis", "PostgreSQL"]),
             (&["plba-contracts"], &[]),
         ] {

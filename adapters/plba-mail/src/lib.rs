@@ -1,5 +1,5 @@
-//! Mail as a source of tasks: Maildir folders and IMAP mailboxes, opened by URL. What a message means is the
-//! application's business.
+//! Mail as a source of tasks: Maildir folders and IMAP mailboxes, opened by URL; and mail as it is sent, through a server
+//! ([`smtp`]) or into a [`maildir`]. What a message means is the application's business.
 #![doc = ""]
 #![doc = include_str!("requirements.md")]
 
@@ -18,6 +18,7 @@ mod open;
 mod preview;
 mod settings;
 mod since;
+pub mod smtp;
 mod sources;
 #[cfg(test)]
 mod test_bench;

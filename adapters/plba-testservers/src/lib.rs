@@ -2,7 +2,7 @@
 //! ordinary user. No containers. Each test starts its own and drops it, or takes a database of its own on the one that the
 //! tests of a process share ([`PostgresServer::shared`], [`RedisServer::shared`]).
 //!
-//! What lives here: one folder per server ([`Dovecot`], [`RedisServer`], [`PostgresServer`]) and, in the root, the skeleton
+//! What lives here: one folder per server ([`Dovecot`], [`Exim`], [`RedisServer`], [`PostgresServer`]) and, in the root, the skeleton
 //! that they share: find the program (`program`), drop privileges (`account`), make a directory (`directory`), pick ports
 //! (`port`, `attempt`), make certificates (`certificate`), run, end and pause processes (`served`, `process`, `slot`), wait
 //! until ready (`wait`), ask through the server's own client (`command`).
@@ -31,6 +31,7 @@ mod command;
 mod directory;
 mod dovecot;
 mod error;
+mod exim;
 mod port;
 mod postgres;
 mod process;
@@ -44,6 +45,7 @@ mod wait;
 pub use certificate::Validity;
 pub use dovecot::{Dovecot, StoredMessage};
 pub use error::{CommandError, NotRun, StartError};
+pub use exim::Exim;
 pub use postgres::{PostgresDatabase, PostgresOptions, PostgresServer};
 pub use redis::{AppendOnly, RedisCluster, RedisDatabase, RedisOptions, RedisSentinels, RedisServer};
 pub use require::require;

@@ -2,22 +2,34 @@
 //! seen, checks, stores and prepares the reply. Blocking and deterministic; what happens around it (tasks, retries,
 //! sending) is the composition root's.
 
+mod answers;
+mod decide;
+mod outcome;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
+use plba::sql::postgres::PostgresTransaction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::customer::ProfileError;
-use crate::domain::{Catalogue, CustomerProfile, Order, OrderId, OrderStatus, Profiles, UnknownSenders};
+use crate::domain::{Catalogue, CustomerProfile, Intent, Order, Profiles, UnknownSenders};
 use crate::intake;
 use crate::reading::{self, IncomingMail, ReadError, ReadingLimits, WorkbookParser};
-use crate::reply::compose::{ComposeError, ComposedReply, order_reply, unrecognised_reply};
+use crate::reply::templates::Templates;
 use crate::reply::{ReplyOptions, ReplyOptionsError, ReplySettings, etiquette};
 use crate::store::{
-    self, KnownMessage, MessageKey, NewMessage, NewOrder, OrderStore, OutboxId, Recorded, ReplyPlan, StoreError,
+    self, Attachment, Change, Changed, Channel, KnownMessage, MessageKey, NewMessage, NewOrder, OrderStore, OutboxId,
+    PostgresSession, Queued, Recorded, ReviewReason, Session, StoreError,
 };
+
+pub use self::answers::shown;
+pub use self::decide::{DecideError, Prospect};
+pub use self::outcome::{Done, NotAnOrder, ProcessError, Processed};
+
+/// The largest attachment that is kept apart from its mail, in bytes.
+const MAX_ATTACHMENT: usize = 10 * 1024 * 1024;
 
 /// How orders are handled. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -117,36 +129,12 @@ impl DeskSettings {
     pub fn with_parser(self, parser: WorkbookParser) -> Self {
         Self { parser, ..self }
     }
-}
 
-/// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Processed {
-    /// A new order is stored.
-    Stored {
-        /// Its number.
-        order_id: OrderId,
-        /// Its outcome.
-        status: OrderStatus,
-        /// The reply in the outbox; `None` when it must not be answered.
-        outbox_id: Option<OutboxId>,
-        /// A recent order of the same customer for the same.
-        possible_duplicate_of: Option<OrderId>,
-    },
-    /// The message was processed before; nothing was changed.
-    Duplicate {
-        /// The order it became; `None` when it was not an order.
-        order_id: Option<OrderId>,
-        /// Its reply, if that still waits in the outbox: relay it again, the hand-over is idempotent.
-        pending_reply: Option<OutboxId>,
-    },
-    /// The message is not an order; that is recorded.
-    NotAnOrder {
-        /// Why not.
-        reason: NotAnOrder,
-        /// The reply in the outbox, where the options want one.
-        outbox_id: Option<OutboxId>,
-    },
+    /// How mails are answered.
+    #[must_use]
+    pub fn replies(&self) -> &ReplySettings {
+        &self.replies
+    }
 }
 
 /// What examining a message gave.
@@ -163,46 +151,16 @@ pub enum Examined {
 pub struct Message {
     mail: IncomingMail,
     message: NewMessage,
-    found: Result<NewOrder, NotAnOrder>,
+    finding: Finding,
 }
 
-/// Why a message is not an order.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotAnOrder {
-    /// It has no sender that could be a customer.
-    #[error("it names no sender")]
-    NoSender,
-    /// It comes from the bot's own address.
-    #[error("it comes from our own address")]
-    OwnMail,
-    /// It is machine mail that can't be an order.
-    #[error("it is {0}")]
-    Automatic(&'static str),
-    /// No order lines were found.
-    #[error("there are no order lines in it")]
-    NoLines,
-}
-
-/// A message that could not be processed. Nothing was recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum ProcessError {
-    /// The message can't be read; unless that is transient, reject it, so that it is kept as a dead letter.
-    #[error(transparent)]
-    Unreadable(#[from] ReadError),
-    /// The store failed; [`ProcessError::is_transient`] says whether to try again.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl ProcessError {
-    /// Whether the same message may be processed later: the database was locked or the disk full.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreadable(error) => error.is_transient(),
-            Self::Store(error) => error.is_transient(),
-        }
-    }
+/// What was found in a message.
+#[derive(Debug, Clone)]
+enum Finding {
+    Order(NewOrder),
+    Change(Change),
+    NotAnOrder(NotAnOrder),
+    Review(ReviewReason, String),
 }
 
 /// Turns messages into orders. Cheap to clone, shared by all workers.
@@ -210,17 +168,51 @@ impl ProcessError {
 pub struct OrderDesk {
     catalogue: Arc<Catalogue>,
     settings: Arc<DeskSettings>,
+    templates: Templates,
+    /// The webhooks that are told of orders, by their names.
+    hooks: Arc<[String]>,
+    /// Why the mails that it is given may come from somebody else than they say.
+    doubt: Option<Arc<str>>,
     store: OrderStore,
 }
 
 impl OrderDesk {
-    /// A desk that sells what `catalogue` has and stores into `store`.
+    /// A desk that sells what `catalogue` has and stores into `store`. It answers by the built-in templates and tells no
+    /// webhooks.
     #[must_use]
     pub fn new(catalogue: Arc<Catalogue>, settings: Arc<DeskSettings>, store: OrderStore) -> Self {
         Self {
+            templates: Templates::built_in(settings.replies.language()),
             catalogue,
             settings,
+            hooks: Arc::from([]),
+            doubt: None,
             store,
+        }
+    }
+
+    /// As it is, but answering by these templates.
+    #[must_use]
+    pub fn with_templates(self, templates: Templates) -> Self {
+        Self { templates, ..self }
+    }
+
+    /// As it is, but telling webhooks of these names of orders.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Vec<String>) -> Self {
+        Self {
+            hooks: hooks.into(),
+            ..self
+        }
+    }
+
+    /// As it is, but taking mails to come from somebody else than they say, for this reason: orders and changes of orders
+    /// wait on the review list.
+    #[must_use]
+    pub fn doubting(self, why: &str) -> Self {
+        Self {
+            doubt: Some(Arc::from(why)),
+            ..self
         }
     }
 
@@ -230,13 +222,25 @@ impl OrderDesk {
         &self.store
     }
 
+    /// The templates that it answers by.
+    #[must_use]
+    pub fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    /// Whether the catalogue has an article of this number or name.
+    #[must_use]
+    pub fn sells(&self, reference: &str) -> bool {
+        self.catalogue.find(reference).is_some()
+    }
+
     /// Processes one raw RFC 5322 message, taken in at `received`. When this returned `Ok`, the outcome is durable; may
     /// be called again with the same message any number of times, from any number of threads.
     ///
     /// # Errors
     /// [`ProcessError`]; nothing was recorded.
     pub fn process(&self, raw: &[u8], received: Timestamp) -> Result<Processed, ProcessError> {
-        self.process_on_journey(raw, received, None)
+        Ok(self.process_fully(raw, received, None)?.processed)
     }
 
     /// As [`process`](Self::process), for a message that stands here in its journey (a W3C `traceparent`).
@@ -249,16 +253,7 @@ impl OrderDesk {
         received: Timestamp,
         traceparent: Option<String>,
     ) -> Result<Processed, ProcessError> {
-        match self.examine(raw, received, traceparent)? {
-            Examined::Known(processed) => Ok(processed),
-            Examined::New(examined) => {
-                let Message { mail, message, found } = *examined;
-                match found {
-                    Ok(order) => self.record_order(&mail, &message, order),
-                    Err(reason) => self.record_not_an_order(&mail, &message, reason),
-                }
-            }
-        }
+        Ok(self.process_fully(raw, received, traceparent)?.processed)
     }
 
     /// Does all that needs no writing: reads the message, recognises it, and checks its lines. What is new is to be
@@ -272,53 +267,87 @@ impl OrderDesk {
         received: Timestamp,
         traceparent: Option<String>,
     ) -> Result<Examined, ProcessError> {
-        let mut mail = reading::read(raw, &self.settings.limits)?;
-        mail.forgive_lists(&self.settings.own_lists);
-        let key = MessageKey {
-            message_id: mail.message_id.clone(),
-            body_hash: mail.body_hash.clone(),
-        };
+        let (mail, message) = self.read(raw, received, traceparent)?;
         // Saves a repeated delivery the search for lines; the transaction checks again.
-        if let Some(known) = self.store.known(&key)? {
+        if let Some(known) = self.store.known(&message.key)? {
             return Ok(Examined::Known(duplicate(known)));
         }
-        let sender = mail.from.as_ref().map(|from| from.address.clone()).unwrap_or_default();
-        let message = NewMessage {
-            key,
-            sender,
-            subject: mail.subject.clone(),
-            received_at: received,
-            traceparent,
-        };
-        let found = self.read_order(&mail)?;
-        Ok(Examined::New(Box::new(Message { mail, message, found })))
+        let finding = self.find(&mail)?;
+        Ok(Examined::New(Box::new(Message { mail, message, finding })))
     }
 
-    /// Records an examined message in a transaction on the store's file that somebody else has opened and commits: the
+    /// Records an examined message in a transaction on the store's database that somebody else has opened and commits: the
     /// outcome is durable with that commit.
     ///
     /// # Errors
     /// Of the store; the transaction is to be rolled back.
-    pub fn record_in(&self, transaction: &Connection, examined: Message) -> Result<Processed, StoreError> {
-        let Message { mail, message, found } = examined;
-        let correspondent = etiquette::correspondent(&mail).unwrap_or_default();
-        Ok(match found {
-            Ok(order) => {
-                let plan = |order: &Order, recent| self.order_plan(&mail, &message, order, recent);
-                stored(store::record_order(transaction, &message, order, correspondent, plan)?)
-            }
-            Err(reason) => {
-                let plan = |recent| self.no_order_plan(&mail, &message, &reason, recent);
-                let text = reason.to_string();
-                let recorded = store::record_not_an_order(transaction, &message, &text, correspondent, plan)?;
-                not_an_order(recorded, reason)
-            }
-        })
+    pub async fn record_in_postgres(
+        &self,
+        transaction: &mut PostgresTransaction,
+        examined: Message,
+    ) -> Result<Done, StoreError> {
+        let schema = self.store.postgres_schema().unwrap_or_default().to_owned();
+        let mut session = PostgresSession::new(transaction, &schema);
+        self.record(&mut session, examined).await
     }
 
-    fn read_order(&self, mail: &IncomingMail) -> Result<Result<NewOrder, NotAnOrder>, ReadError> {
-        let understood = intake::understand(mail, &self.catalogue, &self.settings)?;
-        Ok(understood.map(|understood| NewOrder {
+    /// The message, read and understood, whether it is known or not.
+    fn message(&self, raw: &[u8], now: Timestamp, traceparent: Option<String>) -> Result<Message, ProcessError> {
+        let (mail, message) = self.read(raw, now, traceparent)?;
+        let finding = self.find(&mail)?;
+        Ok(Message { mail, message, finding })
+    }
+
+    fn read(
+        &self,
+        raw: &[u8],
+        received: Timestamp,
+        traceparent: Option<String>,
+    ) -> Result<(IncomingMail, NewMessage), ReadError> {
+        let mut mail = reading::read(raw, &self.settings.limits)?;
+        mail.forgive_lists(&self.settings.own_lists);
+        let attachments = mail
+            .leaves
+            .iter()
+            .filter(|leaf| leaf.attachment || leaf.file_name.is_some());
+        let attachments = attachments.filter(|leaf| leaf.bytes.len() <= MAX_ATTACHMENT);
+        let message = NewMessage {
+            key: MessageKey {
+                message_id: mail.message_id.clone(),
+                body_hash: mail.body_hash.clone(),
+            },
+            sender: mail.from.as_ref().map(|from| from.address.clone()).unwrap_or_default(),
+            subject: mail.subject.clone(),
+            received_at: received,
+            traceparent,
+            references: mail.references.clone(),
+            raw: Arc::from(raw),
+            attachments: attachments
+                .map(|leaf| Attachment {
+                    file_name: reading::mail::one_line(leaf.file_name.as_deref().unwrap_or_default()),
+                    content_type: leaf.content_type.clone(),
+                    content: leaf.bytes.clone(),
+                })
+                .collect(),
+            decides: None,
+        };
+        Ok((mail, message))
+    }
+
+    fn find(&self, mail: &IncomingMail) -> Result<Finding, ReadError> {
+        let understood = match intake::understand(mail, &self.catalogue, &self.settings)? {
+            Ok(understood) => understood,
+            Err(reason) => return Ok(Finding::NotAnOrder(reason)),
+        };
+        if let Some(doubt) = &self.doubt {
+            return Ok(Finding::Review(ReviewReason::Authentication, doubt.to_string()));
+        }
+        if !understood.registered && self.settings.unknown_senders == UnknownSenders::Review {
+            let detail = format!("no profile names {}", understood.customer.address);
+            return Ok(Finding::Review(ReviewReason::UnknownSender, detail));
+        }
+        let intent = understood.extracted.intent;
+        let new = NewOrder {
             customer: understood.customer,
             status: understood.checked.status,
             lines: understood.checked.lines,
@@ -326,89 +355,110 @@ impl OrderDesk {
             currency: self.catalogue.currency().to_owned(),
             notes: understood.extracted.notes,
             duplicate_window: self.settings.duplicate_window,
-        }))
-    }
-
-    fn record_order(
-        &self,
-        mail: &IncomingMail,
-        message: &NewMessage,
-        order: NewOrder,
-    ) -> Result<Processed, ProcessError> {
-        let plan = |order: &Order, recent| self.order_plan(mail, message, order, recent);
-        let correspondent = etiquette::correspondent(mail).unwrap_or_default();
-        Ok(stored(self.store.record_order(message, order, correspondent, plan)?))
-    }
-
-    fn record_not_an_order(
-        &self,
-        mail: &IncomingMail,
-        message: &NewMessage,
-        reason: NotAnOrder,
-    ) -> Result<Processed, ProcessError> {
-        let plan = |recent| self.no_order_plan(mail, message, &reason, recent);
-        let correspondent = etiquette::correspondent(mail).unwrap_or_default();
-        let text = reason.to_string();
-        let recorded = self.store.record_not_an_order(message, &text, correspondent, plan)?;
-        Ok(not_an_order(recorded, reason))
-    }
-
-    fn order_plan(&self, mail: &IncomingMail, message: &NewMessage, order: &Order, recent: u64) -> ReplyPlan {
-        let id = OutboxId::for_message(&message.key);
-        self.plan(mail, recent, |settings| {
-            order_reply(order, mail, &id, settings, message.received_at)
+        };
+        Ok(match intent {
+            Intent::Order => Finding::Order(new),
+            Intent::Amendment => Finding::Change(Change::Amend(new)),
+            Intent::Cancellation => Finding::Change(Change::Cancel(new)),
         })
     }
 
-    fn no_order_plan(&self, mail: &IncomingMail, message: &NewMessage, reason: &NotAnOrder, recent: u64) -> ReplyPlan {
-        if !self.settings.replies.answer_unrecognised || *reason != NotAnOrder::NoLines {
-            return ReplyPlan::Withhold("messages that are no orders are not answered".to_owned());
-        }
-        let id = OutboxId::for_message(&message.key);
-        self.plan(mail, recent, |settings| {
-            unrecognised_reply(mail, &id, settings, message.received_at)
+    /// Records what was found, in an open transaction.
+    async fn record<S: Session>(&self, session: &mut S, examined: Message) -> Result<Done, StoreError> {
+        let Message { mail, message, finding } = examined;
+        let correspondent = etiquette::correspondent(&mail).unwrap_or_default();
+        let plan = |order: &Order, recent| self.about_order(&mail, &message, order, recent);
+        Ok(match finding {
+            Finding::Order(order) => {
+                stored(store::record::record_order(session, &message, order, correspondent, plan).await?)
+            }
+            Finding::Change(change) => {
+                changed(store::amend::record_change(session, &message, change, correspondent, plan).await?)
+            }
+            Finding::NotAnOrder(reason) => {
+                let plan = |recent| self.about_no_order(&mail, &message, &reason, recent);
+                let text = reason.to_string();
+                let recorded =
+                    store::record::record_not_an_order(session, &message, &text, correspondent, plan).await?;
+                not_an_order(recorded, reason)
+            }
+            Finding::Review(reason, detail) => {
+                let recorded = store::review::record_review(session, &message, reason, &detail, correspondent).await?;
+                match recorded {
+                    Recorded::New { record, queued } => Done {
+                        processed: Processed::Review {
+                            review: Some(record),
+                            reason,
+                            detail,
+                        },
+                        queued,
+                    },
+                    Recorded::Known(known) => nothing_new(known),
+                }
+            }
         })
     }
+}
 
-    /// An answer where it is allowed and possible. A reply that can't be made must not cost the order.
-    fn plan(
-        &self,
-        mail: &IncomingMail,
-        recent: u64,
-        compose: impl FnOnce(&ReplySettings) -> Result<ComposedReply, ComposeError>,
-    ) -> ReplyPlan {
-        if let Some(refusal) = etiquette::refusal(mail, &self.settings.replies, recent) {
-            return ReplyPlan::Withhold(refusal);
-        }
-        match compose(&self.settings.replies) {
-            Ok(reply) => ReplyPlan::Send {
-                recipient: reply.recipient,
-                message: reply.message,
+fn stored(recorded: Recorded<Order>) -> Done {
+    match recorded {
+        Recorded::New { record: order, queued } => Done {
+            processed: Processed::Stored {
+                order_id: order.id,
+                status: order.status,
+                outbox_id: reply_of(&queued),
+                possible_duplicate_of: order.possible_duplicate_of,
             },
-            Err(error) => ReplyPlan::Withhold(error.to_string()),
-        }
-    }
-}
-
-fn stored(recorded: Recorded<Order>) -> Processed {
-    match recorded {
-        Recorded::New {
-            record: order,
-            outbox_id,
-        } => Processed::Stored {
-            order_id: order.id,
-            status: order.status,
-            outbox_id,
-            possible_duplicate_of: order.possible_duplicate_of,
+            queued,
         },
-        Recorded::Known(known) => duplicate(known),
+        Recorded::Known(known) => nothing_new(known),
     }
 }
 
-fn not_an_order(recorded: Recorded<()>, reason: NotAnOrder) -> Processed {
+fn changed(recorded: Recorded<Changed>) -> Done {
+    let (record, queued) = match recorded {
+        Recorded::New { record, queued } => (record, queued),
+        Recorded::Known(known) => return nothing_new(known),
+    };
+    let processed = match record {
+        Changed::Order(order) => Processed::Changed {
+            order_id: order.id,
+            version: order.version,
+            status: order.status,
+            state: order.state,
+            outbox_id: reply_of(&queued),
+        },
+        Changed::Review { reason, detail } => Processed::Review {
+            review: None,
+            reason,
+            detail,
+        },
+    };
+    Done { processed, queued }
+}
+
+fn not_an_order(recorded: Recorded<()>, reason: NotAnOrder) -> Done {
     match recorded {
-        Recorded::New { outbox_id, .. } => Processed::NotAnOrder { reason, outbox_id },
-        Recorded::Known(known) => duplicate(known),
+        Recorded::New { queued, .. } => Done {
+            processed: Processed::NotAnOrder {
+                reason,
+                outbox_id: reply_of(&queued),
+            },
+            queued,
+        },
+        Recorded::Known(known) => nothing_new(known),
+    }
+}
+
+/// Nothing was recorded now. A reply that still waits is to have its task.
+fn nothing_new(known: KnownMessage) -> Done {
+    let reply = |id: &OutboxId| Queued {
+        id: id.clone(),
+        channel: Channel::Reply,
+    };
+    Done {
+        queued: known.pending_reply.iter().map(reply).collect(),
+        processed: duplicate(known),
     }
 }
 
@@ -417,6 +467,11 @@ fn duplicate(known: KnownMessage) -> Processed {
         order_id: known.order_id,
         pending_reply: known.pending_reply,
     }
+}
+
+fn reply_of(queued: &[Queued]) -> Option<OutboxId> {
+    let reply = queued.iter().find(|queued| queued.channel == Channel::Reply)?;
+    Some(reply.id.clone())
 }
 
 #[cfg(test)]

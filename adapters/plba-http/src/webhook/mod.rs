@@ -1,4 +1,5 @@
-//! The webhook source: signed requests of others become tasks.
+//! Webhooks, in both directions. The source: signed requests of others become tasks. The [sender](WebhookSender): signed
+//! requests to others, with the same signatures.
 //!
 //! It follows [Standard Webhooks](https://www.standardwebhooks.com) 1.0.0, on a listener of its own: whoever may send
 //! webhooks has no business at the control plane, and a flood of them must not keep an operator out. TLS belongs to a proxy
@@ -27,11 +28,13 @@
 mod config;
 mod hook;
 mod request;
+mod sender;
 mod signature;
 mod source;
 
 pub use config::{HookConfig, Tls, WebhooksConfig};
 pub use hook::{Hook, MAXIMUM_SECRETS};
 pub use request::{MAXIMUM_ID, TOLERANCE};
+pub use sender::{MAXIMUM_BODY, SendError, TargetSettings, WebhookSender};
 pub use signature::{SecretError, SigningSecret};
 pub use source::{WEBHOOK, WebhookSettings, WebhookSource, webhooks};

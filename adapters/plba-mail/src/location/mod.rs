@@ -292,7 +292,7 @@ fn unknown(key: &str, known: &[&str]) -> String {
 }
 
 /// Percent-decoding of a part of a URL.
-fn decoded(text: &str) -> Result<String, String> {
+pub(crate) fn decoded(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

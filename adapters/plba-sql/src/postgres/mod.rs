@@ -28,6 +28,7 @@
 
 mod backend;
 mod check;
+mod client;
 mod fault;
 mod lease;
 mod ledger;
@@ -41,6 +42,7 @@ mod tls;
 mod transaction;
 
 pub use self::backend::PostgresBackend;
+pub use self::client::{PostgresClient, is_passing};
 pub use self::lease::{FenceError, PostgresLease, check_fence};
 pub use self::ledger::PostgresLedger;
 pub use self::queue::PostgresTaskQueue;

@@ -6,7 +6,7 @@ use plba_contracts::BoxError;
 use plba_contracts::services::BoxFuture;
 use plba_tasks::handler::Outcome;
 use plba_tasks::task::NewTask;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 
 use super::fault::{Fault, Kind};
@@ -34,12 +34,34 @@ impl PostgresTransaction {
         self.loan.query(text, values).await
     }
 
+    /// Makes everything durable. For transactions that the application has begun; the one of an effect is its queue's.
+    ///
     /// # Errors
     /// Whether it was committed is unknown if the connection was lost meanwhile.
-    pub(super) async fn commit(mut self) -> Result<(), Fault> {
+    pub async fn commit(self) -> Result<(), BoxError> {
+        Ok(self.committed().await?)
+    }
+
+    pub(super) async fn committed(mut self) -> Result<(), Fault> {
         self.statement("COMMIT", &[]).await?;
         self.open = false;
         Ok(())
+    }
+
+    /// The rows that a statement gives, in one round trip and within the location's deadline: the types of its values are
+    /// told with them, and the statement stays prepared where sessions are ours.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); [`is_passing`](super::is_passing) tells those that may pass.
+    ///
+    /// # Cancel safety
+    /// As [`query`](Self::query).
+    pub async fn query_typed(
+        &mut self,
+        statement: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, BoxError> {
+        Ok(self.statement(statement, values).await?)
     }
 
     pub(super) async fn roll_back(mut self) {

@@ -9,12 +9,16 @@
 //! ```
 
 pub mod explain;
+pub mod export;
 pub mod orders;
+mod parameters;
 pub mod relay;
 pub mod replies;
+mod sent;
 pub mod services;
 pub mod settings;
 pub mod views;
+pub mod webhooks;
 
 pub use module::MailOrderBot;
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use plba::clock::Clock;
 use plba::lease::{LeaseSource, Singleton, SingletonOptions};
 use plba::mail::MailSources;
-use plba::mail::maildir::Maildir;
 use plba::prelude::*;
 use plba::tasks::handler::TaskHandler;
 use plba::tasks::queue::TaskQueue;
@@ -19,12 +20,15 @@ use plba::worker::WorkerDefinition;
 use super::explain;
 use super::orders::OrderHandler;
 use super::relay::{self, Bell, OutboxRelay};
-use super::replies::ReplyHandler;
-use super::services::{self, ORDERS, OneFile};
+use super::replies::{ReplyHandler, ReplyTarget};
+use super::services::{self, ORDERS, OnePlace};
 use super::settings::{BotConfig, NamedSource};
 use super::views;
+use super::webhooks::{Targets, WebhookHandler};
 use crate::OrderDesk;
-use crate::store::OrderStore;
+use crate::authentication::Authenticator;
+use crate::store::mails::Forgotten;
+use crate::store::{OrderStore, StoreError};
 
 /// The bot as a module of the platform.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,16 +51,20 @@ impl ApplicationModule for MailOrderBot {
             assembly.service(service);
         }
         assembly.service(explain::service(&config));
-        let one_file = OneFile::of(&config);
-        assembly.worker(orders(&config, one_file));
-        assembly.worker(replies(one_file));
-        if !one_file.0 {
+        let place = OnePlace::of(&config);
+        assembly.worker(orders(&config, place));
+        assembly.worker(replies(&config, place)?);
+        if !config.webhooks.is_empty() {
+            assembly.worker(webhooks(place));
+        }
+        if place == OnePlace::Apart {
             assembly.worker(one_at_a_time(outbox(), "outbox".to_owned(), &config));
         }
         for source in config.all_sources() {
-            let (mail, name) = mail(&source, one_file)?;
+            let (mail, name) = mail(&source, place)?;
             assembly.worker(one_at_a_time(mail, name, &config));
         }
+        assembly.worker(one_at_a_time(retention(&config), "retention".to_owned(), &config));
         plba::tasks::endpoints::endpoints()
             .into_iter()
             .chain(plba::mail::endpoints())
@@ -81,7 +89,7 @@ impl ApplicationModule for MailOrderBot {
 }
 
 /// Works on order mails, several at a time.
-fn orders(config: &BotConfig, one_file: OneFile) -> WorkerDefinition {
+fn orders(config: &BotConfig, place: OnePlace) -> WorkerDefinition {
     let settings = TaskWorkerSettings {
         timeout: config.timeout.into(),
         retry: RetryPolicy {
@@ -93,31 +101,91 @@ fn orders(config: &BotConfig, one_file: OneFile) -> WorkerDefinition {
     let handler = move |services: Services| async move {
         let (desk, bell) = (services.get::<OrderDesk>().await?, services.get::<Bell>().await?);
         let traces = services.get::<dyn TraceFactory>().await?;
-        let handler = OrderHandler::new(OrderDesk::clone(&desk), bell, traces, one_file);
+        let authenticator = services.get::<Authenticator>().await?;
+        let handler = OrderHandler::new(OrderDesk::clone(&desk), bell, traces, authenticator, place);
         Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
     };
     task_worker("orders", ORDERS, settings, handler).concurrency(config.workers)
 }
 
 /// Sends replies. One at a time: a Maildir is quick, and a server wants one connection.
-fn replies(one_file: OneFile) -> WorkerDefinition {
-    task_worker(
-        "replies",
-        relay::QUEUE,
-        TaskWorkerSettings::default(),
-        move |services: Services| async move {
-            let (store, replies) = (services.get::<OrderStore>().await?, services.get::<Maildir>().await?);
-            if one_file.0 {
+fn replies(config: &BotConfig, place: OnePlace) -> Result<WorkerDefinition, BoxError> {
+    let settings = TaskWorkerSettings {
+        // A server that is away for a day or two gets its mails all the same.
+        retry: RetryPolicy {
+            maximum_delay: Duration::from_secs(3600),
+            maximum_attempts: 60,
+            ..RetryPolicy::default()
+        },
+        ..TaskWorkerSettings::default()
+    };
+    let from = config.desk.replies.sender()?;
+    let handler = move |services: Services| {
+        let from = from.clone();
+        async move {
+            let (store, target) = (
+                services.get::<OrderStore>().await?,
+                services.get::<ReplyTarget>().await?,
+            );
+            if place != OnePlace::Apart {
                 let queue = services.get::<dyn TaskQueue>().await?;
                 relay::publish_waiting(&store.outbox(), queue.as_ref()).await?;
             }
-            let handler = ReplyHandler::new(store.outbox(), Maildir::clone(&replies), one_file);
+            let handler = ReplyHandler::new(store.outbox(), ReplyTarget::clone(&target), from, place);
             Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
-        },
-    )
+        }
+    };
+    Ok(task_worker("replies", relay::REPLIES, settings, handler))
 }
 
-/// Brings replies from the outbox into their queue.
+/// Tells other systems of orders. Who does not answer is asked again for days.
+fn webhooks(place: OnePlace) -> WorkerDefinition {
+    let settings = TaskWorkerSettings {
+        retry: RetryPolicy {
+            maximum_delay: Duration::from_secs(6 * 3600),
+            ..RetryPolicy::default()
+        },
+        ..TaskWorkerSettings::default()
+    };
+    let handler = move |services: Services| async move {
+        let (store, targets) = (services.get::<OrderStore>().await?, services.get::<Targets>().await?);
+        let handler = WebhookHandler::new(store.outbox(), targets, place);
+        Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
+    };
+    task_worker("webhooks", relay::WEBHOOKS, settings, handler).concurrency(4)
+}
+
+/// Removes mails and sent replies whose time is up.
+fn retention(config: &BotConfig) -> WorkerDefinition {
+    let keep = config.keep.spans();
+    let definition = worker::every_with(
+        "retention",
+        Duration::from_secs(3600),
+        move |services: Services| async move {
+            let (store, clock) = (services.get::<OrderStore>().await?, services.get::<dyn Clock>().await?);
+            let forgetting = tokio::task::spawn_blocking(move || {
+                // A few at a time, so that nobody waits long for the store.
+                loop {
+                    let forgotten = store.forget(&keep, clock.now())?;
+                    if forgotten == Forgotten::default() {
+                        return Ok::<_, StoreError>(());
+                    }
+                    info!(
+                        mails = forgotten.mails,
+                        attachments = forgotten.attachments,
+                        sent = forgotten.sent,
+                        "removed what is kept no longer"
+                    );
+                }
+            });
+            forgetting.await??;
+            Ok(())
+        },
+    );
+    definition.into()
+}
+
+/// Brings replies and webhooks from the outbox into their queues.
 fn outbox() -> WorkerDefinition {
     let source = |services: Services| async move {
         let (store, bell) = (services.get::<OrderStore>().await?, services.get::<Bell>().await?);
@@ -128,7 +196,7 @@ fn outbox() -> WorkerDefinition {
 
 /// Takes order mails in, and tells the mailbox once their orders are stored. The outbox is ready before the first order.
 /// The source's name with it.
-fn mail(source: &NamedSource, one_file: OneFile) -> Result<(WorkerDefinition, String), BoxError> {
+fn mail(source: &NamedSource, place: OnePlace) -> Result<(WorkerDefinition, String), BoxError> {
     let location: plba::mail::Location = source.url.as_str().parse()?;
     let name = location.name(Path::new("."));
     let settings = SourceWorkerSettings {
@@ -143,7 +211,7 @@ fn mail(source: &NamedSource, one_file: OneFile) -> Result<(WorkerDefinition, St
             Ok(sources.get(Some(&short))?.clone().into_source())
         }
     };
-    let first = if one_file.0 { "replies" } else { "outbox" };
+    let first = if place == OnePlace::Apart { "outbox" } else { "replies" };
     let worker = match source.name.as_str() {
         "mail" => "mail".to_owned(),
         other => format!("mail-{other}"),

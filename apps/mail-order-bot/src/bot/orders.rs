@@ -6,12 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use plba::prelude::*;
 use plba::tasks::handler::{HandlerError, Outcome, TaskContext, TaskHandler};
-use plba::tasks::task::Task;
+use plba::tasks::task::{NewTask, Task};
 use plba::trace::TraceFactory;
 
 use super::relay::{self, Bell};
-use super::services::OneFile;
-use crate::desk::{Examined, Message};
+use super::services::OnePlace;
+use crate::authentication::{Authenticator, Policy, Standing};
+use crate::desk::{Done, Examined, Message};
 use crate::{OrderDesk, ProcessError, Processed};
 
 /// Processes order mails.
@@ -20,18 +21,27 @@ pub struct OrderHandler {
     /// Rung when a reply was put into the outbox.
     bell: Arc<Bell>,
     traces: Arc<dyn TraceFactory>,
+    /// Finds out who sent a mail.
+    authenticator: Arc<Authenticator>,
     /// Whether orders are stored in the transaction that completes their tasks.
-    one_file: OneFile,
+    place: OnePlace,
 }
 
 impl OrderHandler {
     /// A handler at this desk.
-    pub fn new(desk: OrderDesk, bell: Arc<Bell>, traces: Arc<dyn TraceFactory>, one_file: OneFile) -> Self {
+    pub fn new(
+        desk: OrderDesk,
+        bell: Arc<Bell>,
+        traces: Arc<dyn TraceFactory>,
+        authenticator: Arc<Authenticator>,
+        place: OnePlace,
+    ) -> Self {
         Self {
             desk,
             bell,
             traces,
-            one_file,
+            authenticator,
+            place,
         }
     }
 }
@@ -39,9 +49,13 @@ impl OrderHandler {
 #[async_trait]
 impl TaskHandler for OrderHandler {
     async fn handle(&self, task: &Task, context: &TaskContext) -> Result<Outcome, HandlerError> {
-        let (desk, raw, now) = (self.desk.clone(), task.payload.clone(), context.clock.now());
+        let (raw, now) = (task.payload.clone(), context.clock.now());
+        let desk = match self.authenticated(&raw).await? {
+            Ok(desk) => desk,
+            Err(reason) => return Ok(Outcome::reject(reason)),
+        };
         let traceparent = self.traces.current().map(|current| current.to_string());
-        let done = if self.one_file.0 {
+        let done = if self.place != OnePlace::Apart {
             let examining = tokio::task::spawn_blocking({
                 let traceparent = traceparent.clone();
                 move || desk.examine(&raw, now, traceparent)
@@ -64,6 +78,32 @@ impl TaskHandler for OrderHandler {
 }
 
 impl OrderHandler {
+    /// The desk for a mail, by what is found out about its sender; why it is refused, where the settings say so.
+    async fn authenticated(&self, raw: &[u8]) -> Result<Result<OrderDesk, String>, HandlerError> {
+        let Some(found) = self.authenticator.authenticate(raw).await? else {
+            return Ok(Ok(self.desk.clone()));
+        };
+        let verdict = found.verdict;
+        let domain = verdict.domain.as_deref().unwrap_or("no domain");
+        let why = match verdict.standing {
+            Standing::Pass => return Ok(Ok(self.desk.clone())),
+            Standing::Fail => format!("it is not from {domain}, as it says (found by {})", verdict.checked_by),
+            Standing::None => format!(
+                "nothing proves that it is from {domain} (asked: {})",
+                verdict.checked_by
+            ),
+        };
+        Ok(match found.policy {
+            Policy::Ignore => Ok(self.desk.clone()),
+            Policy::Note => {
+                info!("the sender of this mail is not certain: {why}");
+                Ok(self.desk.clone())
+            }
+            Policy::Review => Ok(self.desk.clone().doubting(&why)),
+            Policy::Reject => Err(why),
+        })
+    }
+
     /// Stores what is new in the transaction in which its task is completed and its reply's task is published.
     fn complete(&self, examined: Examined, traceparent: Option<String>) -> Outcome {
         let message: Message = match examined {
@@ -74,22 +114,23 @@ impl OrderHandler {
             Examined::New(message) => *message,
         };
         let desk = self.desk.clone();
-        plba::sql::sqlite::done_with(move |transaction| {
-            let processed = desk.record_in(transaction, message)?;
-            tell(&processed);
-            let reply = match &processed {
-                Processed::Stored { outbox_id, .. } | Processed::NotAnOrder { outbox_id, .. } => outbox_id.as_ref(),
-                Processed::Duplicate { pending_reply, .. } => pending_reply.as_ref(),
-            };
-            Ok(reply
-                .map(|id| relay::reply_task(id, traceparent.as_deref()))
-                .into_iter()
-                .collect())
-        })
+        let tasks = move |done: Done| -> Vec<NewTask> {
+            tell(&done.processed);
+            let task = |queued| relay::task_of(queued, traceparent.as_deref());
+            done.queued.iter().map(task).collect()
+        };
+        match self.place {
+            OnePlace::Postgres => plba::sql::postgres::done_with(move |transaction| {
+                Box::pin(async move { Ok(tasks(desk.record_in_postgres(transaction, message).await?)) })
+            }),
+            OnePlace::Sqlite | OnePlace::Apart => {
+                plba::sql::sqlite::done_with(move |transaction| Ok(tasks(desk.record_in(transaction, message)?)))
+            }
+        }
     }
 }
 
-fn tell(processed: &Processed) {
+pub(super) fn tell(processed: &Processed) {
     match processed {
         Processed::Stored {
             order_id,
@@ -107,5 +148,13 @@ fn tell(processed: &Processed) {
         } => info!(%order, "mail seen before; nothing to do"),
         Processed::Duplicate { order_id: None, .. } => info!("mail seen before; nothing to do"),
         Processed::NotAnOrder { reason, .. } => info!("mail is no order: {reason}"),
+        Processed::Changed {
+            order_id,
+            version,
+            status,
+            state,
+            ..
+        } => info!(order = %order_id, version, %status, %state, "order changed"),
+        Processed::Review { detail, .. } => warn!("mail waits on the review list: {detail}"),
     }
 }

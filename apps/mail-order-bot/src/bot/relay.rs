@@ -1,5 +1,5 @@
-//! The relay: brings replies from the store's outbox, where each lies since its order's own transaction, into a queue of
-//! their own. It is a source like any other: what it published is in the ledger, and a killed process loses nothing.
+//! The relay: brings replies and webhooks from the store's outbox, where each lies since its order's own transaction, into
+//! queues of their own. It is a source like any other: what it published is in the ledger, and a killed process loses nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,30 @@ use plba::tasks::queue::TaskQueue;
 use plba::tasks::source::{SourceError, SourceStatus, TaskSource};
 use plba::tasks::task::{NewTask, TRACEPARENT};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::store::{Outbox, OutboxId, OutboxRow, StoreError};
+use crate::store::{Channel, Outbox, OutboxId, OutboxRow, Queued, StoreError};
 
 /// The queue of replies.
-pub const QUEUE: &str = "replies";
+pub const REPLIES: &str = "replies";
 
 /// The kind of its tasks; the payload is the reply's id in the outbox.
-pub const KIND: &str = "reply.send";
+pub const REPLY: &str = "reply.send";
+
+/// The queue of webhooks.
+pub const WEBHOOKS: &str = "webhooks";
+
+/// The kind of its tasks; the payload is the webhook's id in the outbox.
+pub const WEBHOOK: &str = "webhook.send";
 
 /// How many replies are taken out of the outbox at a time.
 const BATCH: usize = 200;
 
 /// How often the outbox is looked into when nobody rings: so long a reply waits that another bot has put there.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the outbox is looked into from its beginning: in PostgreSQL a row may appear before one that was seen already.
+const ANEW: Duration = Duration::from_secs(15);
 
 /// Tells the relay that there is a new reply, so that it need not wait for its next look.
 #[derive(Debug, Default)]
@@ -117,17 +127,29 @@ impl OutboxRelay {
 fn arrival(row: &OutboxRow) -> Arrival {
     Arrival {
         key: row.id.as_str().into(),
-        task: reply_task(&row.id, row.traceparent.as_deref()),
+        task: task_of_row(row),
     }
 }
 
-/// The task of sending a reply, on the journey that it belongs to. Of one reply it is always the same task.
-pub fn reply_task(id: &OutboxId, traceparent: Option<&str>) -> NewTask {
-    let task = NewTask::new(QUEUE, KIND, id.as_str().to_owned()).with_id(id.as_str());
+/// The task of sending something, on the journey that it belongs to. Of one thing it is always the same task.
+pub fn task_of(queued: &Queued, traceparent: Option<&str>) -> NewTask {
+    let (queue, kind) = match queued.channel {
+        Channel::Reply => (REPLIES, REPLY),
+        Channel::Webhook => (WEBHOOKS, WEBHOOK),
+    };
+    let task = NewTask::new(queue, kind, queued.id.as_str().to_owned()).with_id(queued.id.as_str());
     match traceparent {
         Some(traceparent) => task.with_header(TRACEPARENT, traceparent),
         None => task,
     }
+}
+
+fn task_of_row(row: &OutboxRow) -> NewTask {
+    let queued = Queued {
+        id: row.id.clone(),
+        channel: row.channel,
+    };
+    task_of(&queued, row.traceparent.as_deref())
 }
 
 /// Publishes the replies that wait in the outbox without a relay: those that were left there while the queue kept its
@@ -142,8 +164,7 @@ pub async fn publish_waiting(outbox: &Outbox, queue: &dyn TaskQueue) -> Result<(
         let rows = tokio::task::spawn_blocking(move || outbox.pending(after, BATCH)).await??;
         let Some(last) = rows.last() else { return Ok(()) };
         after = last.seq;
-        let task = |row: &OutboxRow| reply_task(&row.id, row.traceparent.as_deref());
-        queue.publish(rows.iter().map(task).collect()).await?;
+        queue.publish(rows.iter().map(task_of_row).collect()).await?;
     }
 }
 
@@ -158,8 +179,11 @@ impl TaskSource for OutboxRelay {
             self.settle(&intake, left_over).await?;
         }
         let relaying = async {
-            let mut after = 0;
+            let (mut after, mut began) = (0, Instant::now());
             loop {
+                if began.elapsed() >= ANEW {
+                    (after, began) = (0, Instant::now());
+                }
                 // At first what an earlier process left over, later dead letters that were retried.
                 self.resume(&intake).await?;
                 after = self.relay(&intake, after).await?;

@@ -1,30 +1,47 @@
-//! The handler of replies: hands one reply over to where replies go, and marks it in the outbox. Both are idempotent, so
-//! a reply that is handled twice is sent once.
+//! The handler of replies: hands one reply over to where replies go, and marks it in the outbox. Handing over to a Maildir
+//! is idempotent; a mail server may get a reply twice when the connection was lost between its last byte and the answer,
+//! under one Message-ID.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use plba::mail::maildir::{Delivered, Maildir};
+use plba::mail::smtp::{SmtpError, SmtpSender};
 use plba::prelude::*;
 use plba::tasks::handler::{HandlerError, Outcome, TaskContext, TaskHandler};
 use plba::tasks::task::Task;
 
-use super::services::OneFile;
-use crate::store::{self, Outbox, OutboxId};
+use super::sent;
+use super::services::OnePlace;
+use crate::store::{Outbox, OutboxRow};
+
+/// Where replies go.
+#[derive(Clone)]
+pub enum ReplyTarget {
+    /// A directory.
+    Maildir(Maildir),
+    /// A mail server.
+    Smtp(Arc<SmtpSender>),
+}
 
 /// Sends replies.
 pub struct ReplyHandler {
     outbox: Outbox,
-    replies: Maildir,
+    target: ReplyTarget,
+    /// The bot's own address: the sender of replies.
+    from: String,
     /// Whether the outbox lies where the task is completed.
-    one_file: OneFile,
+    place: OnePlace,
 }
 
 impl ReplyHandler {
-    /// A handler that takes replies from `outbox` and hands them over to `replies`.
-    pub fn new(outbox: Outbox, replies: Maildir, one_file: OneFile) -> Self {
+    /// A handler that takes replies from `outbox` and hands them over to `target`, as mails from `from`.
+    pub fn new(outbox: Outbox, target: ReplyTarget, from: String, place: OnePlace) -> Self {
         Self {
             outbox,
-            replies,
-            one_file,
+            target,
+            from,
+            place,
         }
     }
 }
@@ -32,53 +49,30 @@ impl ReplyHandler {
 #[async_trait]
 impl TaskHandler for ReplyHandler {
     async fn handle(&self, task: &Task, context: &TaskContext) -> Result<Outcome, HandlerError> {
-        let id = std::str::from_utf8(&task.payload).ok().and_then(OutboxId::parse);
-        let Some(id) = id else {
-            return Ok(Outcome::reject("the task does not name a reply of the outbox"));
+        let row = match sent::asked_for(&self.outbox, task).await? {
+            Ok(row) => row,
+            Err(outcome) => return Ok(outcome),
         };
-        let (outbox, replies, now) = (self.outbox.clone(), self.replies.clone(), context.clock.now());
-        let (asked, one_file) = (id.clone(), self.one_file);
-        let sent = tokio::task::spawn_blocking(move || {
-            let sent = send(&outbox, &replies, &asked)?;
-            if sent == Sent::Now && !one_file.0 {
-                outbox.mark_sent(&asked, now)?;
-            }
-            Ok::<_, HandlerError>(sent)
-        });
-        Ok(match sent.await?? {
-            Sent::Now if self.one_file.0 => plba::sql::sqlite::done_with(move |transaction| {
-                store::mark_sent(transaction, &id, now)?;
-                Ok(Vec::new())
-            }),
-            Sent::Now => Outcome::done(),
-            Sent::Before => {
-                debug!(task = %task.id, "reply was sent before");
-                Outcome::done()
-            }
-            Sent::Unknown => Outcome::reject("there is no such reply in the outbox"),
-        })
+        match &self.target {
+            ReplyTarget::Maildir(maildir) => deliver(maildir.clone(), row.clone()).await?,
+            ReplyTarget::Smtp(sender) => match sender.send(&self.from, &row.recipient, &row.message).await {
+                Ok(answer) => info!(to = row.recipient, answer, "reply sent"),
+                Err(error @ SmtpError::Refused { .. }) => return Ok(Outcome::reject(error.to_string())),
+                Err(error) => return Err(HandlerError::retry(error)),
+            },
+        }
+        sent::mark(&self.outbox, self.place, row.id, context.clock.now()).await
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    /// It lies there, and is to be marked.
-    Now,
-    Before,
-    Unknown,
-}
-
-fn send(outbox: &Outbox, replies: &Maildir, id: &OutboxId) -> Result<Sent, HandlerError> {
-    let Some(row) = outbox.get(id)? else {
-        return Ok(Sent::Unknown);
-    };
-    if row.sent_at.is_some() {
-        return Ok(Sent::Before);
-    }
-    let delivered = replies.deliver(&format!("reply-{id}.mail-order-bot"), &row.message)?;
-    match delivered {
-        Delivered::Now => info!(to = row.recipient, "reply sent"),
-        Delivered::AlreadyThere => debug!(to = row.recipient, "reply was handed over before"),
-    }
-    Ok(Sent::Now)
+async fn deliver(maildir: Maildir, row: OutboxRow) -> Result<(), HandlerError> {
+    let delivering = tokio::task::spawn_blocking(move || {
+        let name = format!("reply-{}.mail-order-bot", row.id);
+        match maildir.deliver(&name, &row.message)? {
+            Delivered::Now => info!(to = row.recipient, "reply sent"),
+            Delivered::AlreadyThere => debug!(to = row.recipient, "reply was handed over before"),
+        }
+        Ok::<_, HandlerError>(())
+    });
+    delivering.await?
 }

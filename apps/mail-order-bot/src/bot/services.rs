@@ -6,6 +6,7 @@ use std::sync::Arc;
 use plba::clock::Clock;
 use plba::lease::{InProcessLease, Lease};
 use plba::mail::maildir::Maildir;
+use plba::mail::smtp::{SmtpSender, SmtpSettings};
 use plba::mail::{MailSources, SourceSettings};
 use plba::prelude::*;
 use plba::tasks::backend::{BackendContext, QueueBackend, open_leases, open_ledger, open_queue};
@@ -14,12 +15,16 @@ use plba::tasks::ledger::SourceLedger;
 use plba::tasks::queue::TaskQueue;
 
 use super::relay::Bell;
+use super::replies::ReplyTarget;
 use super::settings::{BotConfig, NamedSource};
+use super::webhooks::Targets;
 use crate::OrderDesk;
+use crate::authentication::Authenticator;
 use crate::domain::Catalogue;
 use crate::reading::WorkbookParser;
+use crate::reply::templates::Templates;
 use crate::samples;
-use crate::store::{OrderReads, OrderStore, StoreError};
+use crate::store::{OrderReads, OrderStore};
 
 /// The queue of order mails.
 pub const ORDERS: &str = "orders";
@@ -27,38 +32,59 @@ pub const ORDERS: &str = "orders";
 /// The kind of its tasks; the payload is the raw message.
 pub const ORDER_MAIL: &str = "order.received";
 
-/// The file in which orders are stored, for reading beside whoever writes it.
-pub struct OrderFile(PathBuf);
+/// Where orders are stored, for reading beside whoever writes there.
+pub struct OrderPlace(Location);
 
-impl OrderFile {
-    /// A reader; `None` while nothing was ever stored.
+impl OrderPlace {
+    /// A reader; `None` while nothing was ever stored. Blocks.
     ///
     /// # Errors
-    /// The file can't be read, or a newer program wrote it.
+    /// The store can't be read, or a newer program wrote it.
     pub fn reads(&self) -> Result<Option<OrderReads>, BoxError> {
-        if !self.0.exists() {
-            return Ok(None);
+        Ok(OrderReads::connect(&self.0)?)
+    }
+}
+
+/// Whether the queue keeps its tasks where orders are stored. Then an order is stored, its task completed and the tasks of
+/// its reply and webhooks published in one transaction; otherwise a relay brings them from the outbox into their queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnePlace {
+    /// They are apart.
+    Apart,
+    /// One SQLite file.
+    Sqlite,
+    /// One PostgreSQL database.
+    Postgres,
+}
+
+impl OnePlace {
+    /// Decided by the configuration.
+    pub fn of(config: &BotConfig) -> Self {
+        let queue = file(&config.queue);
+        if queue.is_some() && queue == file(&config.store) {
+            return Self::Sqlite;
         }
-        match OrderReads::open(&self.0) {
-            Ok(reads) => Ok(Some(reads)),
-            // The file was made a moment ago, and its tables are about to be.
-            Err(StoreError::Older { found: 0, .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        match (database(&config.queue), database(&config.store)) {
+            (Some(queue), Some(store)) if queue == store => Self::Postgres,
+            _ => Self::Apart,
         }
     }
 }
 
-/// Whether the queue keeps its tasks in the file in which orders are stored. Then an order is stored, its task completed
-/// and its reply's task published in one transaction; otherwise a relay brings replies from the outbox into the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OneFile(pub bool);
-
-impl OneFile {
-    /// Decided by the configuration.
-    pub fn of(config: &BotConfig) -> Self {
-        let queue = file(&config.queue);
-        Self(queue.is_some() && queue == file(&config.store))
+/// The database of a PostgreSQL location, and as whom it is entered: hosts, ports, name, user.
+fn database(location: &Location) -> Option<(String, Vec<u16>, String, String)> {
+    if !matches!(location.scheme(), "postgres" | "postgresql") {
+        return None;
     }
+    let server = crate::store::postgres_settings(location).ok()?.server;
+    let user = server.get_user().unwrap_or_default().to_owned();
+    let name = server.get_dbname().unwrap_or(&user).to_owned();
+    Some((
+        format!("{:?}", server.get_hosts()),
+        server.get_ports().to_vec(),
+        name,
+        user,
+    ))
 }
 
 /// The file of an SQLite location, under one name however it is written.
@@ -80,10 +106,15 @@ pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathB
     vec![
         ready::<Bell>(bell),
         ready(Arc::new(config.queues.clone())),
-        ready(Arc::new(OrderFile(path(&config.store)))),
-        blocking(config, |config| Ok(OrderStore::open(&path(&config.store))?)),
+        ready(Arc::clone(config)),
+        ready(Arc::new(OnePlace::of(config))),
+        ready(Arc::new(OrderPlace(config.store.clone()))),
+        blocking(config, |config| Ok(OrderStore::connect(&config.store)?)),
         blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
-        blocking(config, |config| Ok(Maildir::create(path(&config.replies))?)),
+        blocking(config, reply_target),
+        blocking(config, |config| Targets::new(&config.webhooks)),
+        blocking(config, templates),
+        authenticator(config),
         desk(config),
         samples(config, with_samples),
         ledger(config, &backends, state_dir),
@@ -91,6 +122,25 @@ pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathB
         leases(config, &backends),
         sources(config),
     ]
+}
+
+/// Where replies go.
+fn reply_target(config: &BotConfig) -> Result<ReplyTarget, BoxError> {
+    if config.replies.scheme().starts_with("smtp") {
+        let settings = SmtpSettings::parse(config.replies.as_str())?;
+        let sender = SmtpSender::new(settings, config.replies_password.clone())?;
+        return Ok(ReplyTarget::Smtp(Arc::new(sender)));
+    }
+    Ok(ReplyTarget::Maildir(Maildir::create(path(&config.replies))?))
+}
+
+/// The templates of replies, tried.
+fn templates(config: &BotConfig) -> Result<Templates, BoxError> {
+    let replies = &config.desk.replies;
+    let directory = replies.templates.as_ref().map(|directory| directory.as_path());
+    let loaded = Templates::load(directory, &replies.language);
+    let faults = |faults: Vec<_>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    Ok(loaded.map_err(faults)?)
 }
 
 fn path(location: &Location) -> PathBuf {
@@ -114,6 +164,19 @@ where
     })
 }
 
+/// Finds out who sent a mail, as far as the settings say how.
+fn authenticator(config: &Arc<BotConfig>) -> ServiceDefinition {
+    let config = Arc::clone(config);
+    ServiceDefinition::new::<Authenticator, _, _>(move |_| {
+        let config = Arc::clone(&config);
+        async move {
+            let settings = config.authentication.validate()?;
+            let authenticator = Authenticator::new(settings, config.desk.limits.clone())?;
+            Ok(Arc::new(authenticator))
+        }
+    })
+}
+
 fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
     let config = Arc::clone(config);
     ServiceDefinition::new::<OrderDesk, _, _>(move |services| {
@@ -123,11 +186,12 @@ fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
             let faults = |faults: Vec<_>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             let settings = config.desk.validate().map_err(faults)?;
             let settings = settings.with_parser(WorkbookParser::in_child()?);
-            Ok(Arc::new(OrderDesk::new(
-                catalogue,
-                Arc::new(settings),
-                OrderStore::clone(&store),
-            )))
+            let templates = services.get::<Templates>().await?;
+            let desk = OrderDesk::new(catalogue, Arc::new(settings), OrderStore::clone(&store));
+            let hooks = config.webhooks.iter().map(|webhook| webhook.name.clone()).collect();
+            Ok(Arc::new(
+                desk.with_templates(Templates::clone(&templates)).with_hooks(hooks),
+            ))
         }
     })
 }

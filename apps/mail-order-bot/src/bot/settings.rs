@@ -1,17 +1,22 @@
 //! The section `[mail_order_bot]`: what an operator may set, each value with its default. What a value does in detail is
 //! told where it is used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use plba::lease::MAXIMUM_TTL;
+use plba::mail::smtp::SmtpSettings;
 use plba::prelude::*;
 use plba::tasks::queue_rules::QueuesConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::webhooks::WebhookConfig;
+use crate::authentication::AuthenticationOptions;
 use crate::desk::DeskOptions;
+use crate::store::Keep;
 
 /// Where the embedded default keeps what it has, each in the state directory.
 const SOURCE: &str = "maildir:var/inbox";
@@ -44,13 +49,23 @@ pub struct BotConfig {
     /// Where the queue is shared: how long the bot that runs the source may be out of touch before another one takes the
     /// source over; 1 s or more.
     pub source_lease: TimeSpan,
-    /// Rules of the queues `orders` and `replies`, each in a table of its name: `concurrency`, `rate = "100/1m"`,
-    /// `key_concurrency`, `key_rate`, `dead_age`, `dead_limit`.
+    /// Rules of the queues `orders`, `replies` and `webhooks`, each in a table of its name: `concurrency`,
+    /// `rate = "100/1m"`, `key_concurrency`, `key_rate`, `dead_age`, `dead_limit`.
     pub queues: QueuesConfig,
-    /// Where orders are stored: `sqlite:PATH`. The default lies in the state directory.
+    /// Where orders are stored: `sqlite:PATH`, or `postgres://USER:PASSWORD@HOST/DATABASE` with the schema
+    /// `mail_order_bot`. In the queue's own file or database, an order, the end of its task and its reply are one
+    /// transaction. The default lies in the state directory.
     pub store: Location,
-    /// Where replies go: `maildir:PATH`. The default lies in the state directory.
+    /// Where replies go: `maildir:PATH`, or a mail server, `smtps://USER@HOST` or `smtp://USER@HOST`, with options after a
+    /// `?`, such as `password_file=FILE`, `starttls=required|off`, `ca=FILE`, `hello=NAME`. How many go in a minute is a rule
+    /// of the queue `replies`. The default lies in the state directory.
     pub replies: Location,
+    /// The mail server's password; better given by the environment, or as `password_file` in `replies`, than in a file.
+    pub replies_password: Option<Secret>,
+    /// Who is told of accepted, amended and cancelled orders by signed requests: `[[mail_order_bot.webhooks]]`.
+    pub webhooks: Vec<WebhookConfig>,
+    /// For how long mails and what was sent are kept. Orders are kept for ever.
+    pub keep: KeepConfig,
     /// How many orders are worked on at a time, 1 to 256.
     pub workers: u32,
     /// How long one order may take before it counts as failed and is tried again.
@@ -59,6 +74,8 @@ pub struct BotConfig {
     pub attempts: u32,
     /// What is sold: `csv:FILE`, `sqlite:FILE?table=NAME`, or `embedded:` for the sample catalogue.
     pub catalogue: Location,
+    /// Whether a mail comes from where it says, and what is done if not.
+    pub authentication: AuthenticationOptions,
     /// How orders are read, checked and answered.
     pub desk: DeskOptions,
 }
@@ -95,10 +112,14 @@ impl Default for BotConfig {
             queues: QueuesConfig::default(),
             store: Location::from(STORE),
             replies: Location::from(REPLIES),
+            replies_password: None,
+            webhooks: Vec::new(),
+            keep: KeepConfig::default(),
             workers: 4,
             timeout: TimeSpan::seconds(60),
             attempts: 10,
             catalogue: Location::from("embedded:"),
+            authentication: AuthenticationOptions::default(),
             desk: DeskOptions::for_samples(),
         }
     }
@@ -144,8 +165,13 @@ impl ConfigSection for BotConfig {
         if !self.catalogue.scheme().is_empty() {
             scheme(faults, "catalogue", &self.catalogue, &["csv", "sqlite", "embedded"]);
         }
-        path(faults, "store", &self.store, "sqlite");
-        path(faults, "replies", &self.replies, "maildir");
+        self.validate_store(faults);
+        self.validate_replies(faults);
+        self.validate_webhooks(faults);
+        self.keep.validate(faults);
+        if let Err(fault) = self.authentication.validate() {
+            faults.report("authentication", fault.to_string());
+        }
         faults.require(
             (1..=256).contains(&self.workers),
             "workers",
@@ -209,11 +235,57 @@ impl BotConfig {
     }
 
     fn validate_queues(&self, faults: &mut Faults) {
-        const QUEUES: [&str; 2] = [super::services::ORDERS, super::relay::QUEUE];
+        const QUEUES: [&str; 3] = [super::services::ORDERS, super::relay::REPLIES, super::relay::WEBHOOKS];
         self.queues.validate("queues", faults);
         for name in self.queues.0.keys().filter(|name| !QUEUES.contains(&name.as_str())) {
             let fault = format!("the bot has no queue \"{name}\", but {}", QUEUES.join(" and "));
             faults.report(&format!("queues.{name}"), fault);
+        }
+    }
+
+    fn validate_store(&self, faults: &mut Faults) {
+        if !matches!(self.store.scheme(), "postgres" | "postgresql") {
+            let fits = self.store.scheme() == "sqlite" && self.store.path().is_some();
+            let message = format!(
+                "\"{}\" has to be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE",
+                self.store
+            );
+            faults.require(fits, "store", message);
+        } else if let Err(fault) = crate::store::postgres_settings(&self.store) {
+            faults.report("store", fault);
+        }
+    }
+
+    fn validate_replies(&self, faults: &mut Faults) {
+        if !self.replies.scheme().starts_with("smtp") {
+            let fits = self.replies.scheme() == "maildir" && self.replies.path().is_some();
+            let message = format!("\"{}\" has to be maildir:PATH or smtps://USER@HOST", self.replies);
+            return faults.require(fits, "replies", message);
+        }
+        match SmtpSettings::parse(self.replies.as_str()) {
+            Err(fault) => faults.report("replies", fault),
+            Ok(settings) if settings.needs_password() && self.replies_password.is_none() => {
+                let message = "this mail server needs a password: add password_file=FILE to the URL, or set the \
+                               environment variable PLBA__MAIL_ORDER_BOT__REPLIES_PASSWORD";
+                faults.report("replies", message);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn validate_webhooks(&self, faults: &mut Faults) {
+        let mut names = BTreeSet::new();
+        faults.require(
+            self.webhooks.len() <= 20,
+            "webhooks",
+            "at most 20 webhooks are possible",
+        );
+        for (index, webhook) in self.webhooks.iter().enumerate() {
+            if let Err((field, fault)) = webhook.target() {
+                faults.report(&format!("webhooks.{index}.{field}"), fault);
+            }
+            let fault = format!("two webhooks are called {:?}", webhook.name);
+            faults.require(names.insert(&webhook.name), &format!("webhooks.{index}.name"), fault);
         }
     }
 
@@ -258,9 +330,56 @@ fn scheme(faults: &mut Faults, key: &str, location: &Location, known: &[&str]) {
     }
 }
 
-fn path(faults: &mut Faults, key: &str, location: &Location, scheme: &str) {
-    let fits = location.scheme() == scheme && location.path().is_some();
-    faults.require(fits, key, format!("\"{location}\" has to be {scheme}:PATH"));
+/// For how long mails and what was sent are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct KeepConfig {
+    /// How many days raw mails are kept; those on the review list are kept until somebody decides.
+    pub mail_days: u32,
+    /// How many raw mails are kept at most: the oldest go first.
+    pub mails: u32,
+    /// How many days attachments are kept.
+    pub attachment_days: u32,
+    /// How many days replies and webhooks are kept after they were sent.
+    pub sent_days: u32,
+}
+
+impl Default for KeepConfig {
+    fn default() -> Self {
+        Self {
+            mail_days: 90,
+            mails: 100_000,
+            attachment_days: 365,
+            sent_days: 90,
+        }
+    }
+}
+
+impl KeepConfig {
+    /// What the store takes.
+    #[must_use]
+    pub fn spans(&self) -> Keep {
+        let days = |days: u32| SignedDuration::from_hours(24 * i64::from(days));
+        Keep {
+            mails: days(self.mail_days),
+            most_mails: self.mails,
+            attachments: days(self.attachment_days),
+            sent: days(self.sent_days),
+        }
+    }
+
+    fn validate(&self, faults: &mut Faults) {
+        for (name, days) in [
+            ("mail_days", self.mail_days),
+            ("attachment_days", self.attachment_days),
+            ("sent_days", self.sent_days),
+        ] {
+            // Replies are counted within the hour, and a retry has to find what it sends.
+            let fits = (1..=36_500).contains(&days);
+            faults.require(fits, &format!("keep.{name}"), "1 to 36500 days are possible");
+        }
+        faults.require(self.mails > 0, "keep.mails", "at least 1 mail is kept");
+    }
 }
 
 #[cfg(test)]

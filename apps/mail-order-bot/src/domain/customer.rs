@@ -43,6 +43,8 @@ pub enum UnknownSenders {
     AcceptAsGuest,
     /// Reject every line of it.
     Reject,
+    /// Keep the mail on the review list, unanswered, until somebody accepts or rejects it.
+    Review,
 }
 
 /// What is known about one customer. All fields but `id` and `senders` may be left out.
@@ -53,6 +55,9 @@ pub struct CustomerProfile {
     /// The customer's name in replies; default: the sender's display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The language of replies, such as `de`; default: that of `replies`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// Addresses (`buyer@example.com`) and whole domains (`example.com`); compared exactly, ignoring case.
     pub senders: Vec<String>,
     /// Column headings beyond the built-in ones, per field: `article`, `quantity`, `unit`, `price`, `name`, `currency`.
@@ -229,6 +234,18 @@ impl Profiles {
             self.profiles.iter().find(named)
         };
         naming(address).or_else(|| domain.and_then(naming))
+    }
+
+    /// These profiles, of which the one with this id names `address` too; `None` when there is no such id.
+    #[must_use]
+    pub fn with_sender(&self, id: &str, address: &str) -> Option<Self> {
+        let mut changed = self.clone();
+        let forget =
+            |profile: &mut CustomerProfile| profile.senders.retain(|sender| !sender.eq_ignore_ascii_case(address));
+        changed.profiles.iter_mut().for_each(forget);
+        let named = changed.profiles.iter_mut().find(|profile| profile.id == id)?;
+        named.senders.push(address.to_owned());
+        Some(changed)
     }
 
     /// The customer behind `address`; `display_name` is what the mail says the sender is called.

@@ -19,7 +19,7 @@ pub use intent::Intent;
 pub use measure::Measure;
 pub use money::Money;
 pub use number::{DecimalStyle, NumberError};
-pub use order::{LineStatus, Order, OrderId, OrderLine, OrderStatus};
+pub use order::{LineStatus, Order, OrderId, OrderLine, OrderState, OrderStatus};
 pub use quantity::Quantity;
 pub use reason::RejectReason;
 pub use tolerance::PriceTolerance;

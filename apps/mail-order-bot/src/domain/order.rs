@@ -60,6 +60,49 @@ impl fmt::Display for OrderStatus {
     }
 }
 
+/// Where an order stands on its way through the business. Serialised `open`, `exported`, `shipped`, `cancelled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderState {
+    /// It may still be amended or cancelled by mail.
+    #[default]
+    Open,
+    /// It was handed on to another system, which has to be asked for changes.
+    Exported,
+    /// It is on its way.
+    Shipped,
+    /// The customer does not want it any more.
+    Cancelled,
+}
+
+impl OrderState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Exported, Self::Shipped, Self::Cancelled];
+
+    /// The stored and serialised word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Exported => "exported",
+            Self::Shipped => "shipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state with this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for OrderState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// The outcome for one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
@@ -127,8 +170,14 @@ impl OrderLine {
 pub struct Order {
     /// Its number.
     pub id: OrderId,
+    /// Counts from 1; each amendment replaces the one before.
+    #[serde(default = "first")]
+    pub version: u32,
     /// The outcome.
     pub status: OrderStatus,
+    /// Where it stands.
+    #[serde(default)]
+    pub state: OrderState,
     /// Who ordered.
     pub customer: Customer,
     /// The Message-ID of the mail, without angle brackets; made from its content when it had none.
@@ -137,6 +186,9 @@ pub struct Order {
     pub subject: String,
     /// When the mail was taken in.
     pub received_at: Timestamp,
+    /// When it came to this version and state.
+    #[serde(default)]
+    pub changed_at: Timestamp,
     /// The sum of the accepted lines, in hundredths of `currency`.
     pub total: Money,
     /// The catalogue's currency.
@@ -152,6 +204,10 @@ pub struct Order {
     pub reply_withheld: Option<String>,
     /// Its lines in the order of the mail.
     pub lines: Vec<OrderLine>,
+}
+
+fn first() -> u32 {
+    1
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ pub(super) fn parse(raw: &[u8], limits: &ReadingLimits) -> Result<IncomingMail, 
 }
 
 /// `text` without line ends and control characters (decoded headers can hold any of them), shortened.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     // Marks that turn the writing direction, and characters that nobody sees, make a name look like another.
     let hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     let plain = text

@@ -8,8 +8,8 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message};
 
-use super::{ReplySettings, etiquette, letter};
-use crate::domain::Order;
+use super::templates::Letter;
+use super::{ReplySettings, etiquette};
 use crate::reading::IncomingMail;
 use crate::store::OutboxId;
 
@@ -21,6 +21,8 @@ const MAX_SUBJECT: usize = 120;
 pub struct ComposedReply {
     /// The address it goes to.
     pub recipient: String,
+    /// Its Message-ID without angle brackets: the same for the same message, so that a retry is no second mail.
+    pub message_id: String,
     /// The whole message, RFC 5322, with CRLF line ends.
     pub message: Vec<u8>,
 }
@@ -42,44 +44,13 @@ pub enum ComposeError {
     },
 }
 
-/// Composes the answer to `order`, which came in `mail`. `now` becomes its date.
+/// Composes the answer to `mail` from a letter; `fallback_subject` is for a mail without one. `now` becomes its date.
 ///
 /// # Errors
 /// [`ComposeError`], permanent for this mail.
-pub fn order_reply(
-    order: &Order,
-    mail: &IncomingMail,
-    id: &OutboxId,
-    settings: &ReplySettings,
-    now: Timestamp,
-) -> Result<ComposedReply, ComposeError> {
-    let fallback = format!("Your order {}", order.id);
-    compose(letter::for_order(order), fallback, mail, id, settings, now)
-}
-
-/// Composes the answer to a `mail` in which no order was found.
-///
-/// # Errors
-/// [`ComposeError`], permanent for this mail.
-pub fn unrecognised_reply(
-    mail: &IncomingMail,
-    id: &OutboxId,
-    settings: &ReplySettings,
-    now: Timestamp,
-) -> Result<ComposedReply, ComposeError> {
-    compose(
-        letter::for_unrecognised(),
-        "Your mail".to_owned(),
-        mail,
-        id,
-        settings,
-        now,
-    )
-}
-
-fn compose(
-    letter: letter::Letter,
-    fallback_subject: String,
+pub fn compose(
+    letter: Letter,
+    fallback_subject: &str,
     mail: &IncomingMail,
     id: &OutboxId,
     settings: &ReplySettings,
@@ -91,12 +62,16 @@ fn compose(
     })?;
     // The mail date format begins in 1970.
     let date = SystemTime::from(now.max(Timestamp::UNIX_EPOCH));
+    let message_id = format!("reply-{id}@{}", settings.from.email.domain());
     let mut builder = Message::builder()
         .from(settings.from.clone())
         .to(Mailbox::new(None, address))
-        .subject(subject(&mail.subject, fallback_subject))
+        .subject(letter.subject.map_or_else(
+            || subject(&mail.subject, fallback_subject),
+            |own| own.chars().filter(|c| !c.is_control()).take(2 * MAX_SUBJECT).collect(),
+        ))
         .date(date)
-        .message_id(Some(format!("<reply-{id}@{}>", settings.from.email.domain())))
+        .message_id(Some(format!("<{message_id}>")))
         .raw_header(header("Auto-Submitted", "auto-replied"))
         .raw_header(header("X-Auto-Response-Suppress", "All"))
         .raw_header(header("X-Loop", settings.from.email.as_ref()));
@@ -116,6 +91,7 @@ fn compose(
     })?;
     Ok(ComposedReply {
         recipient,
+        message_id,
         message: message.formatted(),
     })
 }
@@ -125,14 +101,14 @@ fn header(name: &'static str, value: &str) -> HeaderValue {
 }
 
 /// `Re: …`, without a second `Re:`.
-fn subject(original: &str, fallback: String) -> String {
+fn subject(original: &str, fallback: &str) -> String {
     let original: String = original.chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect();
     let bare = original.trim();
     let answered = bare
         .get(..3)
         .is_some_and(|start| start.eq_ignore_ascii_case("re:") || start.eq_ignore_ascii_case("aw:"));
     match (bare.is_empty(), answered) {
-        (true, _) => fallback,
+        (true, _) => fallback.to_owned(),
         (false, true) => bare.to_owned(),
         (false, false) => format!("Re: {bare}"),
     }

@@ -1,146 +1,86 @@
-//! What the answer says, in plain text and as a simple HTML page. The wording and layout are such that the bot doesn't
-//! take its own answer for an order when a customer quotes it (a test reads it back).
+//! What stands in a letter: the facts that templates may name, as plain values. A stranger's words are shortened and stand
+//! on one line. The wording and layout of the built-in templates are such that the bot doesn't take its own answer for an
+//! order when a customer quotes it; [`reads_as_order`] tells that of any letter.
 
-use std::fmt::Write as _;
+use serde_json::{Value, json};
 
-use crate::domain::{LineStatus, Order, OrderLine, OrderStatus};
+use super::templates::Letter;
+use crate::domain::{CustomerProfile, LineStatus, Order, OrderLine};
 use crate::reading::columns::ANSWER_HEADING;
+use crate::reading::{self, ReadingLimits, WorkbookParser};
 
 /// Longest piece of a stranger's text that is sent back, in characters.
 const MAX_ECHO: usize = 60;
 /// Lines that are listed one by one; a longer order is summed up.
 const MAX_LISTED: usize = 500;
 
-pub(super) struct Letter {
-    pub(super) text: String,
-    pub(super) html: String,
-}
-
-/// The answer to an order.
-pub(super) fn for_order(order: &Order) -> Letter {
-    let opening = opening(order);
-    let remarks = remarks(order);
-    let total = (order.status != OrderStatus::Rejected)
-        .then(|| format!("Total of the accepted lines: {} {}", order.total, order.currency));
-    let hidden = order.lines.len().saturating_sub(MAX_LISTED);
-    let more = (hidden > 0).then(|| format!("… and {hidden} further lines."));
-
-    let mut text = format!("{}\n\n{opening}\n", greeting(order));
-    if !order.lines.is_empty() {
-        text.push('\n');
-    }
-    for line in order.lines.iter().take(MAX_LISTED) {
-        // Writing to a String can't fail.
-        _ = writeln!(text, "  Line {}: {}", line.position, sentence(line, &order.currency));
-    }
-    for paragraph in more.iter().chain(&total).chain(&remarks) {
-        _ = write!(text, "\n{paragraph}\n");
-    }
-    _ = write!(text, "\n{CLOSING}\n");
-
-    let mut html = format!(
-        "<html><body><p>{}</p><p>{}</p>",
-        escaped(&greeting(order)),
-        escaped(&opening)
-    );
-    if !order.lines.is_empty() {
-        html.push_str(&table(order));
-    }
-    for paragraph in more.iter().chain(&total).chain(&remarks) {
-        _ = write!(html, "<p>{}</p>", escaped(paragraph));
-    }
-    _ = write!(html, "<p>{}</p></body></html>", escaped(CLOSING));
-    Letter { text, html }
-}
-
-/// The answer to a message in which no order was found.
-pub(super) fn for_unrecognised() -> Letter {
-    let body = "we found no order in your mail. You can send an order as lines of text (quantity, then \"x\", then the \
-                article number), as a table, or as a CSV or XLSX file with columns for article and quantity.";
-    Letter {
-        text: format!("Hello,\n\n{body}\n\n{CLOSING}\n"),
-        html: format!(
-            "<html><body><p>Hello,</p><p>{}</p><p>{}</p></body></html>",
-            escaped(body),
-            escaped(CLOSING)
-        ),
-    }
-}
-
-const CLOSING: &str = "This answer was written automatically. Reply to this mail to reach us.";
-
-fn greeting(order: &Order) -> String {
+/// What the letter about an order may name.
+#[must_use]
+pub fn about(order: &Order) -> Value {
     // A guest's display name is anybody's text; only a profile's name is ours.
-    if order.customer.id.starts_with("guest:") {
-        "Hello,".to_owned()
-    } else {
-        format!("Hello {},", echo(&order.customer.name))
-    }
+    let guest = order.customer.id.starts_with("guest:");
+    json!({
+        "order": {
+            "number": order.id,
+            "version": order.version,
+            "status": order.status,
+            "state": order.state,
+            "total": order.total.to_string(),
+            "currency": order.currency,
+            "possible_duplicate_of": order.possible_duplicate_of,
+            "notes": order.notes,
+            "lines": order.lines.iter().take(MAX_LISTED).map(line).collect::<Vec<_>>(),
+            "hidden": order.lines.len().saturating_sub(MAX_LISTED),
+        },
+        "customer": {
+            "name": (!guest).then(|| echo(&order.customer.name)),
+            "id": order.customer.id,
+            "address": order.customer.address,
+        },
+        "answer_heading": ANSWER_HEADING,
+    })
 }
 
-fn opening(order: &Order) -> String {
-    let verdict = match order.status {
-        OrderStatus::Accepted => "All its lines are accepted.",
-        OrderStatus::PartlyAccepted => "We can accept a part of it; please see below.",
-        OrderStatus::Rejected => "We are sorry that we cannot accept it; please see below.",
+/// What the letter about a mail without an order may name.
+#[must_use]
+pub fn about_nothing() -> Value {
+    json!({ "answer_heading": ANSWER_HEADING })
+}
+
+fn line(line: &OrderLine) -> Value {
+    let (price, amount, reason) = match &line.status {
+        LineStatus::Accepted { unit_price, amount } => (Some(unit_price.to_string()), Some(amount.to_string()), None),
+        LineStatus::Rejected { reason } => (None, None, Some(reason)),
     };
-    format!("thank you for your order. Its number is {}. {verdict}", order.id)
+    json!({
+        "position": line.position,
+        "article": echo(&line.article),
+        "name": line.name.as_deref().map(echo),
+        "title": title(line),
+        "quantity": line.quantity.map(|quantity| quantity.to_string()),
+        "unit": line.unit,
+        "amount_ordered": amount_ordered(line),
+        "accepted": reason.is_none(),
+        "price": price,
+        "amount": amount,
+        "reason": reason,
+        "reason_text": reason.map(ToString::to_string),
+    })
 }
 
-fn remarks(order: &Order) -> Vec<String> {
-    let mut remarks: Vec<String> = order.notes.clone();
-    if let Some(earlier) = order.possible_duplicate_of {
-        remarks.push(format!(
-            "Please note: your order {earlier} asks for the same. If you did not want it twice, please tell us."
-        ));
-    }
-    remarks
-}
-
-fn sentence(line: &OrderLine, currency: &str) -> String {
-    let article = article(line);
-    let quantity = quantity(line);
-    match &line.status {
-        LineStatus::Accepted { unit_price, amount } => {
-            format!("{article}: {quantity} at {unit_price} {currency} = {amount} {currency}")
-        }
-        LineStatus::Rejected { reason } => format!("{article}: {quantity} - not accepted: {reason}"),
-    }
-}
-
-fn table(order: &Order) -> String {
-    let mut html = format!(
-        "<table border=\"1\" cellpadding=\"4\"><tr><th>Article</th><th>Quantity</th><th>Price</th><th>Amount</th>\
-         <th>{ANSWER_HEADING}</th></tr>"
-    );
-    for line in order.lines.iter().take(MAX_LISTED) {
-        let (price, amount, result) = match &line.status {
-            LineStatus::Accepted { unit_price, amount } => {
-                (unit_price.to_string(), amount.to_string(), "accepted".to_owned())
-            }
-            LineStatus::Rejected { reason } => (String::new(), String::new(), format!("not accepted: {reason}")),
-        };
-        let cells = [article(line), quantity(line), price, amount, result].map(|cell| escaped(&cell));
-        _ = write!(html, "<tr><td>{}</td></tr>", cells.join("</td><td>"));
-    }
-    html.push_str("</table>");
-    html
-}
-
-fn article(line: &OrderLine) -> String {
+fn title(line: &OrderLine) -> String {
     match &line.name {
         Some(name) if !line.article.is_empty() => format!("{} {}", echo(&line.article), echo(name)),
         Some(name) => echo(name),
-        None if line.article.is_empty() => "(no article)".to_owned(),
         None => echo(&line.article),
     }
 }
 
-fn quantity(line: &OrderLine) -> String {
+fn amount_ordered(line: &OrderLine) -> String {
     match (line.quantity, &line.unit) {
         (Some(quantity), Some(unit)) => format!("{quantity} {unit}"),
         (Some(quantity), None) => quantity.to_string(),
-        (None, _) if line.quantity_given.is_empty() => "(no quantity)".to_owned(),
+        (None, _) if line.quantity_given.is_empty() => String::new(),
         (None, _) => format!("\"{}\"", echo(&line.quantity_given)),
     }
 }
@@ -159,9 +99,19 @@ fn echo(text: &str) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+/// Whether a letter, quoted back without any quotation marks, would be taken for an order; `known` says which articles
+/// there are.
+#[must_use]
+pub fn reads_as_order(letter: &Letter, known: &dyn Fn(&str) -> bool) -> bool {
+    let forms = [("text/plain", &letter.text), ("text/html", &letter.html)];
+    forms.into_iter().any(|(content_type, body)| {
+        let raw = format!("From: jane@example.com\r\nContent-Type: {content_type}; charset=utf-8\r\n\r\n{body}");
+        let limits = ReadingLimits::default();
+        let Ok(quoting) = reading::read(raw.as_bytes(), &limits) else {
+            return false;
+        };
+        let profile = CustomerProfile::default();
+        let found = reading::extract(&quoting, &profile, known, &limits, &WorkbookParser::here());
+        found.is_ok_and(|found| !found.lines.is_empty())
+    })
 }

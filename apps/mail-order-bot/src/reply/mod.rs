@@ -1,12 +1,14 @@
-//! The answer to an order: who may be answered ([`etiquette`]), what it says (`letter.rs`), how it is made a mail
-//! ([`compose`]). Handing it over is the bot's. Everything in a header was validated after decoding; what a stranger wrote is shortened before it is sent back, so that the bot is a poor megaphone for spam.
+//! The answer to an order: who may be answered ([`etiquette`]), what it says ([`templates`] with the facts of [`letter`]),
+//! how it is made a mail ([`compose`]). Handing it over is the bot's. Everything in a header was validated after decoding; what a stranger wrote is shortened before it is sent back, so that the bot is a poor megaphone for spam.
 
 pub mod compose;
 pub mod etiquette;
-mod letter;
+pub mod letter;
+pub mod templates;
 
 use lettre::Address;
 use lettre::message::Mailbox;
+use plba::config::FilePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,11 @@ pub struct ReplyOptions {
     pub max_per_hour: u32,
     /// Whether a message in which no order was found is answered too. Default no.
     pub answer_unrecognised: bool,
+    /// A directory with templates of replies, which take the place of the built-in ones: `order.en.txt`, `order.en.html` and
+    /// so on. `mail-order-bot templates check` tries them. Default none.
+    pub templates: Option<FilePath>,
+    /// The language of replies to those whose profile names none; `en` and `de` are built in. Default `en`.
+    pub language: String,
 }
 
 impl Default for ReplyOptions {
@@ -31,6 +38,8 @@ impl Default for ReplyOptions {
             own_addresses: Vec::new(),
             max_per_hour: 20,
             answer_unrecognised: false,
+            templates: None,
+            language: templates::LANGUAGE.to_owned(),
         }
     }
 }
@@ -42,6 +51,7 @@ pub struct ReplySettings {
     own: Vec<String>,
     pub(crate) max_per_hour: u64,
     pub(crate) answer_unrecognised: bool,
+    language: String,
 }
 
 /// A faulty [`ReplyOptions`].
@@ -55,6 +65,14 @@ pub struct ReplyOptionsError {
 }
 
 impl ReplyOptions {
+    /// The address of the sender of replies.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn sender(&self) -> Result<String, ReplyOptionsError> {
+        Ok(self.validate()?.from.email.to_string())
+    }
+
     /// Checks all fields.
     ///
     /// # Errors
@@ -75,11 +93,18 @@ impl ReplyOptions {
             own,
             max_per_hour: u64::from(self.max_per_hour),
             answer_unrecognised: self.answer_unrecognised,
+            language: self.language.clone(),
         })
     }
 }
 
 impl ReplySettings {
+    /// The language of those whose profile names none.
+    #[must_use]
+    pub fn language(&self) -> &str {
+        &self.language
+    }
+
     /// Whether `address`, in lower case, is the bot's own.
     #[must_use]
     pub fn is_own(&self, address: &str) -> bool {

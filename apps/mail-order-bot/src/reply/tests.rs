@@ -3,9 +3,12 @@
 use jiff::Timestamp;
 use mail_parser::MessageParser;
 
-use super::compose::order_reply;
+use super::compose::compose;
+use super::templates::{LANGUAGE, Templates};
 use super::*;
-use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, OrderStatus, Quantity, RejectReason};
+use crate::domain::{
+    Customer, LineStatus, Money, Order, OrderId, OrderLine, OrderState, OrderStatus, Quantity, RejectReason,
+};
 use crate::reading::{self, IncomingMail, ReadingLimits};
 use crate::store::{MessageKey, OutboxId};
 
@@ -42,6 +45,9 @@ fn order() -> Order {
     };
     Order {
         id: OrderId(12),
+        version: 1,
+        state: OrderState::Open,
+        changed_at: now(),
         status: OrderStatus::PartlyAccepted,
         customer: Customer {
             id: "c1".to_owned(),
@@ -68,15 +74,12 @@ fn id() -> OutboxId {
 }
 
 fn reply_to(mail: &IncomingMail) -> Vec<u8> {
-    order_reply(
-        &order(),
-        mail,
-        &id(),
-        &ReplyOptions::default().validate().unwrap(),
-        now(),
-    )
-    .unwrap()
-    .message
+    let templates = Templates::load(None, LANGUAGE).unwrap();
+    let letter = templates.render("order", None, &letter::about(&order())).unwrap();
+    let settings = ReplyOptions::default().validate().unwrap();
+    compose(letter, "Your order 12", mail, &id(), &settings, now())
+        .unwrap()
+        .message
 }
 
 #[test]
@@ -250,4 +253,88 @@ fn faulty_options_are_named() {
             .to_string()
             .contains("replies.from \"nobody\"")
     );
+}
+
+#[test]
+fn every_template_is_sound_in_every_language_and_none_is_taken_for_an_order() {
+    let templates = Templates::load(None, LANGUAGE).unwrap();
+    assert_eq!(templates.languages(), ["de", "en"]);
+    let known = |reference: &str| reference.starts_with("ART-");
+    for language in templates.languages() {
+        for (name, facts) in crate::samples::letters() {
+            let letter = templates.render(name, Some(&language), &facts).unwrap();
+            assert!(
+                !letter::reads_as_order(&letter, &known),
+                "{name}.{language}\n{}",
+                letter.text
+            );
+            assert!(
+                !letter.html.contains("<tea>") && !letter.html.contains("<Buyer>"),
+                "{}",
+                letter.html
+            );
+            assert!(
+                !letter.text.contains("\n\n\n") && letter.subject.is_none(),
+                "{}",
+                letter.text
+            );
+        }
+    }
+    let german = templates
+        .render("order", Some("de-AT"), &letter::about(&order()))
+        .unwrap();
+    assert!(german.text.contains("vielen Dank"), "{}", german.text);
+    let french = templates.render("order", Some("fr"), &letter::about(&order())).unwrap();
+    assert!(french.text.contains("thank you"), "{}", french.text);
+}
+
+#[test]
+fn own_templates_take_the_place_of_built_in_ones_and_their_faults_are_named() {
+    let scratch = crate::scratch::Scratch::new("templates");
+    let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).unwrap();
+    write(
+        "order.en.txt",
+        "Subject: Order {{ order.number }}\n\nDear {{ customer.name }}\n",
+    );
+    write("order.en.html", "<p>{{ customer.name }}</p>");
+    write("README.md", "not a template");
+    let templates = Templates::load(Some(scratch.path()), LANGUAGE).unwrap();
+    let mut hostile = order();
+    hostile.customer.name = "<b>&".to_owned();
+    let letter = templates.render("order", None, &letter::about(&hostile)).unwrap();
+    assert_eq!(letter.subject.as_deref(), Some("Order 12"));
+    assert_eq!(
+        (letter.text.as_str(), letter.html.as_str()),
+        ("Dear <b>&\n", "<p>&lt;b&gt;&amp;</p>")
+    );
+    write("order.en.txt", "{{ order.nummer }}");
+    let templates = Templates::load(Some(scratch.path()), LANGUAGE).unwrap();
+    let fault = templates
+        .render("order", None, &letter::about(&order()))
+        .unwrap_err()
+        .to_string();
+    assert!(fault.contains("order.en.txt") && fault.contains("undefined"), "{fault}");
+    write(
+        "order.en.txt",
+        "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}",
+    );
+    let templates = Templates::load(Some(scratch.path()), LANGUAGE).unwrap();
+    let fault = templates
+        .render("order", None, &letter::about(&order()))
+        .unwrap_err()
+        .to_string();
+    assert!(fault.contains("order.en.txt"), "{fault}");
+    write("order.en.txt", "{% if %}");
+    write("ordr.en.txt", "x");
+    let faults = Templates::load(Some(scratch.path()), "fr").unwrap_err();
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.contains("ordr.en.txt") && fault.contains("amendment")),
+        "{faults:?}"
+    );
+    let missing = Templates::load(None, "fr").unwrap_err();
+    assert!(missing[0].to_string().contains("choose one of de, en"), "{missing:?}");
 }

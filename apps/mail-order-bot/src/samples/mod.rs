@@ -130,3 +130,72 @@ mod tests {
         crate::domain::Profiles::new(profiles).unwrap();
     }
 }
+
+/// Sample letters, for trying templates: each reply's name with what it may name.
+#[must_use]
+pub fn letters() -> Vec<(&'static str, serde_json::Value)> {
+    let order = |status: &str, state: &str, version: u32, second: serde_json::Value| {
+        let order = serde_json::json!({
+            "id": 12, "version": version, "status": status, "state": state, "message_id": "1@example.com",
+            "subject": "Order", "received_at": "2026-11-22T10:00:00Z", "currency": "EUR", "total": 900,
+            "customer": { "id": "sample", "name": "Jane <Buyer>", "address": "jane@example.com" },
+            "possible_duplicate_of": (version == 1).then_some(11),
+            "notes": ["We could not use the attachment a.xlsx: it is too large."],
+            "lines": [{
+                "position": 1, "article": "ART-001", "name": "Green <tea>", "quantity": "2", "quantity_given": "2",
+                "unit": "pcs", "place": "text line 1", "status": "accepted", "unit_price": 450, "amount": 900
+            }, second]
+        });
+        serde_json::from_value(order)
+            .ok()
+            .map(|order| crate::reply::letter::about(&order))
+    };
+    let accepted = || {
+        serde_json::json!({
+            "position": 2, "article": "ART-002", "name": "Cup", "quantity": "1.5", "quantity_given": "1,5", "unit": "kg",
+            "place": "text line 2", "status": "accepted", "unit_price": 100, "amount": 150
+        })
+    };
+    let rejected = |reason: serde_json::Value| {
+        serde_json::json!({
+            "position": 2, "article": "ART-999", "name": null, "quantity": null, "quantity_given": "some", "unit": null,
+            "place": "text line 2", "status": "rejected", "reason": reason
+        })
+    };
+    let mut letters = vec![
+        ("order", order("accepted", "open", 1, accepted())),
+        (
+            "order",
+            order(
+                "rejected",
+                "open",
+                1,
+                rejected(serde_json::json!({ "code": "unknown_article" })),
+            ),
+        ),
+        ("amendment", order("accepted", "open", 2, accepted())),
+        ("cancellation", order("accepted", "cancelled", 1, accepted())),
+        ("unrecognised", Some(crate::reply::letter::about_nothing())),
+    ];
+    for code in [
+        "missing_article",
+        "not_available",
+        "zero_quantity",
+        "amount_too_large",
+        "unknown_customer",
+    ] {
+        letters.push((
+            "order",
+            order(
+                "partly_accepted",
+                "open",
+                1,
+                rejected(serde_json::json!({ "code": code })),
+            ),
+        ));
+    }
+    letters
+        .into_iter()
+        .filter_map(|(name, facts)| Some((name, facts?)))
+        .collect()
+}

@@ -23,32 +23,31 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is a database, but not this application's.
-    #[error("order store {}: this database belongs to another application; choose another file", path.display())]
+    /// It is a database, but not this application's.
+    #[error("order store {store}: this database belongs to another application; choose another one")]
     NotOurs {
-        /// Which file.
-        path: PathBuf,
+        /// Which file or schema.
+        store: String,
     },
     /// The store has been used by a newer program.
     #[error(
-        "order store {}: its schema is version {found}, this program knows up to {known}; run the newer program, or \
-         restore a backup from before the upgrade",
-        path.display()
+        "order store {store}: its schema is version {found}, this program knows up to {known}; run the newer program, or \
+         restore a backup from before the upgrade"
     )]
     Newer {
-        /// Which file.
-        path: PathBuf,
-        /// The version in the file.
+        /// Which file or schema.
+        store: String,
+        /// The version that it has.
         found: i64,
         /// The newest version this program knows.
         known: i64,
     },
     /// The store is older than this program, and this opening may not write.
-    #[error("order store {}: its schema is version {found}; start the bot once to bring it to {known}", path.display())]
+    #[error("order store {store}: its schema is version {found}; start the bot once to bring it to {known}")]
     Older {
-        /// Which file.
-        path: PathBuf,
-        /// The version in the file.
+        /// Which file or schema.
+        store: String,
+        /// The version that it has.
         found: i64,
         /// The version this program needs.
         known: i64,
@@ -67,15 +66,27 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The database failed.
+    /// The location can't be used.
+    #[error("order store: {0}")]
+    Setting(String),
+    /// What was asked for does not fit what is stored.
+    #[error("{0}")]
+    Refused(String),
+    /// SQLite failed.
     #[error("order store: {0}")]
     Database(#[from] rusqlite::Error),
+    /// PostgreSQL failed, or can't be reached.
+    #[error("order store: {}", plba::describe(.0.as_ref()))]
+    Postgres(#[source] plba::BoxError),
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later: the database was locked, the disk full or failing.
+    /// Whether the same call may succeed later: the database was locked or out of reach, the disk full or failing.
     #[must_use]
     pub fn is_transient(&self) -> bool {
+        if let Self::Postgres(error) = self {
+            return plba::sql::postgres::is_passing(error.as_ref());
+        }
         let (Self::Database(source) | Self::Open { source, .. }) = self else {
             return false;
         };

@@ -1,49 +1,92 @@
-//! Orders, message outcomes and the outbox, in one SQLite file that belongs to this application.
+//! Orders, message outcomes, raw mails, the review list and the outbox, in one SQLite file or one schema of a PostgreSQL
+//! database that belongs to this application.
 //!
-//! **One transaction per message**: the order, its lines, the message's outcome and the reply in the outbox become
-//! durable together or not at all. `(Message-ID, body hash)` is unique, so that a second delivery of a message finds the
-//! first one's outcome, however the first one ended or was interrupted.
+//! **One transaction per message**: the order, its lines, the message's outcome and all that is to be sent become durable
+//! together or not at all. `(Message-ID, body hash)` is unique, so that a second delivery of a message finds the first
+//! one's outcome, however the first one ended or was interrupted.
 //!
-//! SQLite runs in WAL mode with `synchronous = FULL`: when a call returned, its data survives the loss of power, which
-//! it must, because the message is marked as read afterwards. That costs one fsync per order (NORMAL would save it, and
-//! could lose the last orders of a machine that lost power although their messages are `\Seen`). There is one writing
-//! connection behind a mutex, a second one for reads, and a five-second busy time-out towards other processes.
+//! | what | where |
+//! |---|---|
+//! | the port to a database: statements in an open transaction | `session` |
+//! | what keeps it: one file, one schema | `sqlite`, `postgres`, `schema/` |
+//! | what became of a message | `record`, `orders`, `amend`, `review` |
+//! | raw mails and attachments, and for how long | `mails` |
+//! | what is to be sent | [`outbox`] |
+//! | lists | [`reads`] |
 //!
 //! All calls block; call them from a blocking thread. [`OrderStore`] is cheap to clone.
 
+pub(crate) mod amend;
 mod error;
+pub mod mails;
+mod orders;
 pub mod outbox;
+pub(crate) mod postgres;
 pub mod reads;
-mod record;
+pub(crate) mod record;
+pub mod review;
 mod rows;
 mod schema;
+mod session;
+mod sqlite;
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use plba::config::Location;
+use rusqlite::Connection;
 
-pub use error::StoreError;
-pub(crate) use outbox::mark_sent;
-pub use outbox::{MAX_PENDING, Outbox, OutboxId, OutboxRow};
-pub use reads::{Counts, MAX_ORDERS, OrderFilter, OrderReads};
-pub use record::{KnownMessage, MessageKey, NewMessage, NewOrder, Recorded, ReplyPlan};
-pub(crate) use record::{record_not_an_order, record_order};
+use self::postgres::PostgresDatabase;
+use self::sqlite::SqliteDatabase;
 
-/// The oldest SQLite without the WAL corruption bug.
-const OLDEST_SQLITE: i32 = 3_051_003;
-/// How long a statement waits for another process's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub use self::amend::{Change, Changed};
+pub use self::error::StoreError;
+pub use self::mails::{Attachment, Keep};
+pub use self::orders::NewOrder;
+pub use self::outbox::{Channel, MAX_PENDING, Outbox, OutboxId, OutboxRow};
+pub use self::postgres::settings as postgres_settings;
+pub use self::reads::{Counts, MAX_ORDERS, OrderFilter, OrderReads};
+pub use self::record::{Answers, Event, KnownMessage, MessageKey, NewMessage, Queued, Recorded, ReplyPlan};
+pub use self::review::{Review, ReviewId, ReviewReason, ReviewState};
+
+pub(crate) use self::postgres::PostgresSession;
+pub(crate) use self::session::Session;
+pub(crate) use self::sqlite::SqliteSession;
 
 /// The store of one running bot. Clones share the connections.
 #[derive(Clone)]
 pub struct OrderStore {
-    writer: Arc<Mutex<Connection>>,
+    database: Database,
     reads: OrderReads,
 }
+
+/// What keeps a store.
+#[derive(Clone)]
+pub(crate) enum Database {
+    Sqlite(SqliteDatabase),
+    Postgres(PostgresDatabase),
+}
+
+/// Runs async code with `$session` in a transaction of the store's own, and commits it.
+macro_rules! writing {
+    ($store:expr, $session:ident => $body:expr) => {
+        match $store {
+            $crate::store::Database::Sqlite(file) => file.write(|$session| $crate::store::at_once(async { $body })),
+            $crate::store::Database::Postgres(server) => server.write(async |$session| $body),
+        }
+    };
+}
+
+/// Runs async code with `$session` on one snapshot.
+macro_rules! reading {
+    ($store:expr, $session:ident => $body:expr) => {
+        match $store {
+            $crate::store::Database::Sqlite(file) => file.read(|$session| $crate::store::at_once(async { $body })),
+            $crate::store::Database::Postgres(server) => server.read(async |$session| $body),
+        }
+    };
+}
+
+pub(crate) use {reading, writing};
 
 impl std::fmt::Debug for OrderStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -57,79 +100,68 @@ impl OrderStore {
     /// # Errors
     /// [`StoreError`]: cannot be opened, not a store of ours, written by a newer program, or locked.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        check_version()?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        create_private(path)?;
-        let mut connection = open(path, flags)?;
-        // An `execute` would fail on the row that this pragma returns.
-        let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
-        schema::migrate(&mut connection, path)?;
-        let reads = OrderReads::open(path)?;
         Ok(Self {
-            writer: Arc::new(Mutex::new(connection)),
-            reads,
+            database: Database::Sqlite(SqliteDatabase::writing(path)?),
+            reads: OrderReads::open(path)?,
         })
     }
 
-    /// The reading side, on its own connection: never waits for a writer.
+    /// Opens or creates the store at a location, `sqlite:PATH` or `postgres://…`. The latter must be called on a blocking
+    /// thread of the runtime on which its connections are to run.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); the server can't be reached.
+    pub fn connect(location: &Location) -> Result<Self, StoreError> {
+        if let Some(path) = sqlite_path(location) {
+            return Self::open(path);
+        }
+        let database = PostgresDatabase::open(location, true)?;
+        let database = database.ok_or_else(|| StoreError::Setting("its tables were not made".to_owned()))?;
+        Ok(Self {
+            reads: OrderReads::of(Database::Postgres(database.clone())),
+            database: Database::Postgres(database),
+        })
+    }
+
+    /// The reading side, which never waits for a writer.
     #[must_use]
     pub fn reads(&self) -> &OrderReads {
         &self.reads
     }
 
-    /// The replies to be sent.
+    /// What is to be sent.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        Outbox::new(Arc::clone(&self.writer), self.reads.clone())
+        Outbox::new(self.clone())
     }
 
-    fn writer(&self) -> MutexGuard<'_, Connection> {
-        lock(&self.writer)
+    /// The schema of its tables, where it is kept in PostgreSQL.
+    #[must_use]
+    pub fn postgres_schema(&self) -> Option<&str> {
+        match &self.database {
+            Database::Sqlite(_) => None,
+            Database::Postgres(server) => Some(server.schema()),
+        }
     }
-}
 
-/// A panic while the lock was held rolled its transaction back when it unwound, so the connection is sound.
-fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
-    connection.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
-    let connection = Connection::open_with_flags(path, flags).map_err(|source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
-}
-
-/// Makes a missing file so that only its owner reads it: orders name customers. SQLite's side files follow its mode.
-fn create_private(path: &Path) -> Result<(), StoreError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    match options.open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(StoreError::Create {
-            path: path.to_owned(),
-            source,
-        }),
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 }
 
-fn check_version() -> Result<(), StoreError> {
-    if rusqlite::version_number() < OLDEST_SQLITE {
-        return Err(StoreError::SqliteTooOld {
-            version: rusqlite::version().to_owned(),
-        });
-    }
-    Ok(())
+/// A session in a transaction on the store's file that somebody else has opened and commits.
+pub(crate) fn in_file(transaction: &Connection) -> SqliteSession<'_> {
+    SqliteSession(transaction)
+}
+
+/// Runs work that waits for nothing but such a session.
+pub(crate) fn at_once<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    session::at_once(work)
+}
+
+/// The file of an `sqlite:` location.
+pub(crate) fn sqlite_path(location: &Location) -> Option<&Path> {
+    location.path().filter(|_| location.scheme() == "sqlite").map(Path::new)
 }
 
 #[cfg(test)]

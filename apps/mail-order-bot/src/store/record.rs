@@ -1,12 +1,16 @@
-//! Recording what became of a message: its order or the fact that it is none, and the reply, in one transaction.
+//! Recording what became of a message, once: who has seen it, its raw bytes, and what is to be sent, in one transaction
+//! with the order or the review that it became.
 
-use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
-use super::outbox::OutboxId;
-use super::{OrderStore, StoreError};
-use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, OrderStatus};
+use jiff::Timestamp;
+
+use super::outbox::{Channel, OutboxId};
+use super::review::ReviewId;
+use super::session::{Session, number};
+use super::{Attachment, OrderStore, StoreError, mails, orders, outbox, reading, review, writing};
+use crate::domain::{Order, OrderId};
+use crate::store::orders::NewOrder;
 
 /// What makes two deliveries the same message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,28 +34,17 @@ pub struct NewMessage {
     pub received_at: Timestamp,
     /// Where it stands in its journey (a W3C `traceparent`), so that its reply goes on from there.
     pub traceparent: Option<String>,
+    /// The messages that it answers, oldest first.
+    pub references: Vec<String>,
+    /// The whole message as it came; empty to keep nothing of it.
+    pub raw: Arc<[u8]>,
+    /// What was attached to it.
+    pub attachments: Vec<Attachment>,
+    /// The review that this outcome decides: the message was recorded before, to be looked at.
+    pub decides: Option<ReviewId>,
 }
 
-/// An order to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewOrder {
-    /// Who ordered.
-    pub customer: Customer,
-    /// The outcome.
-    pub status: OrderStatus,
-    /// The checked lines.
-    pub lines: Vec<OrderLine>,
-    /// The sum of the accepted lines.
-    pub total: Money,
-    /// Its currency.
-    pub currency: String,
-    /// What concerns the order as a whole.
-    pub notes: Vec<String>,
-    /// How long ago an order of the same customer with the same lines may be to be named as a possible duplicate.
-    pub duplicate_window: SignedDuration,
-}
-
-/// What to do about a reply, decided inside the transaction, when the order has its number.
+/// What to do about a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyPlan {
     /// Put this message into the outbox.
@@ -60,9 +53,38 @@ pub enum ReplyPlan {
         recipient: String,
         /// The whole message, RFC 5322.
         message: Vec<u8>,
+        /// Its Message-ID without angle brackets: an answer to it belongs to the order.
+        message_id: String,
     },
     /// Answer nothing, for this reason.
     Withhold(String),
+}
+
+/// What another system is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The webhook, by its name.
+    pub hook: String,
+    /// What it is sent: JSON.
+    pub body: Vec<u8>,
+}
+
+/// All that is to be sent about a message, decided inside the transaction, when the order has its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answers {
+    /// To whom wrote it.
+    pub reply: ReplyPlan,
+    /// To other systems.
+    pub events: Vec<Event>,
+}
+
+impl From<ReplyPlan> for Answers {
+    fn from(reply: ReplyPlan) -> Self {
+        Self {
+            reply,
+            events: Vec::new(),
+        }
+    }
 }
 
 /// A message that was recorded before.
@@ -74,15 +96,24 @@ pub struct KnownMessage {
     pub pending_reply: Option<OutboxId>,
 }
 
-/// The result of recording a message: as an [`Order`], or as `()` when it is none.
+/// Something in the outbox that waits for its task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// Which.
+    pub id: OutboxId,
+    /// How it is sent.
+    pub channel: Channel,
+}
+
+/// The result of recording a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded<T> {
     /// Recorded now.
     New {
         /// As it is stored.
         record: T,
-        /// The reply in the outbox, if there is one.
-        outbox_id: Option<OutboxId>,
+        /// What was put into the outbox.
+        queued: Vec<Queued>,
     },
     /// Recorded before, or by someone else at this moment; nothing was changed.
     Known(KnownMessage),
@@ -94,7 +125,7 @@ impl OrderStore {
     /// # Errors
     /// [`StoreError`] of the database.
     pub fn known(&self, key: &MessageKey) -> Result<Option<KnownMessage>, StoreError> {
-        self.reads.with(|connection| known(connection, key))
+        reading!(&self.reads.0, session => known(session, key).await)
     }
 
     /// Records an order. `plan` is called once, inside the transaction, with the order as it will be stored and the
@@ -107,13 +138,9 @@ impl OrderStore {
         message: &NewMessage,
         order: NewOrder,
         correspondent: &str,
-        plan: impl FnOnce(&Order, u64) -> ReplyPlan,
+        plan: impl FnOnce(&Order, u64) -> Answers,
     ) -> Result<Recorded<Order>, StoreError> {
-        let mut connection = self.writer();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let recorded = record_order(&transaction, message, order, correspondent, plan)?;
-        transaction.commit()?;
-        Ok(recorded)
+        writing!(&self.database, session => record_order(session, message, order, correspondent, plan).await)
     }
 
     /// Records that a message is not an order, and why. `plan` as in [`OrderStore::record_order`].
@@ -127,255 +154,149 @@ impl OrderStore {
         correspondent: &str,
         plan: impl FnOnce(u64) -> ReplyPlan,
     ) -> Result<Recorded<()>, StoreError> {
-        let mut connection = self.writer();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let recorded = record_not_an_order(&transaction, message, reason, correspondent, plan)?;
-        transaction.commit()?;
-        Ok(recorded)
+        writing!(&self.database, session => record_not_an_order(session, message, reason, correspondent, plan).await)
     }
 }
 
-/// As [`OrderStore::record_order`], in a transaction on the store's file that somebody else has opened and commits.
-pub(crate) fn record_order(
-    transaction: &Connection,
+/// As [`OrderStore::record_order`], in an open transaction.
+pub(crate) async fn record_order<S: Session>(
+    session: &mut S,
     message: &NewMessage,
     order: NewOrder,
     correspondent: &str,
-    plan: impl FnOnce(&Order, u64) -> ReplyPlan,
+    plan: impl FnOnce(&Order, u64) -> Answers,
 ) -> Result<Recorded<Order>, StoreError> {
-    if let Some(known) = known(transaction, &message.key)? {
+    if let Some(known) = begin(session, message, correspondent).await? {
         return Ok(Recorded::Known(known));
     }
-    let mut order = insert_order(transaction, message, order)?;
-    insert_message(transaction, message, Some(order.id), None)?;
-    let recent = recent_replies(transaction, correspondent, message.received_at)?;
-    let outbox_id = match plan(&order, recent) {
-        ReplyPlan::Send {
-            recipient,
-            message: reply,
-        } => Some(insert_reply(transaction, message, Some(order.id), &recipient, &reply)?),
-        ReplyPlan::Withhold(reason) => {
-            let sql = "UPDATE orders SET reply_withheld = ?2 WHERE id = ?1";
-            transaction.prepare_cached(sql)?.execute(params![order.id.0, reason])?;
-            order.reply_withheld = Some(reason);
-            None
-        }
-    };
-    Ok(Recorded::New {
-        record: order,
-        outbox_id,
-    })
+    let mut order = orders::insert(session, message, order).await?;
+    keep(session, message, Some(order.id), None).await?;
+    orders::join_thread(session, order.id, &message.key.message_id).await?;
+    let recent = outbox::recent_replies(session, correspondent, message.received_at).await?;
+    let answers = plan(&order, recent);
+    if let ReplyPlan::Withhold(reason) = &answers.reply {
+        let sql = "UPDATE ~orders SET reply_withheld = $2 WHERE id = $1";
+        session.query(sql, &[order.id.0.into(), reason.into()]).await?;
+        order.reply_withheld = Some(reason.clone());
+    }
+    let queued = send(session, message, Some(order.id), answers).await?;
+    Ok(Recorded::New { record: order, queued })
 }
 
-/// As [`OrderStore::record_not_an_order`], in a transaction on the store's file that somebody else has opened and commits.
-pub(crate) fn record_not_an_order(
-    transaction: &Connection,
+/// As [`OrderStore::record_not_an_order`], in an open transaction.
+pub(crate) async fn record_not_an_order<S: Session>(
+    session: &mut S,
     message: &NewMessage,
     reason: &str,
     correspondent: &str,
     plan: impl FnOnce(u64) -> ReplyPlan,
 ) -> Result<Recorded<()>, StoreError> {
-    if let Some(known) = known(transaction, &message.key)? {
+    if let Some(known) = begin(session, message, correspondent).await? {
         return Ok(Recorded::Known(known));
     }
-    insert_message(transaction, message, None, Some(reason))?;
-    let recent = recent_replies(transaction, correspondent, message.received_at)?;
-    let outbox_id = match plan(recent) {
-        ReplyPlan::Send {
-            recipient,
-            message: reply,
-        } => Some(insert_reply(transaction, message, None, &recipient, &reply)?),
-        ReplyPlan::Withhold(_) => None,
-    };
-    Ok(Recorded::New { record: (), outbox_id })
+    keep(session, message, None, Some(reason)).await?;
+    let recent = outbox::recent_replies(session, correspondent, message.received_at).await?;
+    let queued = send(session, message, None, plan(recent).into()).await?;
+    Ok(Recorded::New { record: (), queued })
 }
 
-fn known(connection: &Connection, key: &MessageKey) -> Result<Option<KnownMessage>, StoreError> {
-    let sql = "SELECT order_id FROM messages WHERE message_id = ?1 AND body_hash = ?2";
-    let found: Option<Option<i64>> = connection
-        .prepare_cached(sql)?
-        .query_row([&key.message_id, &key.body_hash], |row| row.get(0))
-        .optional()?;
-    let Some(order_id) = found else { return Ok(None) };
+/// Holds the message and its correspondent against others who record at this moment, and looks whether somebody was first.
+pub(super) async fn begin<S: Session>(
+    session: &mut S,
+    message: &NewMessage,
+    correspondent: &str,
+) -> Result<Option<KnownMessage>, StoreError> {
+    let names = [
+        format!("message {}", message.key.message_id),
+        format!("correspondent {correspondent}"),
+    ];
+    session.hold(&[&names[0], &names[1]]).await?;
+    let found = known(session, &message.key).await?;
+    match message.decides {
+        // It was recorded to wait for this.
+        Some(decides) if review::is_open(session, decides).await? => Ok(None),
+        Some(decides) => Err(StoreError::Refused(format!(
+            "review {decides} was decided before; see `review --state all`"
+        ))),
+        None => Ok(found),
+    }
+}
+
+async fn known<S: Session>(session: &mut S, key: &MessageKey) -> Result<Option<KnownMessage>, StoreError> {
+    let sql = "SELECT order_id FROM ~messages WHERE message_id = $1 AND body_hash = $2";
+    let found = session
+        .query(sql, &[(&key.message_id).into(), (&key.body_hash).into()])
+        .await?;
+    let Some(row) = found.first() else { return Ok(None) };
+    let order_id = row.maybe_int(0)?;
     let reply = OutboxId::for_message(key);
-    let sql = "SELECT 1 FROM outbox WHERE id = ?1 AND sent_at IS NULL";
-    let pending = connection.prepare_cached(sql)?.exists([reply.as_str()])?;
+    let sql = "SELECT seq FROM ~outbox WHERE id = $1 AND sent_at IS NULL";
+    let pending = !session.query(sql, &[reply.as_str().into()]).await?.is_empty();
     Ok(Some(KnownMessage {
         order_id: order_id.map(OrderId),
         pending_reply: pending.then_some(reply),
     }))
 }
 
-fn insert_order(connection: &Connection, message: &NewMessage, new: NewOrder) -> Result<Order, StoreError> {
-    let fingerprint = fingerprint(&new.lines);
-    let received = message.received_at.as_millisecond();
-    let window = i64::try_from(new.duplicate_window.as_millis()).unwrap_or(i64::MAX);
-    // Orders without lines (an unreadable attachment) have nothing to compare.
-    let duplicate: Option<i64> = if new.lines.is_empty() || window == 0 {
-        None
-    } else {
-        connection
-            .prepare_cached(
-                "SELECT id FROM orders WHERE customer_id = ?1 AND lines_fingerprint = ?2
-                   AND received_at BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1",
-            )?
-            .query_row(
-                params![
-                    new.customer.id,
-                    fingerprint,
-                    received.saturating_sub(window),
-                    received.saturating_add(window)
-                ],
-                |row| row.get(0),
-            )
-            .optional()?
-    };
-    let notes = serde_json::Value::from(new.notes.clone()).to_string();
-    let id: i64 = connection
-        .prepare_cached(
-            "INSERT INTO orders (status, customer_id, customer_name, customer_address, message_id, subject, received_at,
-                 total, currency, possible_duplicate_of, lines_fingerprint, notes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) RETURNING id",
-        )?
-        .query_row(
-            params![
-                new.status.as_str(),
-                new.customer.id,
-                new.customer.name,
-                new.customer.address,
-                message.key.message_id,
-                message.subject,
-                received,
-                new.total.minor(),
-                new.currency,
-                duplicate,
-                fingerprint,
-                notes
-            ],
-            |row| row.get(0),
-        )?;
-    let order = Order {
-        id: OrderId(id),
-        status: new.status,
-        customer: new.customer,
-        message_id: message.key.message_id.clone(),
-        subject: message.subject.clone(),
-        received_at: Timestamp::from_millisecond(received).unwrap_or(message.received_at),
-        total: new.total,
-        currency: new.currency,
-        possible_duplicate_of: duplicate.map(OrderId),
-        notes: new.notes,
-        reply_withheld: None,
-        lines: new.lines,
-    };
-    insert_lines(connection, &order)?;
-    Ok(order)
-}
-
-fn insert_lines(connection: &Connection, order: &Order) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO order_lines (order_id, position, article, name, quantity, quantity_given, unit, price_given, place,
-             unit_price, amount, reason)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )?;
-    for line in &order.lines {
-        let (unit_price, amount, reason) = match &line.status {
-            LineStatus::Accepted { unit_price, amount } => (Some(unit_price.minor()), Some(amount.minor()), None),
-            LineStatus::Rejected { reason } => {
-                let json = serde_json::to_string(reason).map_err(|error| StoreError::Damaged {
-                    what: format!("reason of line {}", line.position),
-                    problem: error.to_string(),
-                })?;
-                (None, None, Some(json))
-            }
-        };
-        statement.execute(params![
-            order.id.0,
-            line.position,
-            line.article,
-            line.name,
-            line.quantity.map(crate::domain::Quantity::thousandths),
-            line.quantity_given,
-            line.unit,
-            line.price_given,
-            line.place,
-            unit_price,
-            amount,
-            reason
-        ])?;
-    }
-    Ok(())
-}
-
-fn insert_message(
-    connection: &Connection,
+/// Writes the message's own row, its raw bytes and its attachments; closes the review that this decides. Gives the row's
+/// number.
+pub(super) async fn keep<S: Session>(
+    session: &mut S,
     message: &NewMessage,
     order: Option<OrderId>,
     not_an_order: Option<&str>,
-) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO messages (message_id, body_hash, sender, subject, received_at, order_id, not_an_order)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            message.key.message_id,
-            message.key.body_hash,
-            message.sender,
-            message.subject,
-            message.received_at.as_millisecond(),
-            order.map(|order| order.0),
-            not_an_order
-        ])?;
-    Ok(())
-}
-
-fn insert_reply(
-    connection: &Connection,
-    message: &NewMessage,
-    order: Option<OrderId>,
-    recipient: &str,
-    reply: &[u8],
-) -> Result<OutboxId, StoreError> {
-    let id = OutboxId::for_message(&message.key);
-    connection
-        .prepare_cached(
-            "INSERT INTO outbox (id, order_id, recipient, message, created_at, traceparent) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            id.as_str(),
-            order.map(|order| order.0),
-            recipient,
-            reply,
-            message.received_at.as_millisecond(),
-            message.traceparent
-        ])?;
+) -> Result<i64, StoreError> {
+    let order = order.map(|order| order.0);
+    if let Some(decides) = message.decides {
+        let accepted = order.is_some();
+        let of = review::decide(session, decides, accepted, message.received_at).await?;
+        let sql = "UPDATE ~messages SET order_id = $2, not_an_order = $3 WHERE id = $1";
+        session
+            .query(sql, &[of.into(), order.into(), not_an_order.into()])
+            .await?;
+        return Ok(of);
+    }
+    let at = message.received_at.as_millisecond();
+    let sql = "INSERT INTO ~messages (message_id, body_hash, sender, subject, received_at, order_id, not_an_order) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+    let values = [
+        (&message.key.message_id).into(),
+        (&message.key.body_hash).into(),
+        (&message.sender).into(),
+        (&message.subject).into(),
+        at.into(),
+        order.into(),
+        not_an_order.into(),
+    ];
+    let id = number(&session.query(sql, &values).await?)?;
+    mails::keep(session, id, message).await?;
     Ok(id)
 }
 
-/// Replies written to `recipient` in the hour before `now`.
-fn recent_replies(connection: &Connection, recipient: &str, now: Timestamp) -> Result<u64, StoreError> {
-    const HOUR: i64 = 3_600_000;
-    let sql = "SELECT count(*) FROM outbox WHERE recipient = ?1 AND created_at > ?2";
-    let since = now.as_millisecond().saturating_sub(HOUR);
-    let count: i64 = connection
-        .prepare_cached(sql)?
-        .query_row(params![recipient, since], |row| row.get(0))?;
-    Ok(u64::try_from(count).unwrap_or_default())
-}
-
-/// Equal for orders that ask for the same: articles and quantities, whatever their order, layout and wording.
-fn fingerprint(lines: &[OrderLine]) -> String {
-    let mut wanted: Vec<String> = lines
-        .iter()
-        .map(|line| {
-            let quantity = line
-                .quantity
-                .map_or_else(|| line.quantity_given.clone(), |quantity| quantity.to_string());
-            format!("{}\t{quantity}", line.article.to_lowercase())
-        })
-        .collect();
-    wanted.sort_unstable();
-    crate::reading::mail::hex(&Sha256::digest(wanted.join("\n"))[..16])
+/// Puts everything that is to be sent into the outbox.
+pub(super) async fn send<S: Session>(
+    session: &mut S,
+    message: &NewMessage,
+    order: Option<OrderId>,
+    answers: Answers,
+) -> Result<Vec<Queued>, StoreError> {
+    let mut queued = Vec::new();
+    if let ReplyPlan::Send {
+        recipient,
+        message: reply,
+        message_id,
+    } = answers.reply
+    {
+        let id = OutboxId::for_message(&message.key);
+        queued.extend(outbox::insert(session, message, Channel::Reply, id, order, &recipient, &reply).await?);
+        outbox::count_reply(session, &recipient, message.received_at).await?;
+        if let Some(order) = order {
+            orders::join_thread(session, order, &message_id).await?;
+        }
+    }
+    for event in answers.events {
+        let id = OutboxId::for_event(&message.key, &event.hook);
+        queued.extend(outbox::insert(session, message, Channel::Webhook, id, order, &event.hook, &event.body).await?);
+    }
+    Ok(queued)
 }

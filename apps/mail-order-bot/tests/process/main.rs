@@ -6,6 +6,7 @@
 mod bot;
 mod configurations;
 mod default_run;
+mod desk;
 mod explain;
 mod fuzz;
 mod hostile;

@@ -100,6 +100,8 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
         None => local(&launch, blueprint, &endpoint, parameters)?,
     };
     match endpoint.told {
+        // An answer that was printed piece by piece has nothing left.
+        _ if value == json!({}) => {}
         Some(told) if !json => print::text(&told(&value)),
         _ => print::answer(&value, json),
     }

@@ -28,6 +28,12 @@ pub(crate) fn text(text: &str) {
         .and_then(|()| out.flush());
 }
 
+/// Prints a piece of a document as it is.
+pub(crate) fn piece(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Prints how far something has come, beside the answer that follows.
 pub(crate) fn progress(message: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{message}");

@@ -120,7 +120,7 @@ async fn complete(
     };
     let rows = transaction.statement(text, &values).await?;
     let ended: Option<Vec<i64>> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
-    transaction.commit().await?;
+    transaction.committed().await?;
     let mut ended = ended.unwrap_or_default().into_iter().collect();
     let outcome = end::outcomes(inner, std::slice::from_ref(&plain), &mut ended).pop();
     Ok(outcome.unwrap_or(Err(EndError::LeaseLost)))
@@ -130,6 +130,12 @@ async fn complete(
 fn conflict(error: BoxError) -> Result<Fault, BoxError> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
     while let Some(found) = cause {
+        if let Some(fault) = found
+            .downcast_ref::<Fault>()
+            .filter(|fault| fault.kind == Kind::Conflict)
+        {
+            return Ok(fault.again());
+        }
         let code = found
             .downcast_ref::<tokio_postgres::Error>()
             .and_then(|error| error.code());

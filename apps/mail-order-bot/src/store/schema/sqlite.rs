@@ -1,16 +1,16 @@
-//! The tables, their version, and how older ones become current. `PRAGMA user_version` holds the version; each entry of
+//! The tables in SQLite, their version, and how older ones become current. `PRAGMA user_version` holds the version; each entry of
 //! `MIGRATIONS` takes the store from its index to the next version and is never changed once released.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// Marks the file as ours (`mobt`), so that a foreign database is not overwritten.
 const APPLICATION_ID: i64 = 0x6d6f_6274;
 
-const MIGRATIONS: &[&str] = &[
+pub(in crate::store) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE orders (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -78,13 +78,14 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE outbox ADD COLUMN traceparent TEXT;
 ",
+    include_str!("sqlite_3.sql"),
 ];
 
 /// The schema version of this program.
-pub(super) const CURRENT: i64 = MIGRATIONS.len() as i64;
+pub(in crate::store) const CURRENT: i64 = MIGRATIONS.len() as i64;
 
 /// Brings the tables up to date, in one transaction.
-pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+pub(in crate::store) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // Immediate: two programs that open a new store at once take turns.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = version(&transaction, path)?;
@@ -98,18 +99,20 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
 }
 
 /// The version of a store that is ours and not newer than this program; 0 for an empty file.
-pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+pub(in crate::store) fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (found, application) = (number("user_version")?, number("application_id")?);
     // A queue may keep its tasks in the same file, and may have been there first.
     let sql = "SELECT count(*) FROM sqlite_schema WHERE tbl_name NOT LIKE 'plba\\_%' ESCAPE '\\'";
     let tables: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     if application != APPLICATION_ID && (tables > 0 || application != 0 || found != 0) {
-        return Err(StoreError::NotOurs { path: path.to_owned() });
+        return Err(StoreError::NotOurs {
+            store: path.display().to_string(),
+        });
     }
     if found > CURRENT {
         return Err(StoreError::Newer {
-            path: path.to_owned(),
+            store: path.display().to_string(),
             found,
             known: CURRENT,
         });
