@@ -99,19 +99,18 @@ fn echo(text: &str) -> String {
     }
 }
 
-/// Whether a letter, quoted back without any quotation marks, would be taken for an order; `known` says which articles
-/// there are.
+/// What of a letter, quoted back without any quotation marks, would be taken for an order line, and where; `known` says
+/// which articles there are.
 #[must_use]
-pub fn reads_as_order(letter: &Letter, known: &dyn Fn(&str) -> bool) -> bool {
+pub fn reads_as_order(letter: &Letter, known: &dyn Fn(&str) -> bool) -> Option<String> {
     let forms = [("text/plain", &letter.text), ("text/html", &letter.html)];
-    forms.into_iter().any(|(content_type, body)| {
+    forms.into_iter().find_map(|(content_type, body)| {
         let raw = format!("From: jane@example.com\r\nContent-Type: {content_type}; charset=utf-8\r\n\r\n{body}");
         let limits = ReadingLimits::default();
-        let Ok(quoting) = reading::read(raw.as_bytes(), &limits) else {
-            return false;
-        };
+        let quoting = reading::read(raw.as_bytes(), &limits).ok()?;
         let profile = CustomerProfile::default();
-        let found = reading::extract(&quoting, &profile, known, &limits, &WorkbookParser::here());
-        found.is_ok_and(|found| !found.lines.is_empty())
+        let found = reading::extract(&quoting, &profile, known, &limits, &WorkbookParser::here()).ok()?;
+        let line = found.lines.into_iter().next()?;
+        Some(format!("{} of {} ({}, {content_type})", line.quantity.text, line.article, line.place))
     })
 }

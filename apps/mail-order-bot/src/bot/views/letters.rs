@@ -109,11 +109,14 @@ async fn check(services: Services, _: Parameters) -> Result<Value, ControlError>
             for (name, facts) in samples::letters() {
                 tried += 1;
                 match templates.render(name, Some(&language), &facts) {
-                    Ok(rendered) if letter::reads_as_order(&rendered, &known) => faults.push(format!(
-                        "template {name}.{language}: the bot would take it for an order when a customer quotes it; keep the \
-                         heading answer_heading in the table, and begin lines with a word"
-                    )),
-                    Ok(_) => {}
+                    Ok(rendered) => {
+                        if let Some(line) = letter::reads_as_order(&rendered, &known) {
+                            faults.push(format!(
+                                "template {name}.{language}: when a customer quotes it, the bot would take this for an order: \
+                                 {line}; keep the heading answer_heading in the table, and say it in another way"
+                            ));
+                        }
+                    }
                     Err(error) => faults.push(error.to_string()),
                 }
             }
