@@ -195,6 +195,7 @@ impl HtmlReader {
         {
             // An answer of ours, quoted back: neither its rows nor its text are an order.
             self.content.text.truncate(table.text_start);
+            return;
         }
         if self.quotes == 0 && !table.rows.is_empty() {
             self.content.tables.push(HtmlTable {
