@@ -122,6 +122,7 @@ async fn an_order_its_end_its_reply_and_its_webhook_are_one_transaction_in_postg
     let config = ["--config", "bot.toml"];
     let ask = |arguments: &[&str]| home.ask(&[arguments, &config[..]].concat());
     let mut bot: Bot = home.start(&config);
+    bot.wait_for_line("mail-order-bot is ready");
     bot.wait("every order", || home.orders(&config).len() == 20);
     bot.wait("every reply", || replies(&exim).len() == 20);
     let orders = home.orders(&config);
@@ -201,6 +202,7 @@ fn unknown_senders_wait_until_somebody_vouches_for_them() {
     deliver(&home, "1", &mail("r1"), "2 x ART-001");
     deliver(&home, "2", &mail("r2"), "3 x ART-001");
     let mut bot = home.start(&config);
+    bot.wait_for_line("mail-order-bot is ready");
     bot.wait("two reviews", || ask(&["review"]).as_array().is_some_and(|list| list.len() == 2));
     assert_eq!((home.orders(&config).len(), home.replies()), (0, 0));
     let text = ask(&["review", "show", "1"]);
@@ -218,6 +220,7 @@ fn unknown_senders_wait_until_somebody_vouches_for_them() {
     let replayed = ask(&["replay", "--review"]);
     assert!(replayed[0]["outcome"].as_str().unwrap().starts_with("order 3"), "{replayed:#}");
     let mut bot = home.start(&config);
+    bot.wait_for_line("mail-order-bot is ready");
     bot.wait("the third reply", || home.replies() == 3);
     bot.stop();
 }
