@@ -6,15 +6,17 @@ use super::ExplainedReply;
 use crate::desk::{DeskSettings, NotAnOrder};
 use crate::domain::Order;
 use crate::reading::{IncomingMail, ReadingLimits, charset, mime};
-use crate::reply::compose::{ComposeError, ComposedReply, order_reply, unrecognised_reply};
-use crate::reply::etiquette;
+use crate::reply::compose::compose;
+use crate::reply::{etiquette, letter};
 use crate::store::{MessageKey, OutboxId};
 
 pub(super) fn to_order(order: &Order, mail: &IncomingMail, settings: &DeskSettings, now: Timestamp) -> ExplainedReply {
     if let Some(why) = etiquette::refusal(mail, &settings.replies, 0) {
         return withheld(why);
     }
-    shown(order_reply(order, mail, &id(mail), &settings.replies, now))
+    let language = settings.profiles.find(&order.customer.address);
+    let language = language.and_then(|profile| profile.language.as_deref());
+    shown("order", language, &letter::about(order), mail, settings, now)
 }
 
 pub(super) fn to_no_order(
@@ -29,7 +31,7 @@ pub(super) fn to_no_order(
     if let Some(why) = etiquette::refusal(mail, &settings.replies, 0) {
         return withheld(why);
     }
-    shown(unrecognised_reply(mail, &id(mail), &settings.replies, now))
+    shown("unrecognised", None, &letter::about_nothing(), mail, settings, now)
 }
 
 pub(super) fn withheld(why: String) -> ExplainedReply {
@@ -47,7 +49,23 @@ fn id(mail: &IncomingMail) -> OutboxId {
     })
 }
 
-fn shown(reply: Result<ComposedReply, ComposeError>) -> ExplainedReply {
+/// The reply of this name, by the templates that are configured.
+fn shown(
+    name: &str,
+    language: Option<&str>,
+    facts: &serde_json::Value,
+    mail: &IncomingMail,
+    settings: &DeskSettings,
+    now: Timestamp,
+) -> ExplainedReply {
+    let templates = match settings.replies.load_templates() {
+        Ok(templates) => templates,
+        Err(faults) => return withheld(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    };
+    let reply = match templates.render(name, language, facts) {
+        Ok(letter) => compose(letter, "Your mail", mail, &id(mail), &settings.replies, now),
+        Err(error) => return withheld(error.to_string()),
+    };
     match reply {
         Ok(reply) => ExplainedReply {
             text: text_of(&reply.message),

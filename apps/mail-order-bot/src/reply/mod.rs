@@ -12,6 +12,8 @@ use plba::config::FilePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::templates::{TemplateError, Templates};
+
 /// How the bot answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -52,6 +54,7 @@ pub struct ReplySettings {
     pub(crate) max_per_hour: u64,
     pub(crate) answer_unrecognised: bool,
     language: String,
+    templates: Option<FilePath>,
 }
 
 /// A faulty [`ReplyOptions`].
@@ -94,11 +97,21 @@ impl ReplyOptions {
             max_per_hour: u64::from(self.max_per_hour),
             answer_unrecognised: self.answer_unrecognised,
             language: self.language.clone(),
+            templates: self.templates.clone(),
         })
     }
 }
 
 impl ReplySettings {
+    /// The templates that are configured. Blocks.
+    ///
+    /// # Errors
+    /// Every fault of every file.
+    pub fn load_templates(&self) -> Result<Templates, Vec<TemplateError>> {
+        let directory = self.templates.as_ref().map(FilePath::as_path);
+        Templates::load(directory, &self.language)
+    }
+
     /// The language of those whose profile names none.
     #[must_use]
     pub fn language(&self) -> &str {
