@@ -15,7 +15,8 @@ const FROM: &str = "bot@shop.example";
 const TO: &str = "jane@example.com";
 
 fn mail(id: &str) -> Vec<u8> {
-    format!("From: {FROM}\r\nTo: {TO}\r\nSubject: x\r\nMessage-ID: <{id}>\r\n\r\nThank you.\r\n.\r\n..two\r\n").into_bytes()
+    format!("From: {FROM}\r\nTo: {TO}\r\nSubject: x\r\nMessage-ID: <{id}>\r\n\r\nThank you.\r\n.\r\n..two\r\n")
+        .into_bytes()
 }
 
 fn sender(location: &str) -> SmtpSender {
@@ -33,8 +34,13 @@ async fn delivered(exim: &Exim) -> BTreeMap<String, u32> {
             for mail in &mails {
                 let text = String::from_utf8_lossy(mail);
                 let id = text.lines().find_map(|line| line.strip_prefix("Message-ID: <"));
-                *counts.entry(id.unwrap().trim_end_matches(['>', '\r']).to_owned()).or_default() += 1;
-                assert!(text.contains("\n.") && text.contains("\n..two"), "dots come through: {text}");
+                *counts
+                    .entry(id.unwrap().trim_end_matches(['>', '\r']).to_owned())
+                    .or_default() += 1;
+                assert!(
+                    text.contains("\n.") && text.contains("\n..two"),
+                    "dots come through: {text}"
+                );
             }
             return counts;
         }
@@ -46,14 +52,19 @@ async fn delivered(exim: &Exim) -> BTreeMap<String, u32> {
 
 #[tokio::test]
 async fn every_way_in_is_taken_and_a_wrong_password_is_told() {
-    let Some(exim) = require(Exim::start().await) else { return };
+    let Some(exim) = require(Exim::start().await) else {
+        return;
+    };
     let (plain, tls) = (exim.smtp_port(), exim.smtps_port());
     let ca = exim.ca_path().display().to_string();
     let ways = [
         format!("smtp://127.0.0.1:{plain}"),
         format!("smtp://bot@localhost:{plain}?starttls=required&ca={ca}&only_ca=true"),
         format!("smtps://bot@localhost:{tls}?ca={ca}&only_ca=true"),
-        format!("smtps://bot@127.0.0.1:{tls}?ca={ca}&password_file={}", exim.password_path().display()),
+        format!(
+            "smtps://bot@127.0.0.1:{tls}?ca={ca}&password_file={}",
+            exim.password_path().display()
+        ),
     ];
     for (way, location) in ways.iter().enumerate() {
         let sender = sender(location);
@@ -73,7 +84,9 @@ async fn every_way_in_is_taken_and_a_wrong_password_is_told() {
     let counts = delivered(&exim).await;
     assert_eq!((counts.len(), counts.values().sum::<u32>()), (16, 16), "{counts:?}");
 
-    let untrusted = sender(&format!("smtps://bot@localhost:{tls}")).send(FROM, TO, &mail("x@test")).await;
+    let untrusted = sender(&format!("smtps://bot@localhost:{tls}"))
+        .send(FROM, TO, &mail("x@test"))
+        .await;
     assert!(matches!(untrusted, Err(SmtpError::Connect(_))), "{untrusted:?}");
     let location = SmtpSettings::parse(&format!("smtps://bot@localhost:{tls}?ca={ca}")).unwrap();
     let wrong = SmtpSender::new(location, Some(Secret::from("wrong"))).unwrap();
@@ -93,7 +106,9 @@ async fn every_way_in_is_taken_and_a_wrong_password_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_after_every_byte_no_mail_is_lost_and_twice_comes_only_what_nobody_can_know() {
-    let Some(exim) = require(Exim::start().await) else { return };
+    let Some(exim) = require(Exim::start().await) else {
+        return;
+    };
     let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, exim.smtp_port()));
     let mut twice = 0;
     let mut expected = 0;
@@ -132,12 +147,22 @@ async fn cut_after_every_byte_no_mail_is_lost_and_twice_comes_only_what_nobody_c
         let counts = delivered(&exim).await;
         assert_eq!(counts.len(), expected, "no mail is lost");
         for (id, count) in counts.iter().filter(|(_, count)| **count > 1) {
-            assert!(*count == 2 && (unknown.contains(id) || !id.starts_with(&format!("{direction:?}"))), "{id}: {count}");
+            assert!(
+                *count == 2 && (unknown.contains(id) || !id.starts_with(&format!("{direction:?}"))),
+                "{id}: {count}"
+            );
         }
         let doubled = counts.values().filter(|count| **count > 1).count();
-        eprintln!("{direction}: {cuts} cuts, {} of unknown outcome, {} mails came twice", unknown.len(), doubled - twice);
+        eprintln!(
+            "{direction}: {cuts} cuts, {} of unknown outcome, {} mails came twice",
+            unknown.len(),
+            doubled - twice
+        );
         twice = doubled;
         assert!(cuts > 100, "{cuts} cuts");
     }
-    assert!(twice > 0, "a cut behind the last line leads to a second mail: otherwise none was made there");
+    assert!(
+        twice > 0,
+        "a cut behind the last line leads to a second mail: otherwise none was made there"
+    );
 }

@@ -122,7 +122,9 @@ impl Exim {
         let input = self.server.ground.directory.join("spool").join("input");
         let entries = fs::read_dir(input).into_iter().flatten().flatten();
         // Each has a file for its header and one for its data.
-        entries.filter(|entry| entry.file_name().to_string_lossy().ends_with("-H")).count()
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with("-H"))
+            .count()
     }
 
     /// Kills the server with all its connections. Mails and ports stay; [`restart`](Self::restart) brings it back.
@@ -166,7 +168,8 @@ fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
     fs::write(directory.join(config::FILE), text).map_err(failed("write its configuration"))?;
     let spool = directory.join("spool");
     let made = fs::DirBuilder::new().mode(0o700).create(&spool);
-    made.and_then(|()| account.own(&spool)).map_err(failed("make its spool"))?;
+    made.and_then(|()| account.own(&spool))
+        .map_err(failed("make its spool"))?;
     write_password(&directory.join(config::PASSWORD_FILE)).map_err(failed("write the password's file"))?;
     Ok(Server {
         ground: Ground::new(account, directory),
@@ -179,7 +182,11 @@ fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
 
 /// Not handed to the server's account: clients read it.
 fn write_password(path: &Path) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     writeln!(file, "{PASSWORD}")
 }
 

@@ -111,6 +111,9 @@ pub fn reads_as_order(letter: &Letter, known: &dyn Fn(&str) -> bool) -> Option<S
         let profile = CustomerProfile::default();
         let found = reading::extract(&quoting, &profile, known, &limits, &WorkbookParser::here()).ok()?;
         let line = found.lines.into_iter().next()?;
-        Some(format!("{} of {} ({}, {content_type})", line.quantity.text, line.article, line.place))
+        Some(format!(
+            "{} of {} ({}, {content_type})",
+            line.quantity.text, line.article, line.place
+        ))
     })
 }

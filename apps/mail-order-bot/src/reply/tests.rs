@@ -263,7 +263,12 @@ fn every_template_is_sound_in_every_language_and_none_is_taken_for_an_order() {
     for language in templates.languages() {
         for (name, facts) in crate::samples::letters() {
             let letter = templates.render(name, Some(&language), &facts).unwrap();
-            assert_eq!(letter::reads_as_order(&letter, &known), None, "{name}.{language}\n{}", letter.text);
+            assert_eq!(
+                letter::reads_as_order(&letter, &known),
+                None,
+                "{name}.{language}\n{}",
+                letter.text
+            );
             assert!(
                 !letter.html.contains("<tea>") && !letter.html.contains("<Buyer>"),
                 "{}",

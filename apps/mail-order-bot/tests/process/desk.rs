@@ -36,10 +36,14 @@ impl Receiver {
             let mut seen = BTreeMap::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let Some((head, body)) = request(&mut stream) else { continue };
+                let Some((head, body)) = request(&mut stream) else {
+                    continue;
+                };
                 let header = |name: &str| {
                     let of = |line: &str| Some(line.split_once(':')?.1.trim().to_owned());
-                    head.lines().find(|line| line.to_lowercase().starts_with(name)).and_then(of)
+                    head.lines()
+                        .find(|line| line.to_lowercase().starts_with(name))
+                        .and_then(of)
                 };
                 let (id, timestamp) = (header("webhook-id").unwrap(), header("webhook-timestamp").unwrap());
                 let secret = SigningSecret::parse(SECRET).unwrap();
@@ -71,9 +75,13 @@ fn request(stream: &mut std::net::TcpStream) -> Option<(String, Vec<u8>)> {
     loop {
         let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
         bytes.extend_from_slice(&buffer[..count]);
-        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        let length = head
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
         let body = &bytes[end + 4..];
         if body.len() >= length.unwrap_or(0) {
             return Some((head, body.to_vec()));
@@ -132,28 +140,57 @@ async fn an_order_its_end_its_reply_and_its_webhook_are_one_transaction_in_postg
     assert!(receiver.events().iter().all(|event| event["type"] == "order.accepted"));
     // Nothing is kept apart: there is no relay, and the tables of queue and store lie in one database.
     assert!(!bot.log().contains("worker=outbox"));
-    let tables = server.query("SELECT count(*) FROM mail_order_bot.outbox WHERE sent_at IS NULL").await.unwrap();
+    let tables = server
+        .query("SELECT count(*) FROM mail_order_bot.outbox WHERE sent_at IS NULL")
+        .await
+        .unwrap();
     assert_eq!(tables.trim(), "0");
 
     // An order, amended and cancelled by answers to our replies.
     let from = "From: Jane <jane@shopper.example>\r\nTo: orders@mail-order-bot.example\r\nSubject: ";
-    deliver(&home, "a1", &format!("{from}Order\r\nMessage-ID: <a1@shopper.example>"), "2 x ART-001\r\n1 x ART-002");
-    bot.wait("the order's reply", || replies(&exim).contains_key("a1@shopper.example"));
+    deliver(
+        &home,
+        "a1",
+        &format!("{from}Order\r\nMessage-ID: <a1@shopper.example>"),
+        "2 x ART-001\r\n1 x ART-002",
+    );
+    bot.wait("the order's reply", || {
+        replies(&exim).contains_key("a1@shopper.example")
+    });
     let reply = replies(&exim)["a1@shopper.example"][0].clone();
-    let id = reply.lines().find_map(|line| line.strip_prefix("Message-ID: <")).unwrap();
+    let id = reply
+        .lines()
+        .find_map(|line| line.strip_prefix("Message-ID: <"))
+        .unwrap();
     let id = id.trim_end_matches(['>', '\r']).to_owned();
     let amending = format!("{from}Re: Order - amendment\r\nMessage-ID: <a2@shopper.example>\r\nIn-Reply-To: <{id}>");
     deliver(&home, "a2", &amending, "Please change my order:\r\n\r\n5 x ART-001");
-    bot.wait("the amendment's reply", || replies(&exim).contains_key("a2@shopper.example"));
-    let order = home.orders(&config).into_iter().find(|order| order["message_id"] == "a1@shopper.example").unwrap();
-    assert_eq!((&order["version"], order["lines"].as_array().unwrap().len()), (&2.into(), 2), "{order:#}");
+    bot.wait("the amendment's reply", || {
+        replies(&exim).contains_key("a2@shopper.example")
+    });
+    let order = home
+        .orders(&config)
+        .into_iter()
+        .find(|order| order["message_id"] == "a1@shopper.example")
+        .unwrap();
+    assert_eq!(
+        (&order["version"], order["lines"].as_array().unwrap().len()),
+        (&2.into(), 2),
+        "{order:#}"
+    );
     let number = order["id"].to_string();
     let shown = ask(&["orders", "show", &number]);
     assert_eq!(shown["earlier_versions"].as_array().unwrap().len(), 1);
-    assert!(shown["mails"].as_str().unwrap().contains("Please change my order"), "{shown:#}");
-    let cancelling = format!("{from}Cancel my order\r\nMessage-ID: <a3@shopper.example>\r\nIn-Reply-To: <a1@shopper.example>");
+    assert!(
+        shown["mails"].as_str().unwrap().contains("Please change my order"),
+        "{shown:#}"
+    );
+    let cancelling =
+        format!("{from}Cancel my order\r\nMessage-ID: <a3@shopper.example>\r\nIn-Reply-To: <a1@shopper.example>");
     deliver(&home, "a3", &cancelling, "Please cancel my order.");
-    bot.wait("the cancellation's reply", || replies(&exim).contains_key("a3@shopper.example"));
+    bot.wait("the cancellation's reply", || {
+        replies(&exim).contains_key("a3@shopper.example")
+    });
     bot.wait("three events about it", || {
         let of = |event: &&Value| event["data"]["id"].to_string() == number;
         receiver.events().iter().filter(of).count() == 3
@@ -162,7 +199,9 @@ async fn an_order_its_end_its_reply_and_its_webhook_are_one_transaction_in_postg
     // What fits no order waits for a person, and is not answered.
     let strange = format!("{from}Re: Order\r\nMessage-ID: <a4@shopper.example>\r\nIn-Reply-To: <nothing@of.ours>");
     deliver(&home, "a4", &strange, "Please cancel my order.");
-    bot.wait("a review", || ask(&["review"]).as_array().is_some_and(|list| list.len() == 1));
+    bot.wait("a review", || {
+        ask(&["review"]).as_array().is_some_and(|list| list.len() == 1)
+    });
     assert!(!replies(&exim).contains_key("a4@shopper.example"));
     let review = ask(&["review"])[0]["id"].to_string();
     assert_eq!(ask(&["replay", "--review", "--dry-run"]).as_array().unwrap().len(), 1);
@@ -174,18 +213,28 @@ async fn an_order_its_end_its_reply_and_its_webhook_are_one_transaction_in_postg
     // Written out, in both forms, each order in its place.
     let csv = home.text(&[&["export", "--format", "csv"][..], &config].concat());
     assert!(csv.starts_with("order,version,state,status,"), "{csv}");
-    let json: Value = serde_json::from_str(&home.text(&[&["export", "--format", "json"][..], &config].concat())).unwrap();
-    let numbers: Vec<i64> = json.as_array().unwrap().iter().map(|order| order["id"].as_i64().unwrap()).collect();
+    let json: Value =
+        serde_json::from_str(&home.text(&[&["export", "--format", "json"][..], &config].concat())).unwrap();
+    let numbers: Vec<i64> = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|order| order["id"].as_i64().unwrap())
+        .collect();
     assert_eq!(numbers.len(), 21);
     assert!(numbers.is_sorted());
     let after = numbers[17].to_string();
     let rest: Value =
-        serde_json::from_str(&home.text(&[&["export", "--format", "json", "--after", &after][..], &config].concat())).unwrap();
+        serde_json::from_str(&home.text(&[&["export", "--format", "json", "--after", &after][..], &config].concat()))
+            .unwrap();
     assert_eq!(rest.as_array().unwrap().len(), 3);
     assert!(ask(&["orders", "close", "--up-to", &after])["count"].as_u64().unwrap() > 0);
     assert_eq!(ask(&["templates", "check"])["faults"], 0);
     bot.stop();
-    assert!(replies(&exim).values().all(|mails| mails.len() == 1), "each reply was sent once");
+    assert!(
+        replies(&exim).values().all(|mails| mails.len() == 1),
+        "each reply was sent once"
+    );
 }
 
 #[test]
@@ -198,27 +247,44 @@ fn unknown_senders_wait_until_somebody_vouches_for_them() {
     fs::write(home.join("bot.toml"), review).unwrap();
     let config = ["--config", "bot.toml"];
     let ask = |arguments: &[&str]| home.ask(&[arguments, &config[..]].concat());
-    let mail = |id: &str| format!("From: new@customer.example\r\nSubject: Order\r\nMessage-ID: <{id}@customer.example>");
+    let mail =
+        |id: &str| format!("From: new@customer.example\r\nSubject: Order\r\nMessage-ID: <{id}@customer.example>");
     deliver(&home, "1", &mail("r1"), "2 x ART-001");
     deliver(&home, "2", &mail("r2"), "3 x ART-001");
     let mut bot = home.start(&config);
     bot.wait_for_line("mail-order-bot is ready");
-    bot.wait("two reviews", || ask(&["review"]).as_array().is_some_and(|list| list.len() == 2));
+    bot.wait("two reviews", || {
+        ask(&["review"]).as_array().is_some_and(|list| list.len() == 2)
+    });
     assert_eq!((home.orders(&config).len(), home.replies()), (0, 0));
     let text = ask(&["review", "show", "1"]);
     assert!(text["mail"].as_str().unwrap().contains("ART-001"), "{text:#}");
     // As a guest, and as a customer whose profile has another address.
-    assert!(ask(&["review", "accept", "1"])[0]["outcome"].as_str().unwrap().starts_with("order 1"));
+    assert!(
+        ask(&["review", "accept", "1"])[0]["outcome"]
+            .as_str()
+            .unwrap()
+            .starts_with("order 1")
+    );
     ask(&["review", "accept", "2", "--customer", "acme"]);
     assert_eq!(ask(&["orders", "2"])[0]["customer"]["id"], "acme");
     bot.wait("two replies", || home.replies() == 2);
     // By changed settings, once somebody has added the sender.
     deliver(&home, "3", &mail("r3"), "4 x ART-001");
-    bot.wait("a third review", || ask(&["review"]).as_array().is_some_and(|list| list.len() == 1));
+    bot.wait("a third review", || {
+        ask(&["review"]).as_array().is_some_and(|list| list.len() == 1)
+    });
     bot.stop();
-    fs::write(home.join("bot.toml"), review.replace("\"review\"", "\"accept_as_guest\"")).unwrap();
+    fs::write(
+        home.join("bot.toml"),
+        review.replace("\"review\"", "\"accept_as_guest\""),
+    )
+    .unwrap();
     let replayed = ask(&["replay", "--review"]);
-    assert!(replayed[0]["outcome"].as_str().unwrap().starts_with("order 3"), "{replayed:#}");
+    assert!(
+        replayed[0]["outcome"].as_str().unwrap().starts_with("order 3"),
+        "{replayed:#}"
+    );
     let mut bot = home.start(&config);
     bot.wait_for_line("mail-order-bot is ready");
     bot.wait("the third reply", || home.replies() == 3);

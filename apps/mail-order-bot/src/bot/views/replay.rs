@@ -115,7 +115,10 @@ async fn replay_letters(services: &Services, ids: Vec<TaskId>, dry: bool) -> Res
             )));
         };
         if !dry {
-            let again = queue.retry_dead(&name, std::slice::from_ref(id)).await.map_err(failed)?;
+            let again = queue
+                .retry_dead(&name, std::slice::from_ref(id))
+                .await
+                .map_err(failed)?;
             told.push(
                 json!({ "dead": id, "outcome": if again == 1 { "back in the queue" } else { "gone meanwhile" } }),
             );

@@ -293,4 +293,3 @@ fn lists_are_filtered_and_paged(store: &OrderStore) {
         [0_i64; 0]
     );
 }
-

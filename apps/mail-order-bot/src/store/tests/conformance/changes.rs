@@ -1,7 +1,7 @@
 //! Promises about what happens to orders and mails after they came: versions, reviews, events, retention, search.
 
-use super::super::*;
 use super::super::record;
+use super::super::*;
 use crate::domain::OrderState;
 use crate::store::mails::Forgotten;
 
