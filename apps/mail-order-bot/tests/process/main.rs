@@ -6,6 +6,7 @@
 mod bot;
 mod configurations;
 mod default_run;
+mod dns;
 mod desk;
 mod explain;
 mod fuzz;
@@ -16,6 +17,7 @@ mod loops;
 mod mailbox;
 mod one_file;
 mod reloads;
+mod senders;
 mod shared;
 mod signals;
 mod sources;
