@@ -1,7 +1,7 @@
 //! The intake: the one way by which a source hands work to a queue and learns of its completion, with the ledger kept in
 //! step. Which upstream there is, and how it is told, is the source's business.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -68,7 +68,7 @@ pub struct Arrival {
 pub struct Published {
     /// Published now.
     pub published: usize,
-    /// Known already: done, dead, or in this process's queue.
+    /// Known already: done, dead, in this process's queue, or earlier among the same arrivals.
     pub skipped: usize,
 }
 
@@ -115,7 +115,7 @@ impl Intake {
     }
 
     /// Publishes arrivals and records their intake; waits while the queue is full. Keys that are done, settled, dead or
-    /// already published by this process are skipped. One whose task gives way to another with the same unique key is done
+    /// already published by this process are skipped, and all but the first of a key. One whose task gives way to another with the same unique key is done
     /// with that: the other one does its work.
     ///
     /// When it returns `Ok`, the source may move its cursor past all of them.
@@ -135,8 +135,10 @@ impl Intake {
         let mut outcome = Published::default();
         let (mut tasks, mut fresh) = (Vec::with_capacity(arrivals.len()), Vec::with_capacity(arrivals.len()));
         let mut journeys = Vec::new();
+        let mut seen = HashSet::with_capacity(arrivals.len());
         for (arrival, known) in arrivals.into_iter().zip(known) {
-            if known.is_some_and(|known| known.state != EntryState::Open || known.published) {
+            let twice = !seen.insert(Arc::clone(&arrival.key));
+            if twice || known.is_some_and(|known| known.state != EntryState::Open || known.published) {
                 outcome.skipped += 1;
                 continue;
             }

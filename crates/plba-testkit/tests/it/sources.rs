@@ -134,6 +134,21 @@ fn a_thing_whose_task_gives_way_to_another_is_done_with_it() {
 }
 
 #[test]
+fn a_key_that_is_twice_in_a_batch_counts_once() {
+    paused(async {
+        let (queue, _, intake, consumer) = taking_in();
+        let arrival = |text: &str| Arrival {
+            key: "1".into(),
+            task: NewTask::new("things", "thing", text.to_owned()),
+        };
+        let published = intake.publish(vec![arrival("first"), arrival("second")]).await.unwrap();
+        assert_eq!((published.published, published.skipped), (1, 1));
+        let taken = queue.consume(&"things".into(), &consumer, 10).await.unwrap();
+        assert_eq!((taken.len(), &*taken[0].task.payload), (1, &b"first"[..]));
+    });
+}
+
+#[test]
 fn a_batch_counts_what_is_new_and_what_is_known_in_whatever_way() {
     paused(async {
         let (queue, _, intake, consumer) = taking_in();
