@@ -27,6 +27,11 @@ const MAXIMUM_PAGE: usize = 1_000;
 const MAXIMUM_SOURCE: usize = 200;
 
 /// The bounds of a [`FileLedger`].
+///
+/// How many dead entries are kept, and for how long, is not said here: the queue that has the ledger
+/// ([`InMemoryTaskQueue::with_ledger`](crate::memory::InMemoryTaskQueue::with_ledger)) drops them by the
+/// [rules](crate::queue::QueueRules) of the queue in which they died, by default above 100,000 and after 90 days. What goes is
+/// settled, so that its source does not bring it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileLedgerSettings {
     /// How many settled entries of one source are kept, so that they are recognised; the longest settled are forgotten

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep_until;
 
 use super::entry::Condemned;
+use super::retention::{retain, retain_now_and_then};
 use super::room::Now;
 use super::signals::Signals;
 use super::{EXPIRED_AT_ONCE, Inner, State};
@@ -25,6 +26,7 @@ pub(super) async fn consume(
 ) -> Result<Vec<Delivery>, QueueError> {
     let mut signals: Option<Arc<Signals>> = None;
     loop {
+        retain_now_and_then(inner).await;
         // Made before the look, so that nothing that happens after it is missed.
         let known = signals.clone();
         let notified = known.as_ref().map(|signals| signals.ready.notified());
@@ -324,6 +326,9 @@ pub(super) async fn recover(inner: &Inner, cursor: Option<Cursor>, limit: usize)
         if !condemned.is_empty() {
             condemn(inner, &name, condemned).await?;
         }
+    }
+    if let Some(ledger) = inner.ledger.as_ref().filter(|_| recovery.next.is_none()) {
+        retain(inner, ledger.as_ref()).await?;
     }
     Ok(recovery)
 }

@@ -10,6 +10,7 @@ mod holders;
 mod keys;
 mod leases;
 mod publish;
+mod retention;
 mod room;
 mod settings;
 mod signals;
@@ -60,6 +61,8 @@ struct State {
     rooms: BTreeMap<QueueName, Room>,
     /// Rules of queues that may not be there yet.
     rules: BTreeMap<QueueName, QueueRules>,
+    /// When the ledger's dead letters were looked after; never yet, if `None`.
+    retained: Option<Duration>,
 }
 
 impl InMemoryTaskQueue {
@@ -92,7 +95,8 @@ impl InMemoryTaskQueue {
         settings.validate()?;
         let ids = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let (rooms, rules) = (BTreeMap::new(), BTreeMap::new());
-        let state = Mutex::new(State { rooms, rules });
+        let retained = None;
+        let state = Mutex::new(State { rooms, rules, retained });
         let opened = Instant::now();
         let inner = Inner {
             settings,

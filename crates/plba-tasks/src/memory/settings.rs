@@ -12,7 +12,7 @@ pub struct MemorySettings {
     /// How many bytes one task may take. Default: 64 MiB.
     pub task_bytes: usize,
     /// How many dead letters it keeps before the oldest are dropped. Those of tasks with an origin are kept by the ledger
-    /// instead, if there is one. Default: 10,000.
+    /// instead, if there is one: for as long as the queue's rules say, which consumers see to once an hour. Default: 10,000.
     pub dead_capacity: usize,
     /// How many named queues there may be. Default: 1,000.
     pub queues: usize,

@@ -18,7 +18,8 @@ pub struct QueueRules {
     pub key_concurrency: Option<u32>,
     /// How many tasks with the same key are handed out. Default: no limit.
     pub key_rate: Option<Rate>,
-    /// How many dead letters are kept before the oldest go. Default: 100,000.
+    /// How many dead letters are kept before the oldest go. Those that a queue in memory leaves to its ledger are counted
+    /// once an hour, by themselves. Default: 100,000.
     pub dead_limit: u64,
     /// For how long dead letters are kept. Default: 90 days.
     pub dead_age: Duration,

@@ -62,6 +62,11 @@ impl Room {
         self.retain_dead(died);
     }
 
+    /// So many dead letters went that the ledger had.
+    pub(in super::super) fn count_dropped(&mut self, count: u64) {
+        self.totals.dropped += count;
+    }
+
     /// Removes dead letters that are too many or too old.
     pub(super) fn retain_dead(&mut self, now: Timestamp) {
         let limit = usize::try_from(self.rules.dead_limit).unwrap_or(usize::MAX);

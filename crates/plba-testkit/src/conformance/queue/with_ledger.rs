@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plba_tasks::intake::{Arrival, Intake};
 use plba_tasks::ledger::{EntryState, Known, SourceLedger};
-use plba_tasks::queue::{EndError, How, SUSPECT_CRASHES};
+use plba_tasks::queue::{EndError, How, QueueRules, SUSPECT_CRASHES};
 use plba_tasks::task::{NewTask, TaskId};
 use tokio::time::timeout;
 
@@ -40,7 +40,55 @@ async fn known(both: &Both, key: &str) -> Known {
         .expect("the ledger knows it")
 }
 
+/// Arrives, is taken and ends dead.
+async fn die(both: &Both, key: &str) {
+    arrive(both, &[key]).await;
+    let delivery = both.0.one().await;
+    both.0.queue.bury(delivery.token, "nonsense".into()).await.unwrap();
+}
+
+async fn states(both: &Both, keys: &[&str]) -> Vec<EntryState> {
+    let mut states = Vec::new();
+    for key in keys {
+        states.push(known(both, key).await.state);
+    }
+    states
+}
+
 cases! { Both;
+    async fn the_oldest_of_too_many_letters_are_settled(both) {
+        both.0.govern(QueueRules { dead_limit: 1, ..QueueRules::default() });
+        for key in ["1", "2", "3"] {
+            die(&both, key).await;
+        }
+        both.0.queue.recover(None, 1_000).await.unwrap();
+        assert_eq!(both.0.dead().await, ["inbox/3"]);
+        assert_eq!(both.0.stats().await.dropped, 2);
+        let settled = EntryState::Settled;
+        assert_eq!(states(&both, &["1", "2", "3"]).await, [settled, settled, EntryState::Dead]);
+        arrive(&both, &["1"]).await;
+        both.0.nothing().await;
+    }
+
+    async fn letters_that_are_too_old_are_settled_though_nothing_arrives(both) {
+        let age = Duration::from_secs(10 * 3_600);
+        both.0.govern(QueueRules { dead_age: age, ..QueueRules::default() });
+        die(&both, "old").await;
+        both.0.pass(age * 7 / 10).await;
+        die(&both, "new").await;
+        let waiting = both.0.queue.consume(&both.0.name, &both.0.consumer, 1);
+        assert!(both.0.within(age / 2, waiting).await.is_err());
+        assert_eq!(states(&both, &["old", "new"]).await, [EntryState::Settled, EntryState::Dead]);
+    }
+
+    async fn letters_within_the_limits_stay(both) {
+        die(&both, "1").await;
+        both.0.pass(Duration::from_secs(12 * 3_600)).await;
+        both.0.queue.recover(None, 1_000).await.unwrap();
+        assert_eq!(states(&both, &["1"]).await, [EntryState::Dead]);
+        assert_eq!(both.0.stats().await.dropped, 0);
+    }
+
     async fn a_delivery_is_counted_before_it_is_handed_out(both) {
         arrive(&both, &["1"]).await;
         assert_eq!(known(&both, "1").await.counts.deliveries, 0);
