@@ -103,34 +103,6 @@ pub fn fill(inbox: &Path) -> io::Result<usize> {
     Ok(SAMPLES.len())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scratch::Scratch;
-
-    #[test]
-    fn an_inbox_is_filled_once_and_never_touched_again() {
-        let scratch = Scratch::new("samples");
-        let inbox = scratch.path().join("var").join("inbox");
-        fs::create_dir_all(scratch.path().join("var").join(".inbox.filling").join("new")).unwrap();
-        assert_eq!(fill(&inbox).unwrap(), SAMPLES.len());
-        assert_eq!(fs::read_dir(inbox.join("new")).unwrap().count(), SAMPLES.len());
-        assert!(inbox.join("cur").is_dir() && inbox.join("tmp").is_dir());
-        for entry in fs::read_dir(inbox.join("new")).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-        assert_eq!(fill(&inbox).unwrap(), 0);
-        assert_eq!(fs::read_dir(inbox.join("new")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn the_embedded_profiles_are_valid() {
-        let profiles = profiles().unwrap();
-        assert_eq!(profiles.len(), 4);
-        crate::domain::Profiles::new(profiles).unwrap();
-    }
-}
-
 /// Sample letters, for trying templates: each reply's name with what it may name.
 #[must_use]
 pub fn letters() -> Vec<(&'static str, serde_json::Value)> {
@@ -198,4 +170,32 @@ pub fn letters() -> Vec<(&'static str, serde_json::Value)> {
         .into_iter()
         .filter_map(|(name, facts)| Some((name, facts?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn an_inbox_is_filled_once_and_never_touched_again() {
+        let scratch = Scratch::new("samples");
+        let inbox = scratch.path().join("var").join("inbox");
+        fs::create_dir_all(scratch.path().join("var").join(".inbox.filling").join("new")).unwrap();
+        assert_eq!(fill(&inbox).unwrap(), SAMPLES.len());
+        assert_eq!(fs::read_dir(inbox.join("new")).unwrap().count(), SAMPLES.len());
+        assert!(inbox.join("cur").is_dir() && inbox.join("tmp").is_dir());
+        for entry in fs::read_dir(inbox.join("new")).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert_eq!(fill(&inbox).unwrap(), 0);
+        assert_eq!(fs::read_dir(inbox.join("new")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_embedded_profiles_are_valid() {
+        let profiles = profiles().unwrap();
+        assert_eq!(profiles.len(), 4);
+        crate::domain::Profiles::new(profiles).unwrap();
+    }
 }

@@ -192,7 +192,7 @@ async fn an_order_its_end_its_reply_and_its_webhook_are_one_transaction_in_postg
         replies(&exim).contains_key("a3@shopper.example")
     });
     bot.wait("three events about it", || {
-        let of = |event: &&Value| event["data"]["id"].to_string() == number;
+        let of = |event: &&Value| event["data"]["id"] == order["id"];
         receiver.events().iter().filter(of).count() == 3
     });
 

@@ -6,8 +6,8 @@
 mod bot;
 mod configurations;
 mod default_run;
-mod dns;
 mod desk;
+mod dns;
 mod explain;
 mod fuzz;
 mod hostile;
