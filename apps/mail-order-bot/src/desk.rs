@@ -46,8 +46,8 @@ pub struct DeskOptions {
     /// The `List-Id`s of the company's own distribution addresses: mail that comes by one of them is not list mail.
     /// Default none.
     pub own_lists: Vec<String>,
-    /// How many days back an order with the same customer and lines is named as a possible duplicate; 0 switches that
-    /// off. Default 7.
+    /// How many days back an order with the same customer and lines is named as a possible duplicate; one with the same
+    /// order number of the customer's is, however old it is. 0 switches both off. Default 7.
     pub duplicate_window_days: u32,
 }
 
@@ -349,6 +349,7 @@ impl OrderDesk {
         let intent = understood.extracted.intent;
         let new = NewOrder {
             customer: understood.customer,
+            order_number: understood.extracted.order_number,
             status: understood.checked.status,
             lines: understood.checked.lines,
             total: understood.checked.total,

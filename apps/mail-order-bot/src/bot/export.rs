@@ -22,6 +22,8 @@
 //! | `unit_price`, `amount` | of accepted lines |
 //! | `reason` | of rejected lines: a word such as `unknown_article` |
 //! | `notes` | what concerns the whole order, separated by ` / ` |
+//! | `order_number` | the customer's own, where the mail gives one |
+//! | `possible_duplicate_of` | the order that this one may repeat |
 //!
 //! What strangers wrote can't become a formula: text that begins like one has a `'` before it ([`formula`]), and control
 //! characters are blanks.
@@ -45,7 +47,7 @@ use crate::formula;
 /// Orders in one piece.
 const PAGE: usize = 200;
 
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 26] = [
     "order",
     "version",
     "state",
@@ -70,6 +72,8 @@ const COLUMNS: [&str; 24] = [
     "amount",
     "reason",
     "notes",
+    "order_number",
+    "possible_duplicate_of",
 ];
 
 /// The view.
@@ -188,6 +192,8 @@ fn record(order: &Order, line: Option<&OrderLine>) -> [String; COLUMNS.len()] {
         amount,
         str::to_owned(reason),
         harmless(&order.notes.join(" / ")),
+        of(order.order_number.as_deref().map(harmless)),
+        of(order.possible_duplicate_of.map(|other| other.to_string())),
     ]
 }
 
@@ -218,6 +224,7 @@ mod tests {
             "id": 7, "status": "partly_accepted", "message_id": "1@example.org", "subject": "=cmd|' /C calc'!A0",
             "currency": "EUR", "customer": { "id": "c1", "name": "Jane, \"the\" Buyer", "address": "jane@example.org" },
             "received_at": "2026-11-22T00:00:00Z", "total": 5340, "notes": notes,
+            "order_number": "=47-11", "possible_duplicate_of": 3,
             "lines": [{
                 "position": 1, "article": article, "name": "Tea", "quantity": "2", "quantity_given": "-2\r\n=1",
                 "unit": "pcs", "place": "text line 1", "status": "accepted", "unit_price": 2670, "amount": 5340
@@ -238,7 +245,7 @@ mod tests {
             lines.next().unwrap(),
             "7,1,open,partly_accepted,2026-11-22T00:00:00Z,1970-01-01T00:00:00Z,c1,\"Jane, \"\"the\"\" Buyer\",\
              jane@example.org,'=cmd|' /C calc'!A0,1@example.org,EUR,53.40,1,accepted,ART-001,Tea,2,'-2  =1,pcs,26.70,53.40,\
-             ,a / b"
+             ,a / b,'=47-11,3"
         );
         assert!(
             lines
@@ -277,6 +284,6 @@ mod tests {
         bare.lines.clear();
         let text = csv(&[bare], false).unwrap();
         assert_eq!(text.matches("\r\n").count(), 1);
-        assert!(text.ends_with(",53.40,,,,,,,,,,,unreadable\r\n"), "{text}");
+        assert!(text.ends_with(",53.40,,,,,,,,,,,unreadable,'=47-11,3\r\n"), "{text}");
     }
 }

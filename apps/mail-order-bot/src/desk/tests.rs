@@ -345,6 +345,40 @@ fn the_rate_of_replies_to_one_address_is_limited_and_orders_are_not() {
 }
 
 #[test]
+fn an_order_under_a_number_that_the_customer_has_used_before_is_flagged() {
+    let shop = Shop::open("numbers", &options());
+    let process = |id: u32, number: &str, body: &str, received: &str| {
+        let raw = format!(
+            "From: Jo <jo@b.example>\r\nMessage-ID: <{id}@b>\r\nSubject: Purchase order {number}\r\n\r\n{body}\r\n"
+        );
+        match shop.desk.process(raw.as_bytes(), received.parse().unwrap()).unwrap() {
+            Processed::Stored {
+                order_id,
+                possible_duplicate_of,
+                outbox_id,
+                ..
+            } => (order_id, possible_duplicate_of, outbox_id.unwrap()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, none, _) = process(1, "PO-2026-118", "2 x ART-001", "2026-09-01T10:00:00Z");
+    assert_eq!(none, None);
+    assert_eq!(process(2, "PO-2026-119", "3 x ART-001", "2026-09-02T10:00:00Z").1, None);
+    // Months later, with other lines: typed anew, or corrected.
+    let (again, duplicate, reply) = process(3, "po-2026-118", "5 x ART-002", "2026-11-22T10:00:00Z");
+    assert_eq!(duplicate, Some(first));
+    let reads = shop.desk.store().reads();
+    let json = crate::desk::shown(&reads.order(again).unwrap().unwrap());
+    assert_eq!(
+        (&json["order_number"], &json["possible_duplicate_of"]),
+        (&"po-2026-118".into(), &first.0.into())
+    );
+    let reply = reads.outbox_row(&reply).unwrap().unwrap();
+    let text = String::from_utf8_lossy(&reply.message).into_owned();
+    assert!(text.contains("looks like your order 1 once more"), "{text}");
+}
+
+#[test]
 fn strangers_are_rejected_where_the_options_say_so() {
     let shop = Shop::open(
         "strangers",

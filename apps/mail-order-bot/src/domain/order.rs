@@ -193,7 +193,10 @@ pub struct Order {
     pub total: Money,
     /// The catalogue's currency.
     pub currency: String,
-    /// A recent order of the same customer with the same lines, sent in another mail.
+    /// The customer's own number of it, as the mail gives it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub order_number: Option<String>,
+    /// An order of the same customer in another mail: with the same number of theirs, or a recent one with the same lines.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub possible_duplicate_of: Option<OrderId>,
     /// What concerns the order as a whole, such as an attachment that could not be read.

@@ -27,6 +27,7 @@ pub fn about(order: &Order) -> Value {
             "state": order.state,
             "total": order.total.to_string(),
             "currency": order.currency,
+            "customers_number": order.order_number.as_deref().map(echo),
             "possible_duplicate_of": order.possible_duplicate_of,
             "notes": order.notes,
             "lines": order.lines.iter().take(MAX_LISTED).map(line).collect::<Vec<_>>(),

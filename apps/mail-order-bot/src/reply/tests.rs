@@ -59,6 +59,7 @@ fn order() -> Order {
         received_at: now(),
         total: Money::from_minor(900),
         currency: "EUR".to_owned(),
+        order_number: Some("PO-7".to_owned()),
         possible_duplicate_of: Some(OrderId(11)),
         notes: vec!["We could not use the attachment a.xlsx: it is too large.".to_owned()],
         reply_withheld: None,

@@ -284,7 +284,8 @@ async fn next_version<S: Session>(
     let fingerprint = orders::fingerprint(&new.lines);
     let notes = serde_json::Value::from(new.notes.clone()).to_string();
     let sql = "UPDATE ~orders SET version = version + 1, status = $2, total = $3, currency = $4, notes = $5, \
-                   lines_fingerprint = $6, changed_at = $7, reply_withheld = NULL WHERE id = $1 RETURNING version";
+                   lines_fingerprint = $6, changed_at = $7, order_number = coalesce(order_number, $8), \
+                   reply_withheld = NULL WHERE id = $1 RETURNING version";
     let values = [
         old.id.0.into(),
         new.status.as_str().into(),
@@ -293,6 +294,7 @@ async fn next_version<S: Session>(
         (&notes).into(),
         (&fingerprint).into(),
         at.into(),
+        new.order_number.as_deref().into(),
     ];
     let version = number(&session.query(sql, &values).await?)?;
     let gone = "DELETE FROM ~order_lines WHERE order_id = $1";
@@ -304,6 +306,8 @@ async fn next_version<S: Session>(
         currency: new.currency,
         notes: new.notes,
         lines: new.lines,
+        // What names the order is what its first mail says.
+        order_number: old.order_number.clone().or(new.order_number),
         changed_at: jiff::Timestamp::from_millisecond(at).unwrap_or(message.received_at),
         reply_withheld: None,
         ..old.clone()

@@ -13,6 +13,8 @@ use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, Orde
 pub struct NewOrder {
     /// Who ordered.
     pub customer: Customer,
+    /// The customer's own number of the order, if the mail gives one.
+    pub order_number: Option<String>,
     /// The outcome.
     pub status: OrderStatus,
     /// The checked lines.
@@ -23,7 +25,8 @@ pub struct NewOrder {
     pub currency: String,
     /// What concerns the order as a whole.
     pub notes: Vec<String>,
-    /// How long ago an order of the same customer with the same lines may be to be named as a possible duplicate.
+    /// How long ago an order of the same customer with the same lines may be to be named as a possible duplicate. One with
+    /// the same number may be older; zero names neither.
     pub duplicate_window: SignedDuration,
 }
 
@@ -37,8 +40,8 @@ pub(super) async fn insert<S: Session>(
     let duplicate = duplicate(session, &new, &fingerprint, received).await?;
     let notes = serde_json::Value::from(new.notes.clone()).to_string();
     let sql = "INSERT INTO ~orders (status, customer_id, customer_name, customer_address, message_id, subject, \
-                   received_at, total, currency, possible_duplicate_of, lines_fingerprint, notes, changed_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $7) RETURNING id";
+                   received_at, total, currency, possible_duplicate_of, lines_fingerprint, notes, changed_at, order_number) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $7, $13) RETURNING id";
     let values = [
         new.status.as_str().into(),
         (&new.customer.id).into(),
@@ -52,6 +55,7 @@ pub(super) async fn insert<S: Session>(
         duplicate.into(),
         (&fingerprint).into(),
         (&notes).into(),
+        new.order_number.as_deref().into(),
     ];
     let id = number(&session.query(sql, &values).await?)?;
     let received_at = Timestamp::from_millisecond(received).unwrap_or(message.received_at);
@@ -67,6 +71,7 @@ pub(super) async fn insert<S: Session>(
         changed_at: received_at,
         total: new.total,
         currency: new.currency,
+        order_number: new.order_number,
         possible_duplicate_of: duplicate.map(OrderId),
         notes: new.notes,
         reply_withheld: None,
@@ -76,7 +81,9 @@ pub(super) async fn insert<S: Session>(
     Ok(order)
 }
 
-/// An order of the same customer for the same, not long ago.
+/// An order of the same customer with the same number of theirs, however long ago: such a number names one order. Else one
+/// for the same, not long ago. Customers who count anew each year are told of last year's, which costs a look; the order is
+/// stored all the same.
 async fn duplicate<S: Session>(
     session: &mut S,
     new: &NewOrder,
@@ -84,8 +91,21 @@ async fn duplicate<S: Session>(
     received: i64,
 ) -> Result<Option<i64>, StoreError> {
     let window = i64::try_from(new.duplicate_window.as_millis()).unwrap_or(i64::MAX);
+    if window == 0 {
+        return Ok(None);
+    }
+    // Of two that come at this moment, maybe from two addresses, the second one sees the first.
+    session.hold(&[&format!("customer {}", new.customer.id)]).await?;
+    if let Some(number) = &new.order_number {
+        let sql = "SELECT id FROM ~orders WHERE customer_id = $1 AND lower(order_number) = lower($2) \
+                       AND state <> 'cancelled' ORDER BY id DESC LIMIT 1";
+        let rows = session.query(sql, &[(&new.customer.id).into(), number.into()]).await?;
+        if let Some(row) = rows.first() {
+            return row.int(0).map(Some);
+        }
+    }
     // Orders without lines (an unreadable attachment) have nothing to compare.
-    if new.lines.is_empty() || window == 0 {
+    if new.lines.is_empty() {
         return Ok(None);
     }
     let sql = "SELECT id FROM ~orders WHERE customer_id = $1 AND lines_fingerprint = $2 AND state <> 'cancelled' \

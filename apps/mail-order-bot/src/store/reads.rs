@@ -25,8 +25,8 @@ pub struct OrderFilter {
     pub state: Option<OrderState>,
     /// Only this customer's id.
     pub customer: Option<String>,
-    /// Only those with this text in their customer's name or address, their subject, Message-ID or an article; without
-    /// regard to case in ASCII.
+    /// Only those with this text in their customer's name or address, their number, subject, Message-ID or an article;
+    /// without regard to case in ASCII.
     pub text: Option<String>,
     /// Only orders that came or changed at this time or later.
     pub since: Option<Timestamp>,
@@ -136,6 +136,7 @@ impl OrderReads {
                AND ($4 IS NULL OR state = $4) AND ($5 IS NULL OR changed_at >= $5)
                AND ($6 IS NULL OR lower(customer_name) LIKE $6 ESCAPE '!' OR lower(customer_address) LIKE $6 ESCAPE '!'
                     OR lower(subject) LIKE $6 ESCAPE '!' OR lower(message_id) LIKE $6 ESCAPE '!'
+                    OR lower(order_number) LIKE $6 ESCAPE '!'
                     OR EXISTS (SELECT 1 FROM ~order_lines l WHERE l.order_id = ~orders.id
                                AND (lower(l.article) LIKE $6 ESCAPE '!' OR lower(l.name) LIKE $6 ESCAPE '!')))
              ORDER BY id DESC LIMIT $7",

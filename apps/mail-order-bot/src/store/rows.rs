@@ -8,7 +8,8 @@ use super::session::{Row, Session};
 use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, OrderState, OrderStatus, Quantity};
 
 pub(super) const ORDER_COLUMNS: &str = "id, status, customer_id, customer_name, customer_address, message_id, subject, \
-     received_at, total, currency, possible_duplicate_of, notes, reply_withheld, version, state, changed_at";
+     received_at, total, currency, possible_duplicate_of, notes, reply_withheld, version, state, changed_at, \
+     order_number";
 
 pub(super) const OUTBOX_COLUMNS: &str =
     "id, order_id, recipient, message, created_at, sent_at, traceparent, seq, channel";
@@ -37,6 +38,7 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
         changed_at: time(row.int(15)?, "changed_at of an order")?,
         total: Money::from_minor(row.int(8)?),
         currency: row.text(9)?,
+        order_number: row.maybe_text(16)?,
         possible_duplicate_of: row.maybe_int(10)?.map(OrderId),
         notes: serde_json::from_str(&notes).map_err(|error| damaged("notes", error.to_string()))?,
         reply_withheld: row.maybe_text(12)?,

@@ -54,6 +54,7 @@ fn order(quantity: i64) -> NewOrder {
             name: "Jane".to_owned(),
             address: "jane@example.com".to_owned(),
         },
+        order_number: None,
         status: OrderStatus::PartlyAccepted,
         lines: vec![
             line(1, accepted),

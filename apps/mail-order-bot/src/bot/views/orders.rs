@@ -20,7 +20,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .parameter("customer", "only those of this customer's id")
             .parameter(
                 "text",
-                "only those with this text in customer, subject, Message-ID or an article",
+                "only those with this text in customer, order number, subject, Message-ID or an article",
             )
             .parameter("since", "only those that came or changed at this time or later")
             .parameter("before", "only those with a smaller number: the next page")

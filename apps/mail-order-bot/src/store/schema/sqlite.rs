@@ -79,6 +79,7 @@ pub(in crate::store) const MIGRATIONS: &[&str] = &[
     ALTER TABLE outbox ADD COLUMN traceparent TEXT;
 ",
     include_str!("sqlite_3.sql"),
+    include_str!("sqlite_4.sql"),
 ];
 
 /// The schema version of this program.

@@ -2,6 +2,8 @@
 
 mod changes;
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use plba::config::Location;
 use plba_testservers::{PostgresServer, require};
 
@@ -27,6 +29,14 @@ const PROMISES: &[(&str, Promise)] = &[
     (
         "the_same_lines_in_another_message_are_flagged_within_the_window",
         the_same_lines_in_another_message_are_flagged_within_the_window,
+    ),
+    (
+        "the_same_number_of_the_customers_is_flagged_however_old_it_is",
+        the_same_number_of_the_customers_is_flagged_however_old_it_is,
+    ),
+    (
+        "of_orders_with_one_number_at_once_all_but_one_are_flagged",
+        of_orders_with_one_number_at_once_all_but_one_are_flagged,
     ),
     (
         "recent_replies_are_counted_and_withholding_is_recorded",
@@ -111,9 +121,13 @@ async fn programs_that_start_at_once_make_the_tables_once() {
         start.await.unwrap();
     }
     let sql = "SELECT count(*) FROM mail_order_bot.order_store";
-    assert_eq!(database.query(sql).await.unwrap().trim(), "1");
+    assert_eq!(
+        database.query(sql).await.unwrap().trim(),
+        "2",
+        "each migration ran once"
+    );
     database
-        .query("UPDATE mail_order_bot.order_store SET version = 99")
+        .query("INSERT INTO mail_order_bot.order_store (version) VALUES (99)")
         .await
         .unwrap();
     let newer = tokio::task::spawn_blocking(move || OrderStore::connect(&location))
@@ -204,6 +218,68 @@ fn the_same_lines_in_another_message_are_flagged_within_the_window(store: &Order
         record(store, "m4", "2026-12-25T10:00:00Z", 2000).possible_duplicate_of,
         None
     );
+}
+
+/// An order with this number of the customer's; no two have the same lines.
+fn numbered(store: &OrderStore, id: &str, received: &str, number: Option<&str>, customer: &str) -> Order {
+    static QUANTITY: AtomicI64 = AtomicI64::new(1);
+    let mut new = order(QUANTITY.fetch_add(1, Ordering::Relaxed));
+    new.order_number = number.map(str::to_owned);
+    customer.clone_into(&mut new.customer.id);
+    // Each from an address of its own, so that only the customer connects them.
+    let outcome = store.record_order(&message(id, received), new, &format!("{id}@example.com"), send);
+    match outcome.unwrap() {
+        Recorded::New { record, .. } => record,
+        Recorded::Known(known) => panic!("known: {known:?}"),
+    }
+}
+
+fn the_same_number_of_the_customers_is_flagged_however_old_it_is(store: &OrderStore) {
+    let first = numbered(store, "m1", "2026-01-05T08:00:00Z", Some("PO-4711"), "c1");
+    assert_eq!(
+        (first.order_number.as_deref(), first.possible_duplicate_of),
+        (Some("PO-4711"), None)
+    );
+    assert_eq!(store.reads().order(first.id).unwrap().unwrap(), first);
+    let again = numbered(store, "m2", NOW, Some("po-4711"), "c1");
+    assert_eq!(again.possible_duplicate_of, Some(first.id));
+    for (id, number, customer) in [
+        ("m3", Some("PO-4712"), "c1"),
+        ("m4", None, "c1"),
+        ("m5", None, "c1"),
+        ("m6", Some("PO-4711"), "c2"),
+    ] {
+        let other = numbered(store, id, NOW, number, customer);
+        assert_eq!(other.possible_duplicate_of, None, "{id}");
+    }
+    let found = store.reads().orders(&OrderFilter {
+        text: Some("po-4711".to_owned()),
+        ..OrderFilter::default()
+    });
+    assert_eq!(found.unwrap().len(), 3);
+    // Where the settings switch it off, nothing is named.
+    let mut off = order(77);
+    off.order_number = Some("PO-4711".to_owned());
+    off.duplicate_window = SignedDuration::ZERO;
+    let off = store.record_order(&message("m7", NOW), off, "jane@example.com", send);
+    let Recorded::New { record, .. } = off.unwrap() else {
+        panic!("known")
+    };
+    assert_eq!(record.possible_duplicate_of, None);
+}
+
+fn of_orders_with_one_number_at_once_all_but_one_are_flagged(store: &OrderStore) {
+    let unflagged: usize = std::thread::scope(|scope| {
+        let worker = |number: i32| {
+            move || {
+                let order = numbered(store, &format!("m{number}"), NOW, Some("PO-1"), "c1");
+                usize::from(order.possible_duplicate_of.is_none())
+            }
+        };
+        let workers: Vec<_> = (0..8).map(|number| scope.spawn(worker(number))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert_eq!(unflagged, 1);
 }
 
 fn recent_replies_are_counted_and_withholding_is_recorded(store: &OrderStore) {

@@ -53,17 +53,15 @@ fn articles(order: &Order) -> Vec<(String, i64, u32)> {
 }
 
 pub(super) fn an_amendment_makes_the_next_version_and_keeps_the_one_before(store: &OrderStore) {
-    let first = store.record_order(
-        &message("m1", NOW),
-        lines(&[("A", 1000), ("B", 2000), ("C", 3000)]),
-        "jane@example.com",
-        send,
-    );
+    let mut first = lines(&[("A", 1000), ("B", 2000), ("C", 3000)]);
+    first.order_number = Some("PO-8".to_owned());
+    let first = store.record_order(&message("m1", NOW), first, "jane@example.com", send);
     let Recorded::New { record: first, .. } = first.unwrap() else {
         panic!("known")
     };
     // An answer to our reply: B is different, C is out, D is new.
-    let wanted = lines(&[("b", 5000), ("C", 0), ("D", 4000)]);
+    let mut wanted = lines(&[("b", 5000), ("C", 0), ("D", 4000)]);
+    wanted.order_number = Some("PO-9".to_owned());
     let amending = answering("m2", "reply-to-m1@bot");
     let Changed::Order(second) = change(store, &amending, Change::Amend(wanted.clone())) else {
         panic!("on the review list")
@@ -71,6 +69,11 @@ pub(super) fn an_amendment_makes_the_next_version_and_keeps_the_one_before(store
     assert_eq!(
         (second.id, second.version, second.state),
         (first.id, 2, OrderState::Open)
+    );
+    assert_eq!(
+        second.order_number.as_deref(),
+        Some("PO-8"),
+        "as the order calls itself"
     );
     assert_eq!(
         articles(&second),
@@ -108,9 +111,12 @@ pub(super) fn a_cancellation_takes_out_lines_or_all_of_an_order(store: &OrderSto
         .record_order(&message("m1", NOW), new, "jane@example.com", send)
         .unwrap();
     assert!(matches!(stored, Recorded::New { .. }));
-    let part = change(store, &answering("m2", "m1"), Change::Cancel(lines(&[("A", 1000)])));
+    let mut without = lines(&[("A", 1000)]);
+    without.order_number = Some("PO-9".to_owned());
+    let part = change(store, &answering("m2", "m1"), Change::Cancel(without));
     let Changed::Order(part) = part else { panic!("{part:?}") };
     assert_eq!((articles(&part), part.version), (vec![("B".to_owned(), 2000, 1)], 2));
+    assert_eq!(part.order_number.as_deref(), Some("PO-9"), "it had none before");
     let strange = change(store, &answering("m3", "m2"), Change::Cancel(lines(&[("X", 1000)])));
     assert!(
         matches!(
@@ -137,7 +143,8 @@ pub(super) fn a_cancellation_takes_out_lines_or_all_of_an_order(store: &OrderSto
         ),
         "{late:?}"
     );
-    let again = lines(&[("B", 2000)]);
+    let mut again = lines(&[("B", 2000)]);
+    again.order_number = Some("PO-9".to_owned());
     let again = store
         .record_order(&message("m6", NOW), again, "jane@example.com", send)
         .unwrap();
