@@ -40,15 +40,21 @@ pub(super) async fn look(inner: &Inner, room: &Room) -> Result<usize, Failure> {
     if gone.is_empty() {
         return Ok(0);
     }
-    tracing::info!(queue = %room.name, consumers = gone.len(), "processes of this machine have ended; what they held is ready again");
     let mut all = 0;
     loop {
         let (_, left, lost) = consumers(inner, room, &gone).await?;
         all += lost;
         if left == 0 {
-            return Ok(all);
+            break;
         }
     }
+    let (queue, consumers) = (&room.name, gone.len());
+    if all > 0 {
+        tracing::info!(%queue, consumers, tasks = all, "processes of this machine have ended; what they held is ready again");
+    } else {
+        tracing::debug!(%queue, consumers, "processes of this machine have ended; they held nothing");
+    }
+    Ok(all)
 }
 
 /// The consumers of all groups; takes what those hold that are gone, and tells of how many there is more to take, and how

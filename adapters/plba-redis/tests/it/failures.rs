@@ -8,9 +8,11 @@ use plba_tasks::queue::{
     ConsumerId, DeadFilter, Delivery, EndError, How, Incarnation, Presence, PublishError, TaskQueue, UNDECODABLE,
 };
 use plba_tasks::task::{NewTask, QueueName};
+use plba_testkit::complaints::Complaints;
 use plba_testkit::runtime;
 use plba_testservers::{RedisOptions, RedisServer, require};
 use tokio::time::timeout;
+use tracing::Level;
 
 use crate::place::on;
 
@@ -297,6 +299,7 @@ fn what_a_process_held_that_has_ended_comes_at_once() {
         let claim = ["XCLAIM", &stage.key("normal"), &group, &dead, "0", entry, "JUSTID"];
         stage.server.cli(claim).await.unwrap();
         // As the process does that starts after it.
+        let told = Complaints::up_to(Level::INFO);
         let next = RedisTaskQueue::open(stage.settings.clone()).await.unwrap();
         let began = Instant::now();
         let taken = timeout(PATIENCE, next.consume(&stage.name, &consumer(3), 1))
@@ -305,8 +308,35 @@ fn what_a_process_held_that_has_ended_comes_at_once() {
             .unwrap();
         assert_eq!((ids(&taken), taken[0].deliveries), (vec!["a"], 2));
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(told.said(Level::INFO, "what they held is ready again"), 1);
         let late = stage.queue.end_one(held.token, How::ack(Vec::new())).await;
         assert!(matches!(late, Err(EndError::LeaseLost)), "{late:?}");
+    });
+}
+
+#[test]
+fn a_process_that_ended_with_nothing_in_hand_is_not_worth_a_line() {
+    staged(in_memory(), "lease=600", |stage| async move {
+        stage.publish(&["a"]).await;
+        let held = stage.take(1).await.remove(0);
+        stage.ack(held).await;
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let (own, ended) = (Presence::of_this_process().unwrap(), Presence::of(child.id()).unwrap());
+        child.wait().unwrap();
+        let cli = async |arguments: &[&str]| stage.server.cli(arguments).await.unwrap();
+        let groups = cli(&["XINFO", "GROUPS", &stage.key("normal")]).await;
+        let group = groups.lines().find(|line| line.starts_with('g')).unwrap();
+        let holders = cli(&["XINFO", "CONSUMERS", &stage.key("normal"), group]).await;
+        let name = holders.lines().find(|line| line.contains('|')).unwrap();
+        let dead = name.replace(&own.to_string(), &ended.to_string());
+        cli(&["XGROUP", "CREATECONSUMER", &stage.key("normal"), group, &dead]).await;
+        let told = Complaints::up_to(Level::DEBUG);
+        let next = RedisTaskQueue::open(stage.settings.clone()).await.unwrap();
+        next.recover(None, 100).await.unwrap();
+        assert_eq!(told.said(Level::INFO, "processes of this machine have ended"), 0);
+        assert_eq!(told.said(Level::DEBUG, "they held nothing"), 1);
+        let holders = cli(&["XINFO", "CONSUMERS", &stage.key("normal"), group]).await;
+        assert!(!holders.contains(&dead), "{holders}");
     });
 }
 

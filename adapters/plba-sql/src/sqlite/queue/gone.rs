@@ -36,11 +36,16 @@ pub(super) async fn look(shared: &Shared) -> Result<usize, Failure> {
         let lost = answered(shared.inbox.ask(move |session| end_leases(session, &of_job))).await?;
         all += lost;
         if lost < PASS {
-            tracing::info!(
-                consumers = gone.len(),
-                tasks = all,
-                "processes of this machine have ended; what they held is ready again"
-            );
+            let consumers = gone.len();
+            if all > 0 {
+                tracing::info!(
+                    consumers,
+                    tasks = all,
+                    "processes of this machine have ended; what they held is ready again"
+                );
+            } else {
+                tracing::debug!(consumers, "processes of this machine have ended; they held nothing");
+            }
             break;
         }
     }
