@@ -1,5 +1,7 @@
 //! What is asked of a server before its queue is used: that it evicts nothing, and what it keeps on disk.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use plba_tasks::queue::Durability;
@@ -10,6 +12,8 @@ use crate::link::{Link, OpenError};
 use crate::reply;
 
 const LIMIT: Duration = Duration::from_secs(5);
+/// Of how many servers a process remembers that it has warned of them.
+const REMEMBERED: usize = 1_000;
 
 /// Checks the server's settings against what the queue needs; gives the durability that they give.
 pub(crate) async fn check(link: &Link) -> Result<Durability, OpenError> {
@@ -39,7 +43,8 @@ pub(crate) async fn check(link: &Link) -> Result<Durability, OpenError> {
     if let Some(wanted) = settings.durability.filter(|wanted| *wanted > durability) {
         return Err(refused(insufficient(wanted, appends)));
     }
-    if durability == Durability::Volatile && settings.durability.is_none() {
+    let frail = durability == Durability::Volatile && settings.durability.is_none();
+    if frail && is_news(settings.site.to_string()) {
         tracing::warn!(
             site = %settings.site,
             "Redis keeps nothing on disk: tasks survive this process, but not the server's end; set appendonly yes, or \
@@ -47,6 +52,13 @@ pub(crate) async fn check(link: &Link) -> Result<Durability, OpenError> {
         );
     }
     Ok(durability)
+}
+
+/// Whether this process was not told of this server yet: queue, ledger and leases each check it, and a reload does again.
+fn is_news(server: String) -> bool {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.len() >= REMEMBERED || told.insert(server)
 }
 
 fn insufficient(wanted: Durability, appends: bool) -> String {

@@ -1,10 +1,12 @@
 //! What a server keeps on disk, against what is asked of it; and confirmation by replicas.
 
-use plba_redis::RedisTaskQueue;
+use plba_redis::{RedisLease, RedisLedger, RedisTaskQueue};
 use plba_tasks::queue::{Durability, PublishError, TaskQueue};
 use plba_tasks::task::NewTask;
+use plba_testkit::complaints::Complaints;
 use plba_testkit::runtime;
 use plba_testservers::{AppendOnly, RedisOptions, RedisServer, require};
+use tracing::Level;
 
 use crate::place::on;
 
@@ -29,6 +31,31 @@ fn the_durability_is_what_the_server_is_set_to() {
             let wanted = on(&server.url(), &format!("durability={refused}"));
             let error = RedisTaskQueue::open(wanted).await.err().unwrap().to_string();
             assert!(error.contains(refused), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_keeps_nothing_is_told_of_once() {
+    runtime::real(async {
+        let start = || {
+            RedisServer::start_with(RedisOptions {
+                append_only: AppendOnly::Off,
+                in_memory: true,
+                ..RedisOptions::default()
+            })
+        };
+        let (Some(first), Some(second)) = (require(start().await), require(start().await)) else {
+            return;
+        };
+        let told = Complaints::new();
+        let warnings = || told.said(Level::WARN, "Redis keeps nothing on disk");
+        for (server, expected) in [(&first, 1), (&second, 2)] {
+            let settings = on(&server.url(), "");
+            RedisTaskQueue::open(settings.clone()).await.unwrap();
+            RedisLedger::open(settings.clone()).await.unwrap();
+            RedisLease::open(settings).await.unwrap();
+            assert_eq!(warnings(), expected);
         }
     });
 }

@@ -1,5 +1,8 @@
 //! What is asked of a server before tasks are trusted to it: its version, and whether its settings keep what is promised.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use plba_tasks::queue::Durability;
 
 use super::fault::{Fault, Kind};
@@ -7,6 +10,8 @@ use super::pool::Pool;
 
 /// The oldest version whose planner and statements are known to do.
 const OLDEST: i32 = 130_000;
+/// Of how many servers a process remembers that it has warned of them.
+const REMEMBERED: usize = 1_000;
 
 /// Refuses a server that would not keep what `durability` promises; warns of what is close to it.
 pub(crate) async fn check(pool: &Pool, durability: Durability) -> Result<(), Fault> {
@@ -30,7 +35,22 @@ pub(crate) async fn check(pool: &Pool, durability: Durability) -> Result<(), Fau
         standbys: row.try_get(5)?,
         encoding: row.try_get(6)?,
     };
-    found.judge(durability).map_err(|text| Fault::new(Kind::Setup, text))
+    found.judge(durability).map_err(|text| Fault::new(Kind::Setup, text))?;
+    let server = pool.server();
+    if found.is_frail(durability) && is_news(server.clone()) {
+        tracing::warn!(
+            server,
+            "this PostgreSQL server does not survive the loss of its machine: tasks may be lost then"
+        );
+    }
+    Ok(())
+}
+
+/// Whether this process was not told of this server yet: queue and ledger each check it, and a reload does again.
+fn is_news(server: String) -> bool {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.len() >= REMEMBERED || told.insert(server)
 }
 
 struct Found {
@@ -84,10 +104,12 @@ impl Found {
                 faults.join("; ")
             ));
         }
-        if durability < Durability::OsCrash && (self.fsync == "off" || self.synchronous_commit == "off") {
-            tracing::warn!("this PostgreSQL server does not survive the loss of its machine: tasks may be lost then");
-        }
         Ok(())
+    }
+
+    /// Whether it keeps what is declared, and no more than that.
+    fn is_frail(&self, durability: Durability) -> bool {
+        durability < Durability::OsCrash && (self.fsync == "off" || self.synchronous_commit == "off")
     }
 }
 

@@ -42,6 +42,24 @@ pub(crate) struct Target {
     prepares: AtomicBool,
 }
 
+impl Target {
+    /// The hosts and their ports, for people.
+    pub(crate) fn site(&self) -> String {
+        let server = &self.settings.server;
+        let ports = server.get_ports();
+        let host = |(place, host): (usize, &Host)| {
+            // One port is that of all hosts.
+            let port = ports.get(place).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                Host::Tcp(name) => format!("{name}:{port}"),
+                Host::Unix(path) => format!("{}:{port}", path.display()),
+            }
+        };
+        let hosts: Vec<String> = server.get_hosts().iter().enumerate().map(host).collect();
+        hosts.join(",")
+    }
+}
+
 /// A connection. Dropping it closes it, and the server rolls back what was open.
 pub(crate) struct Link {
     pub(crate) client: Client,

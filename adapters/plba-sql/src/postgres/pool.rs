@@ -76,6 +76,11 @@ impl Pool {
         }
     }
 
+    /// Where it connects to.
+    pub(crate) fn server(&self) -> String {
+        self.inner.target.site()
+    }
+
     pub(crate) fn size(&self) -> usize {
         self.inner.size
     }

@@ -7,12 +7,14 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use plba_sql::postgres::tokio_postgres::{Config, NoTls};
-use plba_sql::postgres::{PostgresSettings, PostgresTaskQueue};
-use plba_tasks::queue::{ConsumerId, Ending, How, Incarnation, TaskQueue};
+use plba_sql::postgres::{PostgresLedger, PostgresSettings, PostgresTaskQueue};
+use plba_tasks::queue::{ConsumerId, Durability, Ending, How, Incarnation, TaskQueue};
 use plba_tasks::task::{NewTask, QueueName};
+use plba_testkit::complaints::Complaints;
 use plba_testkit::runtime;
 use plba_testservers::{PostgresOptions, PostgresServer, require};
 use tokio::time::{sleep, timeout};
+use tracing::Level;
 
 use super::ground::{Ground, is_there};
 use crate::mounted::Mounted;
@@ -86,6 +88,28 @@ async fn goes_on_while<F: Future<Output = ()>>(server: &PostgresServer, fault: F
         .unwrap();
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats[0].ready, stats[0].leased, stats[0].dead), (0, 0, 0), "{stats:?}");
+}
+
+#[test]
+fn a_server_that_may_lose_tasks_is_told_of_once() {
+    runtime::real(async {
+        let options = PostgresOptions {
+            fsync: false,
+            in_memory: true,
+            ..PostgresOptions::default()
+        };
+        let Some(server) = require(PostgresServer::start_with(options).await) else {
+            return;
+        };
+        let told = Complaints::new();
+        let settings = || PostgresSettings {
+            durability: Durability::ProcessCrash,
+            ..settings(&server)
+        };
+        PostgresTaskQueue::open(settings()).await.unwrap();
+        PostgresLedger::open(settings()).await.unwrap();
+        assert_eq!(told.said(Level::WARN, "does not survive the loss of its machine"), 1);
+    });
 }
 
 #[test]
