@@ -27,8 +27,8 @@ pub struct SourceShown {
     pub name: String,
     /// Account and folder, or the path.
     pub source: String,
-    /// What its connection is doing; for a Maildir, and for one that another process runs, `closed`.
-    pub state: ConnectionState,
+    /// What its connection is doing; `closed` for one that another process runs, and nothing for a Maildir, which has none.
+    pub state: Option<ConnectionState>,
     /// How it learns of new messages, and why not otherwise.
     pub mode: Option<String>,
     /// How it is.
@@ -118,7 +118,8 @@ async fn sources(services: Services) -> Result<Vec<SourceShown>, ControlError> {
 impl SourceShown {
     fn of(name: &str, source: &MailSource, kept: Option<&str>, counts: Option<&LedgerStats>) -> Self {
         let status = plba_tasks::source::TaskSource::status(source);
-        let connection = source.connection().unwrap_or_default();
+        let connection = source.connection();
+        let has_one = connection.is_some();
         let count = |of: fn(&LedgerStats) -> u64| counts.map_or(0, of);
         let ConnectionStatus {
             state,
@@ -129,12 +130,12 @@ impl SourceShown {
             last_uid,
             waiting,
             ..
-        } = connection;
+        } = connection.unwrap_or_default();
         let (kept_validity, kept_uid) = kept.map_or((None, None), place);
         SourceShown {
             name: name.to_owned(),
             source: source.name().to_owned(),
-            state,
+            state: has_one.then_some(state),
             mode,
             health: status.health,
             last_reconcile: status.last_success,
