@@ -2,11 +2,13 @@
 
 mod ahead;
 pub(crate) mod connect;
+mod describe;
 mod error;
 pub(crate) mod fetch;
 mod folder;
 mod idle;
 mod login;
+mod look;
 mod relocate;
 mod scram;
 mod session;

@@ -18,8 +18,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::ahead::Ahead;
+use super::describe::Describing;
 use super::error::{ImapError, lost, refused};
 use super::login::Authentication;
+use super::look::Following;
 use super::wire::{ByteStream, Wire};
 
 /// Time limits of a session.
@@ -90,6 +92,10 @@ pub struct ImapSession {
     pub(super) idle: Option<String>,
     /// Bodies that were asked for and are still to come, in the order of the asking.
     pub(super) ahead: VecDeque<Ahead>,
+    /// The command that was sent together with the running one.
+    pub(super) following: Option<Following>,
+    /// Sizes that were asked for and are still to be taken.
+    pub(super) describing: Option<Describing>,
 }
 
 /// What a response means to the command that is running.
@@ -129,6 +135,8 @@ impl ImapSession {
             mod_seq: 0,
             idle: None,
             ahead: VecDeque::new(),
+            following: None,
+            describing: None,
         };
         let end = Instant::now() + timing.command;
         match timeout_at(end, session.read_greeting()).await {
@@ -266,10 +274,14 @@ impl ImapSession {
         }
     }
 
+    pub(super) fn next_tag(&mut self) -> String {
+        self.tags = self.tags.wrapping_add(1);
+        format!("A{:04}", self.tags)
+    }
+
     /// Sends a command and answers with its tag.
     pub(super) async fn send_tagged(&mut self, command: &'static str, line: &str) -> Result<String, ImapError> {
-        self.tags = self.tags.wrapping_add(1);
-        let tag = format!("A{:04}", self.tags);
+        let tag = self.next_tag();
         self.send(command, &format!("{tag} {line}")).await?;
         Ok(tag)
     }
@@ -344,6 +356,14 @@ impl ImapSession {
                 if other.0 == tag {
                     return ended(command).map(Heard::Ended);
                 }
+                if let Some(following) = self.following.as_mut().filter(|next| next.is_answered_by(&other.0)) {
+                    following.end(ended("UID SEARCH")?);
+                    return Ok(Heard::Aside);
+                }
+                if let Some(describing) = self.describing.as_mut().filter(|one| one.is_answered_by(&other.0)) {
+                    describing.end(ended("UID FETCH")?);
+                    return Ok(Heard::Aside);
+                }
                 match self.ahead.iter_mut().find(|ahead| ahead.is_answered_by(&other.0)) {
                     Some(ahead) => ahead.end(ended("UID FETCH")?),
                     None => return Err(lost(command, None, "the server answered a command that was not sent")),
@@ -393,7 +413,10 @@ impl ImapSession {
                 if let Some(AttributeValue::ModSeq(value)) = attributes.iter().find(is_mod_seq) {
                     self.mod_seq = self.mod_seq.max(*value);
                 }
-                self.ahead.iter_mut().any(|ahead| ahead.take(attributes));
+                let taken = self.ahead.iter_mut().any(|ahead| ahead.take(attributes));
+                if let Some(describing) = self.describing.as_mut().filter(|_| !taken) {
+                    describing.take(attributes, response);
+                }
             }
             Response::Data { status, outcome } => {
                 if let Some(ResponseCode::HighestModSeq(value)) = &outcome.code {

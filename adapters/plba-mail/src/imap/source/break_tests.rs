@@ -331,3 +331,31 @@ async fn a_day_of_half_open_links_and_throttling_loses_and_repeats_nothing() {
     let dialled = model.change(|state| state.dialled);
     assert!(dialled < 24 * 12, "{dialled} connections in a day, seed {seed}");
 }
+
+/// Of a large folder the sizes come in portions: those of the next while the bodies of the one before are taken in, and no
+/// message at a border is left out.
+#[tokio::test(start_paused = true)]
+async fn sizes_of_the_next_portion_are_asked_for_before_the_one_at_hand_is_taken_in() {
+    const MANY: usize = 2_345;
+    let model = Model::new();
+    model.change(|state| (1..=MANY).for_each(|number| state.deliver(INBOX, &format!("mail{number}"))));
+    let (bench, source) = (Bench::new(), source(&model, "since=all&mark=none"));
+    let done = Done::default();
+    let _running = bench.run(&source);
+    tokio::select! {
+        () = bench.work(count(&done)) => {}
+        () = until("all are settled", || source.status().settled >= MANY as u64) => {}
+    }
+    let done = done.lock().unwrap().clone();
+    assert!(
+        done.len() == MANY && done.values().all(|times| *times == 1),
+        "{}",
+        done.len()
+    );
+    let lines = model.change(|state| state.lines.clone());
+    let place = |what: &str| lines.iter().position(|line| line.contains(what));
+    let sizes = place("UID FETCH 1001:2000 (UID FLAGS").expect("asked for at once");
+    let bodies = lines.iter().position(|line| line.contains("BODY.PEEK[]"));
+    assert!(Some(sizes) < bodies, "{lines:?}");
+    assert!(place("UID FETCH 2001:2345 (UID FLAGS").is_some());
+}

@@ -136,15 +136,16 @@ impl<'s> Shift<'s> {
         if self.unsettled {
             self.tell_unsettled(open).await?;
         }
-        // Some servers show new messages to a search only after this.
-        open.session.noop().await?;
-        self.take_in_pending(open).await?;
         self.look_again(open).await?;
         let before = open.cursor.last;
+        let mut refreshed = self.refresh(open).await?;
         loop {
             // What the server announces from here on the search may not have seen, so it is a reason to search again.
             open.session.take_changes();
-            let Some(uids) = self.next_uids(open).await? else { break };
+            let Some(uids) = self.next_uids(open, refreshed).await? else {
+                break;
+            };
+            refreshed = true;
             self.source.shown.found(uids.len());
             self.take_in(open, &uids, true).await?;
             self.end_backlog(open).await?;
@@ -159,6 +160,17 @@ impl<'s> Shift<'s> {
             open.cursor.save(self.intake).await?;
         }
         Ok(())
+    }
+
+    /// Takes in what is pending, after a NOOP, since some servers show new messages to a search only after it. Where nothing
+    /// is pending the answer is `false`: the NOOP is left to go out together with the search.
+    async fn refresh(&mut self, open: &mut Open) -> Result<bool, Fault> {
+        if open.cursor.backlog.is_none() && self.intake.pending(1).await?.is_empty() {
+            return Ok(false);
+        }
+        open.session.noop().await?;
+        self.take_in_pending(open).await?;
+        Ok(true)
     }
 
     /// Messages of which the server says at once that they went away while nobody was connected: they are not asked for.
@@ -207,10 +219,13 @@ impl<'s> Shift<'s> {
     }
 
     /// The UIDs to take in next; `None` when nothing is left.
-    async fn next_uids(&mut self, open: &mut Open) -> Result<Option<Vec<u32>>, Fault> {
+    async fn next_uids(&mut self, open: &mut Open, refreshed: bool) -> Result<Option<Vec<u32>>, Fault> {
         let cursor = &open.cursor;
         let Some(backlog) = &cursor.backlog else {
-            let uids = open.session.uids_above(cursor.last).await?;
+            let uids = match refreshed {
+                true => open.session.uids_above(cursor.last).await?,
+                false => open.session.look_above(cursor.last).await?,
+            };
             return Ok(Some(uids).filter(|uids| !uids.is_empty()));
         };
         if cursor.last >= backlog.until {

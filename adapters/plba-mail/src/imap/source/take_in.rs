@@ -45,14 +45,22 @@ impl Shift<'_> {
     /// Fetches and publishes `uids` (ascending). With `advance` the cursor follows.
     pub(super) async fn take_in(&mut self, open: &mut Open, uids: &[u32], advance: bool) -> Result<(), Fault> {
         let mut rest = uids;
+        let mut asked: Option<Asked> = None;
         while let Some(&first) = rest.first() {
             if self.stop.is_requested() {
                 return Err(Fault::Stopped);
             }
-            let count = self.caution.portion(first, MAX_UIDS).min(rest.len());
+            let usual = self.caution.portion(first, MAX_UIDS).min(rest.len());
+            let count = asked.as_ref().map_or(usual, |asked| asked.count);
             let (portion, later) = rest.split_at(count);
-            let wanted = self.wanted(&open.cursor, portion).await?;
-            let described = open.session.describe(&wanted).await;
+            let (wanted, described) = match asked.take() {
+                Some(asked) => (asked.wanted, open.session.describe_end().await),
+                None => {
+                    let wanted = self.wanted(&open.cursor, portion).await?;
+                    let described = open.session.describe(&wanted).await;
+                    (wanted, described)
+                }
+            };
             let messages = self.blame(&open.cursor, &wanted, described).await?;
             let messages = self.without_gone(open, &wanted, messages).await?;
             let settings = &self.source.settings;
@@ -61,6 +69,7 @@ impl Shift<'_> {
                 .into_iter()
                 .map(|range| Batch::new(&messages[range], largest))
                 .collect();
+            asked = self.ask_ahead(open, portion, later).await?;
             self.take_in_batches(open, &batches, advance).await?;
             if advance && let Some(&last) = portion.last() {
                 self.advance(open, last).await?;
@@ -68,6 +77,19 @@ impl Shift<'_> {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Asks for the sizes of the portion after this one, so that they come while this one is taken in. Where something has
+    /// failed before, and portions are small, it is one thing at a time: what fails then is known.
+    async fn ask_ahead(&self, open: &mut Open, portion: &[u32], later: &[u32]) -> Result<Option<Asked>, Fault> {
+        let Some(&first) = later.first() else { return Ok(None) };
+        if portion.len() < MAX_UIDS || self.caution.portion(first, MAX_UIDS) < MAX_UIDS {
+            return Ok(None);
+        }
+        let count = MAX_UIDS.min(later.len());
+        let wanted = self.wanted(&open.cursor, &later[..count]).await?;
+        let asked = open.session.describe_begin(&wanted).await?;
+        Ok(asked.then_some(Asked { count, wanted }))
     }
 
     /// Fetches batches and publishes them. The server is always asked for the next one before, so that it works while the
@@ -273,6 +295,14 @@ impl Shift<'_> {
         }
         Ok(())
     }
+}
+
+/// A portion whose sizes have been asked for.
+struct Asked {
+    /// How many messages it has,
+    count: usize,
+    /// and which of them were asked about.
+    wanted: Vec<u32>,
 }
 
 /// Messages that are fetched by one command.

@@ -162,6 +162,10 @@ impl Shift<'_> {
         let mut ask = Instant::now() + interval;
         loop {
             due = self.due(open, looked, due);
+            if due <= Instant::now() {
+                // A timer, even one that is due, would fire a millisecond or two later.
+                return Ok(Woken::Look);
+            }
             // What is heard comes last, so that a server that never falls silent can't put off the rest.
             tokio::select! {
                 biased;
