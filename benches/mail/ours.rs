@@ -36,19 +36,19 @@ pub(crate) fn clock() -> Arc<dyn Clock> {
 
 /// Fetches all bodies with the client below the source, which keeps the next command under way.
 pub(crate) async fn fetch(dovecot: &Dovecot, link: Link) -> Result<Duration> {
-    let (host, port, tls) = match link {
-        Link::Plain => ("127.0.0.1", dovecot.imap_port(), None),
+    let (host, tls) = match link {
+        Link::Plain => ("127.0.0.1", None),
         Link::Tls => {
             let tls = TlsSettings {
                 ca: Some(dovecot.ca_path().into()),
                 only_ca: true,
             };
-            ("localhost", dovecot.imaps_port(), Some(tls.client_config()?))
+            ("localhost", Some(tls.client_config()?))
         }
     };
     let account = Account {
         host: host.into(),
-        port,
+        port: link.port(dovecot),
         tls,
         authentication: Authentication::Password {
             user: dovecot.user().into(),
@@ -89,6 +89,11 @@ pub(crate) struct Works {
 
 impl Works {
     pub(crate) async fn start(dovecot: &Dovecot, link: Link, options: &str) -> Result<Self> {
+        Self::start_at(dovecot, link, link.port(dovecot), options).await
+    }
+
+    /// The same, through this port.
+    pub(crate) async fn start_at(dovecot: &Dovecot, link: Link, port: u16, options: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let ledger = FileLedger::open(directory.path().join("ledger"), FileLedgerSettings::default()).await?;
         let ledger: Arc<dyn SourceLedger> = Arc::new(ledger);
@@ -100,11 +105,8 @@ impl Works {
         let queue: Arc<dyn TaskQueue> = Arc::new(queue);
         let (user, ca) = (dovecot.user(), dovecot.ca_path().display());
         let url = match link {
-            Link::Plain => format!("imap://{user}@127.0.0.1:{}/INBOX?{options}", dovecot.imap_port()),
-            Link::Tls => format!(
-                "imaps://{user}@localhost:{}/INBOX?ca={ca}&only_ca=true&{options}",
-                dovecot.imaps_port()
-            ),
+            Link::Plain => format!("imap://{user}@127.0.0.1:{port}/INBOX?{options}"),
+            Link::Tls => format!("imaps://{user}@localhost:{port}/INBOX?ca={ca}&only_ca=true&{options}"),
         };
         let mut settings = SourceSettings::new(QUEUE, "order.received", clock());
         settings.password = Some(dovecot.password().into());
