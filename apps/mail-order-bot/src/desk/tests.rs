@@ -1,5 +1,7 @@
 //! The desk with a real store: every sample mail, generated mails in parallel, crashes between steps, hostile input.
 
+mod rate;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -323,25 +325,6 @@ fn a_crash_after_the_commit_neither_loses_nor_doubles_anything() {
         (reads.counts().unwrap().accepted, reads.counts().unwrap().replies_sent),
         (1, 1)
     );
-}
-
-#[test]
-fn the_rate_of_replies_to_one_address_is_limited_and_orders_are_not() {
-    let mut options = options();
-    options.replies.max_per_hour = 3;
-    let shop = Shop::open("rate", &options);
-    for number in 1..=5 {
-        let raw = format!("From: a@b.example\r\nMessage-ID: <{number}@b>\r\n\r\n{number} x ART-001\r\n");
-        let Processed::Stored { outbox_id, .. } = shop.process(raw.as_bytes()) else {
-            panic!("not stored")
-        };
-        assert_eq!(outbox_id.is_some(), number <= 3, "reply {number}");
-    }
-    let raw = "From: a@b.example\r\nMessage-ID: <6@b>\r\n\r\n6 x ART-001\r\n";
-    let later = "2026-11-22T11:00:01Z".parse().unwrap();
-    let Processed::Stored { outbox_id: Some(_), .. } = shop.desk.process(raw.as_bytes(), later).unwrap() else {
-        panic!("an hour later there is an answer again")
-    };
 }
 
 #[test]
