@@ -13,6 +13,7 @@ use plba::sql::postgres::PostgresTransaction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::authentication::{AuthenticationSettings, Policy, Verdict};
 use crate::domain::customer::ProfileError;
 use crate::domain::{Catalogue, CustomerProfile, Intent, Order, Profiles, UnknownSenders};
 use crate::intake;
@@ -171,8 +172,10 @@ pub struct OrderDesk {
     templates: Templates,
     /// The webhooks that are told of orders, by their names.
     hooks: Arc<[String]>,
-    /// Why the mails that it is given may come from somebody else than they say.
-    doubt: Option<Arc<str>>,
+    /// What is done with mails whose senders aren't certain.
+    authentication: Option<Arc<AuthenticationSettings>>,
+    /// What was found out about the sender of the mail that it is given.
+    verdict: Option<Arc<Verdict>>,
     store: OrderStore,
 }
 
@@ -186,7 +189,8 @@ impl OrderDesk {
             catalogue,
             settings,
             hooks: Arc::from([]),
-            doubt: None,
+            authentication: None,
+            verdict: None,
             store,
         }
     }
@@ -206,14 +210,30 @@ impl OrderDesk {
         }
     }
 
-    /// As it is, but taking mails to come from somebody else than they say, for this reason: orders and changes of orders
-    /// wait on the review list.
+    /// As it is, but with these policies for mails whose senders aren't certain.
     #[must_use]
-    pub fn doubting(self, why: &str) -> Self {
+    pub fn with_authentication(self, settings: AuthenticationSettings) -> Self {
         Self {
-            doubt: Some(Arc::from(why)),
+            authentication: Some(Arc::new(settings)),
             ..self
         }
+    }
+
+    /// As it is, for a mail about whose sender this was found. It is kept with the mail; where the policy says so, orders
+    /// and changes of orders wait on the review list.
+    #[must_use]
+    pub fn informed(&self, verdict: Option<Verdict>) -> Self {
+        Self {
+            verdict: verdict.map(Arc::new),
+            ..self.clone()
+        }
+    }
+
+    /// Why the sender has to be looked at by a person, if so.
+    fn doubt(&self) -> Option<String> {
+        let (settings, verdict) = (self.authentication.as_ref()?, self.verdict.as_ref()?);
+        // What is refused does not come here, unless it was parked before the settings said so.
+        (settings.policy(verdict) >= Policy::Review).then(|| verdict.to_string())
     }
 
     /// The store it writes to.
@@ -322,6 +342,7 @@ impl OrderDesk {
             traceparent,
             references: mail.references.clone(),
             raw: Arc::from(raw),
+            authentication: self.verdict.as_deref().cloned(),
             attachments: attachments
                 .map(|leaf| Attachment {
                     file_name: reading::mail::one_line(leaf.file_name.as_deref().unwrap_or_default()),
@@ -339,8 +360,8 @@ impl OrderDesk {
             Ok(understood) => understood,
             Err(reason) => return Ok(Finding::NotAnOrder(reason)),
         };
-        if let Some(doubt) = &self.doubt {
-            return Ok(Finding::Review(ReviewReason::Authentication, doubt.to_string()));
+        if let Some(doubt) = self.doubt() {
+            return Ok(Finding::Review(ReviewReason::Authentication, doubt));
         }
         if !understood.registered && self.settings.unknown_senders == UnknownSenders::Review {
             let detail = format!("no profile names {}", understood.customer.address);

@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::verdict::{Standing, Verdict};
 
-/// What is done with a message whose sender isn't certain.
+/// What is done with a message whose sender isn't certain. Whatever it is, what was found is kept with the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// It is an order like any other.
     Ignore,
-    /// It is an order like any other, and what was found is logged and kept with it.
+    /// It is an order like any other, and what was found is logged.
     #[default]
     Note,
     /// A person decides: it goes to the review list, and isn't answered.
     Review,
-    /// It becomes a dead letter with its raw bytes, and isn't answered.
+    /// It becomes a dead letter with its raw bytes and what was found, and isn't answered.
     Reject,
 }
 

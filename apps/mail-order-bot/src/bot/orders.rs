@@ -83,25 +83,14 @@ impl OrderHandler {
         let Some(found) = self.authenticator.authenticate(raw).await? else {
             return Ok(Ok(self.desk.clone()));
         };
-        let verdict = found.verdict;
-        let domain = verdict.domain.as_deref().unwrap_or("no domain");
-        let why = match verdict.standing {
-            Standing::Pass => return Ok(Ok(self.desk.clone())),
-            Standing::Fail => format!("it is not from {domain}, as it says (found by {})", verdict.checked_by),
-            Standing::None => format!(
-                "nothing proves that it is from {domain} (asked: {})",
-                verdict.checked_by
-            ),
-        };
-        Ok(match found.policy {
-            Policy::Ignore => Ok(self.desk.clone()),
-            Policy::Note => {
-                info!("the sender of this mail is not certain: {why}");
-                Ok(self.desk.clone())
+        match found.policy {
+            Policy::Reject => return Ok(Err(found.verdict.to_string())),
+            Policy::Note if found.verdict.standing != Standing::Pass => {
+                info!("the sender of this mail is not certain: {}", found.verdict);
             }
-            Policy::Review => Ok(self.desk.clone().doubting(&why)),
-            Policy::Reject => Err(why),
-        })
+            Policy::Note | Policy::Ignore | Policy::Review => {}
+        }
+        Ok(Ok(self.desk.informed(Some(found.verdict))))
     }
 
     /// Stores what is new in the transaction in which its task is completed and its reply's task is published.

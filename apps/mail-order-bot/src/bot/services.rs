@@ -188,6 +188,7 @@ fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
             let settings = settings.with_parser(WorkbookParser::in_child()?);
             let templates = services.get::<Templates>().await?;
             let desk = OrderDesk::new(catalogue, Arc::new(settings), OrderStore::clone(&store));
+            let desk = desk.with_authentication(config.authentication.validate()?);
             let hooks = config.webhooks.iter().map(|webhook| webhook.name.clone()).collect();
             Ok(Arc::new(
                 desk.with_templates(Templates::clone(&templates)).with_hooks(hooks),

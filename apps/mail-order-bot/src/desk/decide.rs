@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::outcome::{Done, NotAnOrder, ProcessError, Processed};
 use super::{Examined, Finding, OrderDesk};
 use crate::domain::{OrderId, UnknownSenders};
-use crate::store::{ReviewId, StoreError, at_once, writing};
+use crate::store::{Review, ReviewId, StoreError, at_once, writing};
 
 /// Why a mail can't be decided about.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +55,9 @@ impl OrderDesk {
     /// # Errors
     /// [`DecideError`]; nothing was changed.
     pub fn accept_review(&self, id: ReviewId, customer: Option<&str>, now: Timestamp) -> Result<Done, DecideError> {
-        let (sender, raw) = self.parked(id)?;
-        let mut desk = self.clone();
+        let (review, raw) = self.parked(id)?;
+        let sender = review.sender;
+        let mut desk = self.informed(None);
         let mut settings = (*self.settings).clone();
         settings.unknown_senders = UnknownSenders::AcceptAsGuest;
         if let Some(customer) = customer {
@@ -70,13 +71,14 @@ impl OrderDesk {
         desk.decide(id, &raw, now)
     }
 
-    /// Looks at a mail of the review list with today's settings; it stays there if it would still go there.
+    /// Looks at a mail of the review list with today's settings; it stays there if it would still go there. What was found
+    /// out about its sender when it came holds: nobody has vouched for it.
     ///
     /// # Errors
     /// [`DecideError`]; nothing was changed.
     pub fn replay_review(&self, id: ReviewId, now: Timestamp) -> Result<Done, DecideError> {
-        let (_, raw) = self.parked(id)?;
-        self.decide(id, &raw, now)
+        let (review, raw) = self.parked(id)?;
+        self.informed(review.authentication).decide(id, &raw, now)
     }
 
     /// What [`replay_review`](Self::replay_review) would make of it.
@@ -84,8 +86,8 @@ impl OrderDesk {
     /// # Errors
     /// [`DecideError`].
     pub fn prospect_of_review(&self, id: ReviewId, now: Timestamp) -> Result<Prospect, DecideError> {
-        let (_, raw) = self.parked(id)?;
-        Ok(self.prospect(&raw, now)?)
+        let (review, raw) = self.parked(id)?;
+        Ok(self.informed(review.authentication).prospect(&raw, now)?)
     }
 
     /// What processing a mail would make of it, whether it was processed before or not. Nothing is stored.
@@ -158,12 +160,12 @@ impl OrderDesk {
         Ok(earlier.iter().all(|version| version.replaced_by == first))
     }
 
-    fn parked(&self, id: ReviewId) -> Result<(String, Vec<u8>), DecideError> {
+    fn parked(&self, id: ReviewId) -> Result<(Review, Vec<u8>), DecideError> {
         let refused = |text: String| DecideError::Refused(text);
         let found = self.store.reads().review(id)?;
         let (review, raw) = found.ok_or_else(|| refused(format!("there is no review {id}; see `review`")))?;
         let raw = raw.ok_or_else(|| refused(format!("the mail of review {id} is not kept any more")))?;
-        Ok((review.sender, raw))
+        Ok((review, raw))
     }
 
     fn decide(&self, id: ReviewId, raw: &[u8], now: Timestamp) -> Result<Done, DecideError> {

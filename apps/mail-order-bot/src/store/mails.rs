@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::record::NewMessage;
 use super::session::{Session, number};
-use super::{OrderReads, OrderStore, StoreError, reading, writing};
+use super::{OrderReads, OrderStore, StoreError, reading, rows, writing};
+use crate::authentication::Verdict;
 use crate::domain::OrderId;
 
 /// How many rows one transaction removes, so that nobody waits long for it.
@@ -96,6 +97,23 @@ impl OrderReads {
         reading!(&self.0, session => {
             let rows = session.query(sql, &[order.0.into()]).await?;
             rows.iter().map(|row| Ok((row.text(0)?, row.bytes(1)?))).collect()
+        })
+    }
+
+    /// What was found out about the senders of an order's mails, the first one first, each with its Message-ID; of those
+    /// about which anybody looked. It is kept as long as the order.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the database.
+    pub fn verdicts_of(&self, order: OrderId) -> Result<Vec<(String, Verdict)>, StoreError> {
+        let sql = "SELECT message_id, authentication FROM ~messages \
+                   WHERE order_id = $1 AND authentication IS NOT NULL ORDER BY id LIMIT 50";
+        reading!(&self.0, session => {
+            let mut verdicts = Vec::new();
+            for row in session.query(sql, &[order.0.into()]).await? {
+                verdicts.extend(rows::verdict(&row, 1)?.map(|verdict| Ok((row.text(0)?, verdict))));
+            }
+            verdicts.into_iter().collect()
         })
     }
 

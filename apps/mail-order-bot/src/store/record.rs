@@ -9,6 +9,7 @@ use super::outbox::{Channel, OutboxId};
 use super::review::ReviewId;
 use super::session::{Session, number};
 use super::{Attachment, OrderStore, StoreError, mails, orders, outbox, reading, review, writing};
+use crate::authentication::Verdict;
 use crate::domain::{Order, OrderId};
 use crate::store::orders::NewOrder;
 
@@ -38,6 +39,8 @@ pub struct NewMessage {
     pub references: Vec<String>,
     /// The whole message as it came; empty to keep nothing of it.
     pub raw: Arc<[u8]>,
+    /// What was found out about its sender, where anybody looked.
+    pub authentication: Option<Verdict>,
     /// What was attached to it.
     pub attachments: Vec<Attachment>,
     /// The review that this outcome decides: the message was recorded before, to be looked at.
@@ -257,8 +260,14 @@ pub(super) async fn keep<S: Session>(
         return Ok(of);
     }
     let at = message.received_at.as_millisecond();
-    let sql = "INSERT INTO ~messages (message_id, body_hash, sender, subject, received_at, order_id, not_an_order) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+    let sql = "INSERT INTO ~messages (message_id, body_hash, sender, subject, received_at, order_id, not_an_order, \
+                   authentication) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
+    let verdict = message.authentication.as_ref().map(serde_json::to_string).transpose();
+    let verdict = verdict.map_err(|error| StoreError::Damaged {
+        what: "the verdict about a sender".to_owned(),
+        problem: error.to_string(),
+    })?;
     let values = [
         (&message.key.message_id).into(),
         (&message.key.body_hash).into(),
@@ -267,6 +276,7 @@ pub(super) async fn keep<S: Session>(
         at.into(),
         order.into(),
         not_an_order.into(),
+        verdict.as_deref().into(),
     ];
     let id = number(&session.query(sql, &values).await?)?;
     mails::keep(session, id, message).await?;

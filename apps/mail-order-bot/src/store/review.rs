@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::record::{KnownMessage, NewMessage, Recorded, begin, keep};
 use super::session::{Row, Session, Value, number};
 use super::{OrderReads, OrderStore, StoreError, reading, rows, writing};
+use crate::authentication::Verdict;
 use crate::domain::OrderId;
 
 /// Most entries that one call returns.
@@ -117,13 +118,15 @@ pub struct Review {
     /// The order that it became.
     #[schemars(with = "Option<i64>")]
     pub order_id: Option<OrderId>,
+    /// What was found out about who sent it, where anybody looked.
+    pub authentication: Option<Verdict>,
 }
 
 /// A mail as it came.
 pub type RawMail = Vec<u8>;
 
 const COLUMNS: &str = "r.id, r.reason, r.detail, r.state, m.sender, m.subject, m.message_id, r.created_at, \
-                       r.decided_at, m.order_id";
+                       r.decided_at, m.order_id, m.authentication";
 
 impl OrderStore {
     /// Puts a message onto the review list. Nothing is answered before somebody has decided.
@@ -285,5 +288,6 @@ fn review(row: &Row) -> Result<Review, StoreError> {
             .map(|at| rows::time(at, "decided_at of a review"))
             .transpose()?,
         order_id: row.maybe_int(9)?.map(OrderId),
+        authentication: rows::verdict(row, 10)?,
     })
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::StoreError;
 use super::outbox::{Channel, OutboxId, OutboxRow};
 use super::session::{Row, Session};
+use crate::authentication::Verdict;
 use crate::domain::{Customer, LineStatus, Money, Order, OrderId, OrderLine, OrderState, OrderStatus, Quantity};
 
 pub(super) const ORDER_COLUMNS: &str = "id, status, customer_id, customer_name, customer_address, message_id, subject, \
@@ -114,6 +115,17 @@ pub(super) fn outbox(row: &Row) -> Result<OutboxRow, StoreError> {
         sent_at: sent.map(|sent| time(sent, "sent_at of an outbox row")).transpose()?,
         traceparent: row.maybe_text(6)?,
     })
+}
+
+/// What was found out about a message's sender.
+pub(super) fn verdict(row: &Row, column: usize) -> Result<Option<Verdict>, StoreError> {
+    let damaged = |error: serde_json::Error| StoreError::Damaged {
+        what: "the verdict about a message's sender".to_owned(),
+        problem: error.to_string(),
+    };
+    let text = row.maybe_text(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(damaged))
+        .transpose()
 }
 
 pub(super) fn time(milliseconds: i64, what: &str) -> Result<Timestamp, StoreError> {

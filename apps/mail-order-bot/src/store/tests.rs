@@ -27,6 +27,7 @@ fn message(id: &str, received: &str) -> NewMessage {
         traceparent: Some(format!("of {id}")),
         references: Vec::new(),
         raw: Arc::from(format!("raw {id}").as_bytes()),
+        authentication: None,
         attachments: Vec::new(),
         decides: None,
     }

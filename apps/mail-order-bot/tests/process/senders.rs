@@ -7,6 +7,7 @@ use mail_auth::common::crypto::Ed25519Key;
 use mail_auth::common::headers::HeaderWriter as _;
 use mail_auth::dkim::DkimSigner;
 use mail_order_bot::samples::hostile::base64;
+use serde_json::Value;
 
 use crate::bot::{Bot, Home, count};
 use crate::dns::{Answer, Dns};
@@ -33,6 +34,14 @@ fn start(home: &Home, dns: &Dns, on_fail: &str) -> Bot {
     ];
     let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     home.start(&arguments)
+}
+
+/// What `orders show` says about who sent an order's only mail.
+fn said(home: &Home, order: &Value) -> String {
+    let shown = home.ask(&["orders", "show", &order["id"].to_string()]);
+    let found = shown["authentication"].as_array().unwrap();
+    assert_eq!(found.len(), 1, "{shown:#}");
+    found[0]["says"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -71,6 +80,41 @@ fn failure_77_the_policy_says_what_becomes_of_a_spoofed_order() {
             .map_or(0, Vec::len);
         assert_eq!(listed, reviews, "{on_fail}: {}", bot.log());
         assert!(home.replies() <= orders, "{on_fail}: nobody else is answered");
+        // What was found is told wherever the mail went.
+        let spoofed = "it is not from customer.example (dmarc=fail";
+        match on_fail {
+            "note" => {
+                let mut said: Vec<String> = home.orders(&[]).iter().map(|order| said(&home, order)).collect();
+                said.sort();
+                assert!(
+                    said[0].starts_with("it is from customer.example (dmarc=pass dkim=pass"),
+                    "{said:?}"
+                );
+                assert!(said[1].starts_with(spoofed), "{said:?}");
+            }
+            "review" => {
+                let shown = home.ask(&["review", "show", "1"]);
+                assert_eq!(shown["reason"], "authentication", "{shown:#}");
+                assert!(shown["detail"].as_str().unwrap().starts_with(spoofed), "{shown:#}");
+                assert_eq!(shown["authentication"]["standing"], "fail", "{shown:#}");
+                // Time makes it no more certain, only a person does.
+                let dry = home.ask(&["replay", "--review", "--dry-run"]);
+                assert!(dry[0]["would_be"].as_str().unwrap().contains(spoofed), "{dry:#}");
+                let replayed = home.ask(&["replay", "--all"]);
+                assert!(
+                    replayed[0]["outcome"].as_str().unwrap().contains(spoofed),
+                    "{replayed:#}"
+                );
+                assert_eq!(home.orders(&[]).len(), 1);
+                home.ask(&["review", "accept", "1"]);
+                let accepted = home.orders(&[]).into_iter().find(|order| order["id"] == 2).unwrap();
+                assert!(said(&home, &accepted).starts_with(spoofed));
+            }
+            _ => {
+                let letters = home.ask(&["dead", "list"]).to_string();
+                assert!(letters.contains(spoofed), "{letters}");
+            }
+        }
         bot.stop();
     }
 }

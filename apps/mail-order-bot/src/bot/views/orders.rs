@@ -5,6 +5,7 @@ use plba::services::Services;
 use serde_json::{Value, json};
 
 use super::{announce, at_the_desk, decided, failed, reading, source_mail};
+use crate::authentication::Verdict;
 use crate::bot::orders::tell;
 use crate::bot::parameters::{invalid, number, numbers, order_state, order_status, text, time};
 use crate::desk::shown;
@@ -103,6 +104,7 @@ fn whole(reads: &OrderReads, id: OrderId) -> Result<Option<Value>, ControlError>
     let mails = reads.mails_of(id).map_err(failed)?;
     let files = reads.attachments_of(id).map_err(failed)?;
     let sent = reads.sent_about(id).map_err(failed)?;
+    let verdicts = reads.verdicts_of(id).map_err(failed)?;
     let mut whole = shown(&order);
     if let Some(fields) = whole.as_object_mut() {
         let version = |version: &crate::store::reads::EarlierVersion| {
@@ -118,11 +120,17 @@ fn whole(reads: &OrderReads, id: OrderId) -> Result<Option<Value>, ControlError>
         let file = |file: &crate::store::Attachment| json!({ "name": file.file_name, "type": file.content_type, "bytes": file.content.len() });
         fields.insert("earlier_versions".to_owned(), earlier.iter().map(version).collect());
         fields.insert("attachments".to_owned(), files.iter().map(file).collect());
+        fields.insert("authentication".to_owned(), verdicts.iter().map(verdict).collect());
         fields.insert("sent".to_owned(), sent.iter().map(sent_row).collect());
         let texts: Vec<String> = mails.iter().map(|(_, raw)| source_mail::as_text(raw)).collect();
         fields.insert("mails".to_owned(), texts.join("\n\n").into());
     }
     Ok(Some(whole))
+}
+
+/// Who sent one of its mails, as far as that was found out.
+fn verdict((message_id, verdict): &(String, Verdict)) -> Value {
+    json!({ "message_id": message_id, "says": verdict.to_string(), "verdict": verdict })
 }
 
 pub(super) fn sent_row(row: &OutboxRow) -> Value {

@@ -7,6 +7,7 @@ use plba::tasks::task::{QueueName, TaskId};
 use serde_json::{Value, json};
 
 use super::{announce, at_the_desk, decided, failed, reading, source_mail};
+use crate::authentication::{Authenticator, Policy};
 use crate::bot::orders::tell;
 use crate::bot::parameters::{flag, invalid, words};
 use crate::bot::services::ORDERS;
@@ -128,17 +129,30 @@ async fn replay_letters(services: &Services, ids: Vec<TaskId>, dry: bool) -> Res
         let would_be = if payload.is_empty() {
             "read from its source once more".to_owned()
         } else {
-            at_the_desk(services, move |desk, now| {
-                Ok(match desk.prospect(&payload, now) {
-                    Ok(prospect) => would_be(&prospect),
-                    Err(error) => format!("a dead letter again: {error}"),
-                })
-            })
-            .await?
+            prospect_of_letter(services, payload.into()).await?
         };
         told.push(json!({ "dead": id, "would_be": would_be }));
     }
     Ok(told)
+}
+
+/// What the handler would make of a dead letter, who sent it included.
+async fn prospect_of_letter(services: &Services, raw: Vec<u8>) -> Result<String, ControlError> {
+    let authenticator = services.get::<Authenticator>().await.map_err(failed)?;
+    let verdict = match authenticator.authenticate(&raw).await {
+        Ok(Some(found)) if found.policy == Policy::Reject => {
+            return Ok(format!("a dead letter again: {}", found.verdict));
+        }
+        Ok(found) => found.map(|found| found.verdict),
+        Err(error) => return Ok(format!("tried until that is known: {error}")),
+    };
+    at_the_desk(services, move |desk, now| {
+        Ok(match desk.informed(verdict).prospect(&raw, now) {
+            Ok(prospect) => would_be(&prospect),
+            Err(error) => format!("a dead letter again: {error}"),
+        })
+    })
+    .await
 }
 
 fn would_be(prospect: &Prospect) -> String {

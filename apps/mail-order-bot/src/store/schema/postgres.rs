@@ -7,7 +7,11 @@ use crate::store::StoreError;
 use crate::store::postgres::lock;
 
 /// What takes the schema from each version to the next; never changed once released.
-const MIGRATIONS: &[&str] = &[include_str!("postgres_1.sql"), include_str!("postgres_2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("postgres_1.sql"),
+    include_str!("postgres_2.sql"),
+    include_str!("postgres_3.sql"),
+];
 
 /// The version of this program.
 const CURRENT: i64 = MIGRATIONS.len() as i64;

@@ -80,6 +80,7 @@ pub(in crate::store) const MIGRATIONS: &[&str] = &[
 ",
     include_str!("sqlite_3.sql"),
     include_str!("sqlite_4.sql"),
+    include_str!("sqlite_5.sql"),
 ];
 
 /// The schema version of this program.

@@ -69,6 +69,10 @@ const PROMISES: &[(&str, Promise)] = &[
         changes::what_is_kept_no_longer_goes_and_the_rest_stays,
     ),
     (
+        "what_was_found_out_about_a_sender_stays_with_the_message",
+        changes::what_was_found_out_about_a_sender_stays_with_the_message,
+    ),
+    (
         "a_search_finds_what_people_look_for_and_no_pattern",
         changes::a_search_finds_what_people_look_for_and_no_pattern,
     ),
@@ -123,7 +127,7 @@ async fn programs_that_start_at_once_make_the_tables_once() {
     let sql = "SELECT count(*) FROM mail_order_bot.order_store";
     assert_eq!(
         database.query(sql).await.unwrap().trim(),
-        "2",
+        "3",
         "each migration ran once"
     );
     database

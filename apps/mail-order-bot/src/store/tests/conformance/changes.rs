@@ -2,6 +2,7 @@
 
 use super::super::record;
 use super::super::*;
+use crate::authentication::{Finding, Standing, Verdict};
 use crate::domain::OrderState;
 use crate::store::mails::Forgotten;
 
@@ -347,6 +348,54 @@ pub(super) fn what_is_kept_no_longer_goes_and_the_rest_stays(store: &OrderStore)
         "counted for longer than they are kept"
     );
     assert!(store.reads().order(record.id).unwrap().is_some(), "orders stay");
+}
+
+pub(super) fn what_was_found_out_about_a_sender_stays_with_the_message(store: &OrderStore) {
+    let verdict = Verdict {
+        standing: Standing::Fail,
+        domain: Some("example.com".to_owned()),
+        checked_by: "mx.shop.example".to_owned(),
+        dmarc: Finding::Fail,
+        spf: Finding::SoftFail,
+        ..Verdict::default()
+    };
+    let doubtful = |id: &str| NewMessage {
+        authentication: Some(verdict.clone()),
+        ..message(id, NOW)
+    };
+    let stored = store.record_order(&doubtful("m1"), order(1000), "jane@example.com", send);
+    assert!(matches!(stored.unwrap(), Recorded::New { .. }));
+    let amended = change(store, &answering("m2", "m1"), Change::Amend(lines(&[("A", 1000)])));
+    assert!(matches!(amended, Changed::Order(_)), "{amended:?}");
+    let keep = Keep {
+        mails: SignedDuration::ZERO,
+        most_mails: 0,
+        attachments: SignedDuration::ZERO,
+        sent: SignedDuration::ZERO,
+    };
+    assert_eq!(store.forget(&keep, at("2026-12-01T00:00:00Z")).unwrap().mails, 2);
+    let kept = store.reads().verdicts_of(OrderId(1)).unwrap();
+    assert_eq!(kept, [("m1".to_owned(), verdict.clone())], "for longer than the mail");
+
+    let review = store.record_review(&doubtful("m3"), ReviewReason::Authentication, "?", "jane@example.com");
+    let Recorded::New { record: review, .. } = review.unwrap() else {
+        panic!("known")
+    };
+    let (listed, _) = store.reads().review(review).unwrap().unwrap();
+    assert_eq!(listed.authentication.as_ref(), Some(&verdict));
+    // Somebody vouches for it: what was found when it came is still told.
+    let vouched = NewMessage {
+        decides: Some(review),
+        ..message("m3", NOW)
+    };
+    let stored = store.record_order(&vouched, order(2000), "jane@example.com", send);
+    let Recorded::New { record, .. } = stored.unwrap() else {
+        panic!("known")
+    };
+    assert_eq!(
+        store.reads().verdicts_of(record.id).unwrap(),
+        [("m3".to_owned(), verdict)]
+    );
 }
 
 fn record_at(store: &OrderStore, id: &str, received: &str) {
