@@ -20,7 +20,14 @@ pub(crate) enum Script {
 /// What only shrinks, or has to be done though memory is short, is allowed then; publishing is not.
 macro_rules! source {
     ($flags:literal, $($file:literal),+) => {
-        concat!("#!lua flags=", $flags, "\n", $(include_str!(concat!("lua/", $file)), "\n"),+)
+        concat!("#!lua", $flags, "\n", $(include_str!(concat!("lua/", $file)), "\n"),+)
+    };
+}
+
+/// With what is seldom needed.
+macro_rules! with_library {
+    ($flags:literal, $file:literal) => {
+        source!($flags, "time.lua", "packs.lua", "settle.lua", "library.lua", $file)
     };
 }
 
@@ -41,23 +48,17 @@ impl Script {
 
     pub(crate) fn source(self) -> &'static str {
         match self {
-            Self::Exchange => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "exchange.lua"),
-            Self::Publish => concat!(
-                "#!lua\n",
-                include_str!("lua/time.lua"),
-                include_str!("lua/packs.lua"),
-                include_str!("lua/library.lua"),
-                include_str!("lua/publish.lua")
-            ),
-            Self::Extend => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "extend.lua"),
-            Self::Recover => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "recover.lua"),
-            Self::Consumers => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "consumers.lua"),
-            Self::Stats => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "stats.lua"),
-            Self::List => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "list.lua"),
-            Self::Dead => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "dead.lua"),
-            Self::Pause => source!("allow-oom", "time.lua", "packs.lua", "library.lua", "pause.lua"),
-            Self::Lease => source!("allow-oom", "time.lua", "lease.lua"),
-            Self::Ledger => source!("allow-oom", "time.lua", "ledger.lua"),
+            Self::Exchange => with_library!(" flags=allow-oom", "exchange.lua"),
+            Self::Publish => with_library!("", "publish.lua"),
+            Self::Extend => with_library!(" flags=allow-oom", "extend.lua"),
+            Self::Recover => with_library!(" flags=allow-oom", "recover.lua"),
+            Self::Consumers => with_library!(" flags=allow-oom", "consumers.lua"),
+            Self::Stats => with_library!(" flags=allow-oom", "stats.lua"),
+            Self::List => with_library!(" flags=allow-oom", "list.lua"),
+            Self::Dead => with_library!(" flags=allow-oom", "dead.lua"),
+            Self::Pause => with_library!(" flags=allow-oom", "pause.lua"),
+            Self::Lease => source!(" flags=allow-oom", "time.lua", "lease.lua"),
+            Self::Ledger => source!(" flags=allow-oom", "time.lua", "ledger.lua"),
         }
     }
 }

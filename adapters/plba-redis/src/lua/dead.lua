@@ -28,6 +28,10 @@ for k = 4, #ARGV do
   else
     local ref = call('HGET', KEYS[b + 18], ARGV[k])
     if ref then
+      local packed = call('HGET', KEYS[b + 16], ref)
+      if packed and not lib.settle(b, cmsgpack.unpack(packed)) then
+        return redis.error_reply('TRYAGAIN the ledger of the sources is being moved')
+      end
       lib.forget(b, ref)
       count = count + 1
     end

@@ -255,12 +255,10 @@ local function library()
     local oldest = call('ZRANGE', KEYS[b + 17], 0, 99)
     local gone = 0
     for k, ref in ipairs(oldest) do
-      local old = k <= over
-      if not old then
-        local packed = call('HGET', KEYS[b + 16], ref)
-        old = not packed or tonumber(cmsgpack.unpack(packed).z) + P[4] <= now
-      end
-      if not old then break end
+      local packed = call('HGET', KEYS[b + 16], ref)
+      local record = packed and cmsgpack.unpack(packed)
+      local old = k <= over or not record or tonumber(record.z) + P[4] <= now
+      if not old or record and not M.settle(b, record) then break end
       forget(b, ref)
       gone = gone + 1
     end
@@ -714,5 +712,6 @@ local function library()
   function M.notes() return { M.vanished, M.dropped, M.lost } end
 
   packs(M)
+  settling(M)
   return M
 end

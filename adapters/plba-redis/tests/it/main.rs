@@ -6,6 +6,7 @@ mod conformance;
 mod durability;
 mod failures;
 mod fence;
+mod letters;
 mod native;
 mod network;
 mod packs;

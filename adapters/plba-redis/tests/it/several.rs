@@ -1,11 +1,13 @@
 //! Several servers: sentinels that name another primary, a cluster of which one node has the queue, a replica, TLS.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::config::Location;
-use plba_redis::{RedisSettings, RedisTaskQueue};
+use plba_redis::{RedisLedger, RedisSettings, RedisTaskQueue};
+use plba_tasks::ledger::{EntryState, SourceLedger};
 use plba_tasks::queue::{ConsumerId, How, Incarnation, TaskQueue};
-use plba_tasks::task::{NewTask, QueueName};
+use plba_tasks::task::{NewTask, Origin, QueueName};
 use plba_testkit::runtime;
 use plba_testservers::{RedisCluster, RedisOptions, RedisSentinels, RedisServer, require};
 use tokio::time::timeout;
@@ -93,6 +95,18 @@ fn failure_28_the_node_of_a_cluster_that_has_the_queue_is_found_from_any() {
                 .unwrap()
                 .remove(0);
             queue.end_one(reply.token, How::ack(Vec::new())).await.unwrap();
+            // So are the keys of the ledger, whose entry is settled when its dead letter is dropped.
+            let ledger = RedisLedger::open(read(&location)).await.unwrap();
+            let (origin, key) = (Origin::new("inbox", &*location), Arc::from(&*location));
+            ledger.record_intake("inbox", &[Arc::clone(&key)]).await.unwrap();
+            let mut task = NewTask::new(&name, "mail", "").with_id(origin.task_id());
+            task.origin = Some(origin.clone());
+            queue.publish(vec![task]).await.unwrap();
+            let delivery = queue.consume(&name, &consumer(), 1).await.unwrap().remove(0);
+            queue.bury(delivery.token, "nonsense".into()).await.unwrap();
+            assert_eq!(queue.drop_dead(&name, &[origin.task_id()]).await.unwrap(), 1);
+            let known = ledger.known("inbox", &[key]).await.unwrap().remove(0).unwrap();
+            assert_eq!(known.state, EntryState::Settled);
         }
     });
 }
