@@ -309,9 +309,10 @@ impl WebhookSender {
         let mut asking = std::pin::pin!(asking);
         let answer = tokio::select! {
             answer = &mut asking => answer,
-            ended = &mut connection => match ended {
-                Ok(()) => asking.await,
-                Err(error) => Err(error),
+            // It may have ended after the answer, and badly: many servers close TLS connections without saying so.
+            ended = &mut connection => match (asking.await, ended) {
+                (Err(_), Err(error)) => Err(error),
+                (answer, _) => answer,
             },
         };
         let answer = answer.map_err(|error| place.broken(error))?;

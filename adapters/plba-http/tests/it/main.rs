@@ -10,3 +10,5 @@ mod limits;
 mod support;
 #[expect(clippy::unwrap_used, reason = "a panic in a test is the report, in helpers too")]
 mod webhook;
+#[expect(clippy::unwrap_used, reason = "a panic in a test is the report, in helpers too")]
+mod webhook_tls;
