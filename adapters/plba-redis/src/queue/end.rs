@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use plba_tasks::queue::{ConsumerId, Delivery, EndError, Ending, Exchange, QueueError};
 use plba_tasks::task::QueueName;
+use tokio::time::Instant;
 
 use super::Inner;
 use super::effect::prepare;
@@ -105,15 +106,22 @@ pub(super) async fn take(
 ) -> Result<Outcome, QueueError> {
     let room = inner.room(queue)?;
     let (hand_over, handed_over) = tokio::sync::oneshot::channel();
-    let inner = Arc::clone(inner);
+    let asked = Instant::now();
+    let (shared, its_room) = (Arc::clone(inner), Arc::clone(&room));
     tokio::spawn(async move {
-        let taken = taken(&inner, &room, steps, &taking).await;
+        let taken = taken(&shared, &its_room, steps, &taking).await;
         if let Err(Ok(unwanted)) = hand_over.send(taken) {
-            give_back(&inner, &room, unwanted.taken).await;
+            give_back(&shared, &its_room, unwanted.taken).await;
         }
     });
     let stopping = |_| Err(QueueError::new("the workers' executor is shutting down"));
-    handed_over.await.unwrap_or_else(stopping)
+    let mut outcome = handed_over.await.unwrap_or_else(stopping)?;
+    // When server, network or process stood still, leases may have run out on the way here: somebody else may have the tasks,
+    // and has perhaps carried them out. What is still ours comes again at once.
+    if asked.elapsed() >= inner.shared.settings.lease {
+        give_back(inner, &room, std::mem::take(&mut outcome.taken)).await;
+    }
+    Ok(outcome)
 }
 
 async fn taken(inner: &Inner, room: &Room, steps: Vec<Step>, taking: &Taking) -> Result<Outcome, QueueError> {
