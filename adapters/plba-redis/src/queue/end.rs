@@ -96,8 +96,8 @@ pub(super) async fn exchange(
     }
 }
 
-/// Ends and takes, on a task of its own: what was taken for a caller that has gone is given back at once. What nobody can
-/// read is made a dead letter before.
+/// Ends and takes, on a task of its own: what was taken for a caller that has gone, or that looks for it only when its lease
+/// may be over, is given back at once. What nobody can read is made a dead letter before.
 pub(super) async fn take(
     inner: &Arc<Inner>,
     queue: &QueueName,
@@ -119,7 +119,9 @@ pub(super) async fn take(
     // When server, network or process stood still, leases may have run out on the way here: somebody else may have the tasks,
     // and has perhaps carried them out. What is still ours comes again at once.
     if asked.elapsed() >= inner.shared.settings.lease {
-        give_back(inner, &room, std::mem::take(&mut outcome.taken)).await;
+        let (inner, late) = (Arc::clone(inner), std::mem::take(&mut outcome.taken));
+        // Also for a caller that goes meanwhile.
+        tokio::spawn(async move { give_back(&inner, &room, late).await });
     }
     Ok(outcome)
 }

@@ -1,7 +1,9 @@
 //! Networks and clocks that go wrong between a queue and its server: failures 22, 23 and 26 of the catalogue. Cuts are in
 //! `torture`.
 
+use std::future::{Future as _, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use plba_redis::{RedisSettings, RedisTaskQueue, Site};
@@ -152,5 +154,34 @@ fn failure_26_a_clock_that_is_set_back_takes_no_lease_and_stops_nothing() {
         let again = one(&queue, Duration::from_secs(5)).await;
         assert_eq!((again.task.id.as_str(), again.deliveries), ("held", 2));
         queue.end_one(again.token, How::ack(Vec::new())).await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_looked_for_after_its_lease_is_not_handed_out() {
+    runtime::real(async {
+        let Some((_server, _proxy, queue, _)) = through_a_proxy("lease=1").await else {
+            return;
+        };
+        queue.publish(vec![task("a")]).await.unwrap();
+        let (name, consumer) = (orders(), consumer());
+        let mut consuming = Box::pin(queue.consume(&name, &consumer, 1));
+        let first = poll_fn(|context| Poll::Ready(consuming.as_mut().poll(context))).await;
+        assert!(first.is_pending());
+        // As in a process that stands still: the answer comes, and nobody looks for it.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let taken = timeout(Duration::from_secs(20), consuming)
+            .await
+            .unwrap()
+            .unwrap()
+            .remove(0);
+        assert!(
+            taken.deliveries > 1,
+            "it was handed out with a lease that may be another's"
+        );
+        queue
+            .end_one(taken.token, How::ack(Vec::new()))
+            .await
+            .expect("its lease holds");
     });
 }
