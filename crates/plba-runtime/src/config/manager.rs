@@ -13,14 +13,14 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::annotate::annotate;
-use super::check::Check;
-use super::layers::{ConfigurationSources, Layers, Provided};
-use super::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence};
-use super::schema::{self, SchemaView};
-use super::snapshot::Configuration;
-use super::sources::{Place, Sources};
-use super::tree::Node;
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence};
+use crate::config::check::schema::{self, SchemaView};
+use crate::config::check::sections::Check;
+use crate::config::read::annotate::annotate;
+use crate::config::read::layers::{ConfigurationSources, Layers, Provided};
+use crate::config::read::sources::{Place, Sources};
+use crate::config::read::tree::Node;
+use crate::config::snapshot::Configuration;
 
 /// How long one provider may take to give its layer.
 pub const PROVIDER_LIMIT: Duration = Duration::from_secs(10);

@@ -7,37 +7,22 @@
 //! Tables are merged key by key, everything else is replaced. Values from environment and command line are TOML values,
 //! else text; where a key wants text, anything but a quoted TOML string is taken as it is.
 
-mod annotate;
-mod assignments;
 mod check;
-mod default_file;
-mod explain;
-mod files;
-mod json_file;
-mod layers;
 mod manager;
-mod mask;
-mod report;
-mod schema;
-mod show;
+mod read;
 mod snapshot;
-mod sources;
-mod syntax;
-mod toml_file;
-mod tree;
-mod words;
-mod yaml_file;
+mod tell;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::suggestion;
+pub(crate) use check::sections::suggestion;
 
-pub use assignments::ENVIRONMENT_PREFIX;
-pub use explain::{ExplainError, Explanation, LayerValue};
-pub use files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
-pub use layers::ConfigurationSources;
+pub use check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt, MAXIMUM_REPORTED};
 pub use manager::{ConfigurationManager, PROVIDER_LIMIT, ReloadOutcome};
-pub use report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt, MAXIMUM_REPORTED};
-pub use show::{Shown, ShownTable, ShownValue};
+pub use read::assignments::ENVIRONMENT_PREFIX;
+pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
+pub use read::layers::ConfigurationSources;
 pub use snapshot::{Configuration, SectionError};
+pub use tell::explain::{ExplainError, Explanation, LayerValue};
+pub use tell::show::{Shown, ShownTable, ShownValue};

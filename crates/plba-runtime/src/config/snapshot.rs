@@ -8,30 +8,30 @@ use plba_contracts::config::Origin;
 use plba_contracts::section::{ConfigSection, ErasedSection, SectionDefinition};
 use serde_json::Value;
 
-use super::check::Sections;
-use super::default_file;
-use super::explain::{self, ExplainError, Explanation};
-use super::report::{ConfigFault, ConfigFaultKind, Located};
-use super::schema::SchemaView;
-use super::show::Shown;
-use super::sources::Sources;
-use super::tree::{Node, dotted};
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
+use crate::config::check::schema::SchemaView;
+use crate::config::check::sections::Sections;
+use crate::config::read::sources::Sources;
+use crate::config::read::tree::{Node, dotted};
+use crate::config::tell::default_file;
+use crate::config::tell::explain::{self, ExplainError, Explanation};
+use crate::config::tell::show::Shown;
 
 /// A snapshot of the configuration.
 ///
 /// `Debug` shows the generation only.
 pub struct Configuration {
-    pub(super) generation: u64,
-    pub(super) sections: Sections,
-    pub(super) definitions: Arc<[SectionDefinition]>,
-    pub(super) schema: Arc<Value>,
-    pub(super) sources: Sources,
+    pub(in crate::config) generation: u64,
+    pub(in crate::config) sections: Sections,
+    pub(in crate::config) definitions: Arc<[SectionDefinition]>,
+    pub(in crate::config) schema: Arc<Value>,
+    pub(in crate::config) sources: Sources,
     /// The built-in defaults.
-    pub(super) defaults: Node,
+    pub(in crate::config) defaults: Node,
     /// The layers above the defaults, lowest first.
-    pub(super) layers: Vec<Node>,
+    pub(in crate::config) layers: Vec<Node>,
     /// All layers and the defaults, merged.
-    pub(super) effective: Node,
+    pub(in crate::config) effective: Node,
 }
 
 impl Configuration {
@@ -122,7 +122,7 @@ impl Configuration {
         fault.report(&self.sources)
     }
 
-    pub(super) fn view(&self) -> SchemaView<'_> {
+    pub(in crate::config) fn view(&self) -> SchemaView<'_> {
         SchemaView::new(&self.schema)
     }
 }

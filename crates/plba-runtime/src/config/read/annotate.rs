@@ -7,9 +7,9 @@ use plba_contracts::config::{FILE_PATH_FORMAT, LOCATION_FORMAT, Location};
 use serde_json::Value;
 
 use super::mask::sounds_secret;
-use super::schema::SchemaView;
 use super::sources::Sources;
 use super::tree::{Content, Node};
+use crate::config::check::schema::SchemaView;
 
 /// Marks and hides secrets, and resolves relative paths, in a whole layer.
 pub(crate) fn annotate(layer: &mut Node, view: &SchemaView<'_>, sources: &mut Sources) {

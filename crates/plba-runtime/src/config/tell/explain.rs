@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::show::inline;
-use super::snapshot::Configuration;
-use super::toml_file;
-use super::tree::dotted;
+use crate::config::read::toml_file;
+use crate::config::read::tree::dotted;
+use crate::config::snapshot::Configuration;
 
 /// What there is to know about a key. Secrets are masked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -60,7 +60,7 @@ pub enum ExplainError {
     },
 }
 
-pub(super) fn explain(configuration: &Configuration, key: &str) -> Result<Explanation, ExplainError> {
+pub(crate) fn explain(configuration: &Configuration, key: &str) -> Result<Explanation, ExplainError> {
     let path = toml_file::parse_key(key).ok_or_else(|| ExplainError::Malformed { key: key.to_owned() })?;
     let view = configuration.view().at(&path);
     let effective = configuration.effective.at(&path);
@@ -98,7 +98,7 @@ fn unknown(configuration: &Configuration, path: &[String]) -> ExplainError {
     }
     ExplainError::Unknown {
         key: dotted(path),
-        hint: super::check::suggestion(&path[known], &view.keys(), "keys"),
+        hint: crate::config::check::sections::suggestion(&path[known], &view.keys(), "keys"),
     }
 }
 

@@ -6,8 +6,8 @@ use plba_contracts::config::Origin;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::snapshot::Configuration;
-use super::tree::{Content, Node, dotted};
+use crate::config::read::tree::{Content, Node, dotted};
+use crate::config::snapshot::Configuration;
 
 /// Where comments begin, at the most: longer values push theirs aside.
 const MAXIMUM_COLUMN: usize = 60;
@@ -42,7 +42,7 @@ pub struct ShownValue {
 }
 
 impl Shown {
-    pub(super) fn of(configuration: &Configuration) -> Self {
+    pub(crate) fn of(configuration: &Configuration) -> Self {
         let mut shown = Self {
             generation: configuration.generation,
             tables: Vec::new(),

@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::mask::KnownKeys;
-use super::report::{ConfigFault, ConfigFaultKind, Located};
 use super::sources::{Place, SourceKind, Sources};
 use super::syntax::SyntaxFault;
 use super::tree::Node;
 use super::{json_file, toml_file, yaml_file};
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
 
 /// The largest configuration file, in bytes.
 pub const MAXIMUM_FILE_SIZE: u64 = 1024 * 1024;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use plba_contracts::config::{ConfigProvider, ProvidedValue};
 
 use super::mask::KnownKeys;
-use super::report::{ConfigFault, ConfigFaultKind, Located};
-use super::schema::SchemaView;
 use super::sources::{Place, SourceKind, Sources};
 use super::tree::Node;
 use super::{annotate, assignments, files};
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
+use crate::config::check::schema::SchemaView;
 
 /// Where a configuration is read from. The default is nowhere: built-in defaults only.
 #[derive(Clone, Default)]

@@ -6,7 +6,7 @@ use std::fmt;
 use plba_contracts::config::Origin;
 use serde::Serialize;
 
-use super::sources::{Place, Sources};
+use crate::config::read::sources::{Place, Sources};
 
 /// How many faults a report names; beyond that nobody mends them one by one.
 pub const MAXIMUM_REPORTED: usize = 200;
@@ -103,7 +103,7 @@ impl Located {
             kind: self.kind,
             key: clipped(self.key),
             origin: self.place.map(|place| sources.origin(place)),
-            message: clipped(super::mask::without_credentials(&self.message)),
+            message: clipped(crate::config::read::mask::without_credentials(&self.message)),
             remedy: self.remedy,
             excerpt: self.place.and_then(|place| sources.excerpt(place)),
         }

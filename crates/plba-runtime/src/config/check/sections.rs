@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::report::{ConfigFault, ConfigFaultKind, Located};
 use super::schema::SchemaView;
-use super::sources::{Place, Sources};
-use super::tree::{Content, Node, dotted};
 use super::words;
+use crate::config::read::sources::{Place, Sources};
+use crate::config::read::tree::{Content, Node, dotted};
 
 /// How long a key may be, in characters, to be compared with the known ones.
 const MAXIMUM_COMPARED: usize = 64;
@@ -148,7 +148,7 @@ impl Check<'_> {
         let default = self.default(path).filter(|_| !view.is_secret());
         let default = default.filter(|value| !value.is_null() && !value.is_object());
         Some(match default {
-            Some(value) => format!("{description} (default: {})", super::show::inline(&value)),
+            Some(value) => format!("{description} (default: {})", crate::config::tell::show::inline(&value)),
             None => description,
         })
     }

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 
-use super::report::{ConfigFault, ConfigFaultKind, Located};
-use super::schema::SchemaView;
 use super::sources::{Place, SourceKind, Sources};
 use super::toml_file;
 use super::tree::{Content, Node};
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
+use crate::config::check::schema::SchemaView;
 
 /// What the name of a variable begins with to be read as configuration.
 pub const ENVIRONMENT_PREFIX: &str = "PLBA__";

@@ -5,15 +5,15 @@ use std::fmt::Write;
 use plba_contracts::section::SectionDefinition;
 use serde_json::Value;
 
-use super::schema::SchemaView;
 use super::show::inline;
-use super::tree::dotted;
+use crate::config::check::schema::SchemaView;
+use crate::config::read::tree::dotted;
 
 /// How deep tables are written out; recursive types would never end.
 const MAXIMUM_DEPTH: usize = 8;
 
 /// The file as TOML.
-pub(super) fn toml(definitions: &[SectionDefinition], schema: &Value) -> String {
+pub(crate) fn toml(definitions: &[SectionDefinition], schema: &Value) -> String {
     let mut file = String::from("# Every key with its default. Keys that are commented out have none.\n");
     let root = SchemaView::new(schema);
     for definition in definitions {

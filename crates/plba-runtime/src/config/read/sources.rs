@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use plba_contracts::config::Origin;
 use plba_contracts::secret::MASK;
 
-use super::report::Excerpt;
+use crate::config::check::report::Excerpt;
 
 /// How many characters of a line an excerpt shows.
 const EXCERPT_WIDTH: usize = 120;

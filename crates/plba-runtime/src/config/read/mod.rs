@@ -1,0 +1,14 @@
+//! Reading: from files, variables, arguments and providers to trees whose values know their places. Whether they make sense
+//! is found in `check`.
+
+pub(crate) mod annotate;
+pub(crate) mod assignments;
+pub(crate) mod files;
+pub(crate) mod json_file;
+pub(crate) mod layers;
+pub(crate) mod mask;
+pub(crate) mod sources;
+pub(crate) mod syntax;
+pub(crate) mod toml_file;
+pub(crate) mod tree;
+pub(crate) mod yaml_file;

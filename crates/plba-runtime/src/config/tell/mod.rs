@@ -1,0 +1,5 @@
+//! Telling: what a configuration is made of, for people and for programs, with no secret in it.
+
+pub(crate) mod default_file;
+pub(crate) mod explain;
+pub(crate) mod show;
