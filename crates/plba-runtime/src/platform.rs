@@ -7,6 +7,7 @@ use plba_contracts::config::{ConfigSection, Faults, FilePath, Secret, TimeSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::ConfigSettings;
 use crate::logging::LoggingConfig;
 use crate::supervisor::WatchdogOptions;
 use crate::trace::TraceConfig;
@@ -23,6 +24,8 @@ pub struct PlatformConfig {
     /// Whether the system may write core dumps of the process, and debuggers of the same user may look into it: both show
     /// secrets in plain text.
     pub core_dumps: bool,
+    /// The configuration itself.
+    pub config: ConfigSettings,
     /// The executor that workers run on.
     pub executor: ExecutorConfig,
     /// Single workers, by name: what stands in place of what their modules say. Applied to running workers by a reload.
@@ -80,6 +83,7 @@ impl Default for PlatformConfig {
             state_dir: FilePath::from("var"),
             stop_budget: TimeSpan::seconds(25),
             core_dumps: false,
+            config: ConfigSettings::default(),
             executor: ExecutorConfig::default(),
             workers: Settings::new(),
             control: ControlConfig::default(),
@@ -145,6 +149,7 @@ impl ConfigSection for PlatformConfig {
         self.workers
             .iter()
             .for_each(|(name, worker)| worker.validate(name, faults));
+        self.config.validate(faults);
         self.control.validate(faults);
         self.logging.validate(faults);
     }

@@ -10,6 +10,7 @@
 mod check;
 mod manager;
 mod read;
+mod settings;
 mod snapshot;
 mod tell;
 
@@ -23,6 +24,7 @@ pub use manager::{ConfigurationManager, PROVIDER_LIMIT, ReloadOutcome};
 pub use read::assignments::ENVIRONMENT_PREFIX;
 pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
 pub use read::layers::ConfigurationSources;
+pub use settings::{ConfigSettings, OnInvalidStart};
 pub use snapshot::{Configuration, SectionError};
 pub use tell::explain::{ExplainError, Explanation, LayerValue};
 pub use tell::show::{Shown, ShownTable, ShownValue};
