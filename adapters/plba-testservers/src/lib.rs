@@ -4,7 +4,7 @@
 //!
 //! What lives here: one folder per server ([`Dovecot`], [`Exim`], [`RedisServer`], [`PostgresServer`]) and, in the root, the skeleton
 //! that they share: find the program (`program`), drop privileges (`account`), make a directory (`directory`), pick ports
-//! (`port`, `attempt`), make certificates (`certificate`), run, end and pause processes (`served`, `process`, `slot`), wait
+//! (`port`, `attempt`), make certificates (`certificate`), run, end and pause processes (`served`, `post` for mail, `process`, `slot`), wait
 //! until ready (`wait`), ask through the server's own client (`command`).
 //!
 //! What does not: clients, protocols under test, fakes and fault injection (those are `plba-testkit`).
@@ -33,6 +33,7 @@ mod dovecot;
 mod error;
 mod exim;
 mod port;
+mod post;
 mod postgres;
 mod process;
 mod program;

@@ -1,28 +1,19 @@
 //! Dovecot's configuration, in the language of version 2.3: everything in one directory, everything as one user.
 
-use std::path::Path;
-
 use crate::account::Account;
-use crate::certificate::Certificates;
+use crate::post::{PASSWORD, Post};
 
 pub(super) const FILE: &str = "dovecot.conf";
-pub(super) const PASSWORD_FILE: &str = "password";
 pub(super) const LOG: &str = "dovecot.log";
 
 /// The whole configuration file. `chroot =` because only root may; `auth_failure_delay` and the connection limit
 /// because tests should neither wait for a wrong password nor share a limit made for people.
-pub(super) fn text(
-    directory: &Path,
-    account: &Account,
-    certificates: &Certificates,
-    imap_port: u16,
-    imaps_port: u16,
-) -> String {
-    let directory = directory.display();
-    let Account { user, group, .. } = account;
-    let certificate = certificates.server.display();
-    let key = certificates.server_key.display();
-    let password = super::PASSWORD;
+pub(super) fn text(post: &Post) -> String {
+    let directory = post.ground.directory.path().display();
+    let Account { user, group, .. } = &post.ground.account;
+    let certificate = post.certificates.server.display();
+    let key = post.certificates.server_key.display();
+    let (plain, tls) = (post.plain, post.tls);
     format!(
         "\
 base_dir = {directory}/run
@@ -46,7 +37,7 @@ mail_location = maildir:{directory}/mail/%u
 mail_max_userip_connections = 500
 passdb {{
   driver = static
-  args = password={password}
+  args = password={PASSWORD}
 }}
 userdb {{
   driver = static
@@ -62,10 +53,10 @@ service anvil {{
 service imap-login {{
   chroot =
   inet_listener imap {{
-    port = {imap_port}
+    port = {plain}
   }}
   inet_listener imaps {{
-    port = {imaps_port}
+    port = {tls}
     ssl = yes
   }}
 }}

@@ -5,9 +5,8 @@ mod config;
 mod mailbox;
 mod ready;
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -19,10 +18,9 @@ use rustix::process::Signal;
 use crate::account::Account;
 use crate::attempt::{self, Failure};
 use crate::blocking::blocking;
-use crate::certificate::Certificates;
-use crate::directory::TemporaryDirectory;
+use crate::post::{PASSWORD, Post, post};
 use crate::served::{Ground, Served, Traits};
-use crate::{NotRun, StartError, port, program};
+use crate::{NotRun, StartError, program};
 
 pub use mailbox::StoredMessage;
 
@@ -32,9 +30,8 @@ const MISSING: NotRun = NotRun {
     install: "apt-get install dovecot-imapd",
 };
 
-/// The mailbox that tests use when any will do. Any other user name works as well, with the same password.
+/// The mailbox that tests use when any will do. Any other user name works as well.
 const USER: &str = "orders";
-const PASSWORD: &str = "secret";
 
 /// A running Dovecot on 127.0.0.1. Each start has its own directory, ports and certificate authority.
 ///
@@ -46,12 +43,7 @@ pub struct Dovecot {
 
 #[derive(Debug)]
 struct Server {
-    // Dropped first: processes end before anything else goes.
-    ground: Ground,
-    program: PathBuf,
-    certificates: Certificates,
-    imap: u16,
-    imaps: u16,
+    post: Post,
     delivered: AtomicU64,
 }
 
@@ -76,37 +68,17 @@ impl Dovecot {
 
     /// The port for plain connections, on 127.0.0.1.
     pub fn imap_port(&self) -> u16 {
-        self.server.imap
+        self.server.post.plain
     }
 
     /// The port for TLS connections, on 127.0.0.1; the certificate names `localhost` and 127.0.0.1.
     pub fn imaps_port(&self) -> u16 {
-        self.server.imaps
-    }
-
-    /// The PEM file of the private certificate authority that clients have to trust.
-    pub fn ca_path(&self) -> &Path {
-        &self.server.certificates.authority
-    }
-
-    /// The name of the default mailbox. Other names work too, each with a mailbox of its own.
-    pub fn user(&self) -> &str {
-        USER
-    }
-
-    /// The password of every user.
-    pub fn password(&self) -> &str {
-        PASSWORD
-    }
-
-    /// A file, readable by its owner only, whose first line is the password.
-    pub fn password_path(&self) -> PathBuf {
-        self.server.ground.directory.join(config::PASSWORD_FILE)
+        self.server.post.tls
     }
 
     /// The user's Maildir on disk. Other folders than the inbox lie inside, named `.Folder` in modified UTF-7.
     pub fn maildir(&self, user: &str) -> PathBuf {
-        self.server.ground.directory.join("mail").join(user)
+        self.server.post.ground.directory.join("mail").join(user)
     }
 
     /// Puts a message into the user's inbox the way a delivery agent does: written to `tmp/`, renamed to `new/`.
@@ -118,7 +90,7 @@ impl Dovecot {
     pub fn deliver(&self, user: &str, raw: &[u8]) -> io::Result<()> {
         mailbox::deliver(
             &self.maildir(user),
-            &self.server.ground.account,
+            &self.server.post.ground.account,
             &self.server.delivered,
             raw,
         )
@@ -147,28 +119,7 @@ impl Dovecot {
     /// Kills the processes that serve logged-in clients and says how many they were: their connections close without a
     /// BYE, and the server takes new ones.
     pub fn kill_sessions(&self) -> usize {
-        self.server.ground.slot.kill_members("imap")
-    }
-
-    /// Kills the server with all its connections. Mailboxes and ports stay; [`restart`](Self::restart) brings it back.
-    pub async fn stop(&self) {
-        let server = Arc::clone(&self.server);
-        blocking(move || server.kill()).await;
-    }
-
-    /// Kills the server and starts it again on the same ports, with the same mailboxes and certificates.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Failed`] when it doesn't come up; the server is then stopped.
-    pub async fn restart(&self) -> Result<(), StartError> {
-        let server = Arc::clone(&self.server);
-        blocking(move || {
-            // Ended before the next one starts: both want the ports.
-            server.kill();
-            server.run_again()
-        })
-        .await
+        self.server.post.ground.slot.kill_members("imap")
     }
 
     /// Ends all sessions and makes the user's inbox forget its UIDs: it gets another UIDVALIDITY, and UIDs count from 1
@@ -183,6 +134,8 @@ impl Dovecot {
     }
 }
 
+post!(Dovecot, USER);
+
 fn start(program: &Path) -> Result<Server, StartError> {
     let account = Account::for_servers(WHAT)?;
     attempt::repeat(|| {
@@ -192,29 +145,17 @@ fn start(program: &Path) -> Result<Server, StartError> {
     })
 }
 
-/// Everything but the process: directory, certificates, ports, configuration.
+/// Everything but the process.
 fn prepare(program: &Path, account: Account) -> Result<Server, StartError> {
     let failed = |doing: &'static str| move |error: io::Error| StartError::io(WHAT, doing, &error);
-    let directory = TemporaryDirectory::create("dovecot", &account).map_err(failed("make a directory"))?;
-    let certificates = Certificates::create(directory.path(), &account)?;
-    let [imap, imaps] = port::free_ports().map_err(failed("find ports"))?;
-    let text = config::text(directory.path(), &account, &certificates, imap, imaps);
-    fs::write(directory.join(config::FILE), text).map_err(failed("write its configuration"))?;
-    write_password(&directory.join(config::PASSWORD_FILE)).map_err(failed("write the password's file"))?;
-    mailbox::create(&directory.join("mail").join(USER), &account).map_err(failed("make a mailbox"))?;
+    let post = Post::prepare(WHAT, "dovecot", program, account)?;
+    let Ground { directory, account, .. } = &post.ground;
+    fs::write(directory.join(config::FILE), config::text(&post)).map_err(failed("write its configuration"))?;
+    mailbox::create(&directory.join("mail").join(USER), account).map_err(failed("make a mailbox"))?;
     Ok(Server {
-        ground: Ground::new(account, directory),
-        program: program.to_owned(),
-        certificates,
-        imap,
-        imaps,
+        post,
         delivered: AtomicU64::new(0),
     })
-}
-
-fn write_password(file: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    file.write_all(format!("{PASSWORD}\n").as_bytes())
 }
 
 impl Served for Server {
@@ -229,24 +170,25 @@ impl Served for Server {
     };
 
     fn ground(&self) -> &Ground {
-        &self.ground
+        &self.post.ground
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.post.program);
         command
             .arg("-F")
             .arg("-c")
-            .arg(self.ground.directory.join(config::FILE));
+            .arg(self.post.ground.directory.join(config::FILE));
         command
     }
 
     fn serves(&self, _: u32) -> bool {
-        ready::logs_in(self.imap, PASSWORD)
+        ready::logs_in(self.post.plain, PASSWORD)
     }
 
     fn run_first(&self) -> Result<(), Failure> {
-        self.ground
+        self.post
+            .ground
             .slot
             .start(|| self.run())
             .map_err(|failure| self.with_version(failure))
@@ -257,7 +199,7 @@ impl Server {
     /// Says what may be wrong with a version that nobody has tried.
     fn with_version(&self, mut failure: Failure) -> Failure {
         if let StartError::Failed { reason, .. } = &mut failure.error
-            && let Ok(version) = program::run(WHAT, Command::new(&self.program).arg("--version"))
+            && let Ok(version) = program::run(WHAT, Command::new(&self.post.program).arg("--version"))
             && !version.starts_with("2.3.")
         {
             reason.push_str(&format!(

@@ -1,35 +1,26 @@
 //! Exim's configuration, in the language of version 4: everything in one directory, everything as one user.
 
-use std::path::Path;
-
 use crate::account::Account;
-use crate::certificate::Certificates;
+use crate::post::{PASSWORD, Post};
 
 pub(super) const FILE: &str = "exim.conf";
-pub(super) const PASSWORD_FILE: &str = "password";
 pub(super) const LOG: &str = "exim.log";
 pub(super) const MAIL: &str = "mail";
 
 /// The whole configuration file. Every address is taken and delivered into one Maildir, but for the local parts `refused`
 /// and `deferred`; nothing is ever sent on. `deliver_drop_privilege` is what lets Exim deliver without being root.
-pub(super) fn text(
-    directory: &Path,
-    account: &Account,
-    certificates: &Certificates,
-    smtp_port: u16,
-    smtps_port: u16,
-) -> String {
-    let directory = directory.display();
-    let Account { user, group, .. } = account;
-    let certificate = certificates.server.display();
-    let key = certificates.server_key.display();
-    let password = super::PASSWORD;
+pub(super) fn text(post: &Post) -> String {
+    let directory = post.ground.directory.path().display();
+    let Account { user, group, .. } = &post.ground.account;
+    let certificate = post.certificates.server.display();
+    let key = post.certificates.server_key.display();
+    let (plain, tls) = (post.plain, post.tls);
     format!(
         "\
 primary_hostname = mail.test
 local_interfaces = 127.0.0.1
-daemon_smtp_ports = {smtp_port} : {smtps_port}
-tls_on_connect_ports = {smtps_port}
+daemon_smtp_ports = {plain} : {tls}
+tls_on_connect_ports = {tls}
 tls_advertise_hosts = *
 tls_certificate = {certificate}
 tls_privatekey = {key}
@@ -79,7 +70,7 @@ plain:
   driver = plaintext
   public_name = PLAIN
   server_prompts = :
-  server_condition = ${{if eq{{$auth3}}{{{password}}}}}
+  server_condition = ${{if eq{{$auth3}}{{{PASSWORD}}}}}
   server_set_id = $auth2
   server_advertise_condition = true
 "
