@@ -14,6 +14,20 @@ use serde_json::Value;
 /// How many faults of one section are reported; a section with more is beyond mending line by line.
 pub const MAXIMUM_FAULTS: usize = 100;
 
+/// The word by which a field's schema says that a changed value takes effect at the next start only; it stands in diffs and
+/// warnings. Modules need it nowhere: a module whose table changes is assembled anew.
+///
+/// ```
+/// #[derive(schemars::JsonSchema)]
+/// struct Paths {
+///     #[schemars(extend("x-needs-restart" = true))]
+///     data: String,
+/// }
+/// # let schema = schemars::schema_for!(Paths);
+/// # assert_eq!(schema.as_value()["properties"]["data"][plba_contracts::section::NEEDS_RESTART], true);
+/// ```
+pub const NEEDS_RESTART: &str = "x-needs-restart";
+
 /// A table of the configuration as a type.
 ///
 /// `Default` gives the built-in defaults, so a missing key is never a surprise: write `#[serde(default)]` on the type.

@@ -18,25 +18,32 @@ use crate::tuning::Settings;
 #[serde(default)]
 pub struct PlatformConfig {
     /// Where state is kept. One process owns it at a time.
+    #[schemars(extend("x-needs-restart" = true))]
     pub state_dir: FilePath,
     /// How long a stop may take in all: finish, then interrupt, then leave behind.
+    #[schemars(extend("x-needs-restart" = true))]
     pub stop_budget: TimeSpan,
     /// Whether the system may write core dumps of the process, and debuggers of the same user may look into it: both show
     /// secrets in plain text.
+    #[schemars(extend("x-needs-restart" = true))]
     pub core_dumps: bool,
     /// The configuration itself.
     pub config: ConfigSettings,
     /// The executor that workers run on.
+    #[schemars(extend("x-needs-restart" = true))]
     pub executor: ExecutorConfig,
     /// Single workers, by name: what stands in place of what their modules say. Applied to running workers by a reload.
     pub workers: Settings,
     /// The control plane: probes, views and actions for operators.
+    #[schemars(extend("x-needs-restart" = true))]
     pub control: ControlConfig,
     /// The log.
     pub logging: LoggingConfig,
     /// Traces.
+    #[schemars(extend("x-needs-restart" = true))]
     pub trace: TraceConfig,
     /// Health.
+    #[schemars(extend("x-needs-restart" = true))]
     pub health: HealthConfig,
 }
 

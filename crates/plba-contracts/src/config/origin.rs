@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Where a value came from, kept for every value so that an operator can be told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum Origin {
     /// The built-in default.
@@ -43,8 +44,10 @@ pub enum Origin {
         /// Who set it.
         by: String,
         /// When.
+        #[schemars(with = "String")]
         at: Timestamp,
         /// Until when it holds; without it until it is taken back.
+        #[schemars(with = "Option<String>")]
         until: Option<Timestamp>,
         /// What for.
         why: Option<String>,

@@ -15,18 +15,23 @@ const MAXIMUM_FILES: u32 = 10_000;
 #[serde(default)]
 pub struct LoggingConfig {
     /// How lines look: `pretty` for people, `compact` with the spans around an event, `json` for programs.
+    #[schemars(extend("x-needs-restart" = true))]
     pub format: LogFormat,
     /// What is logged: this level and those more severe.
     pub level: LogLevel,
     /// Levels of single targets, such as `"plba_runtime::supervisor" = "debug"`; the longest matching prefix counts.
     pub levels: BTreeMap<String, LogLevel>,
     /// Whether lines are coloured; `auto` colours on a terminal unless NO_COLOR is set. Files never are.
+    #[schemars(extend("x-needs-restart" = true))]
     pub color: Color,
     /// Which stream lines go to; `none` leaves the file alone.
+    #[schemars(extend("x-needs-restart" = true))]
     pub output: LogOutput,
     /// In which time zone times are written.
+    #[schemars(extend("x-needs-restart" = true))]
     pub time: LogTime,
     /// A log file, besides the stream.
+    #[schemars(extend("x-needs-restart" = true))]
     pub file: LogFileConfig,
 }
 

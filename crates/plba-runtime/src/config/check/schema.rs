@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use plba_contracts::section::SectionDefinition;
+use plba_contracts::section::{NEEDS_RESTART, SectionDefinition};
 use serde_json::{Map, Value, json};
 
 /// How many references and choices are followed from one schema to the next.
@@ -135,6 +135,20 @@ impl<'a> SchemaView<'a> {
             self.branches.iter().any(|schema| table(&schema)) && inside(self.child("\u{0}"))
         };
         self.is_secret() || (steps > 0 && (entries() || items() || others()))
+    }
+
+    /// Whether what stands at a path takes effect at the next start only, by its own schema or that of a table around it.
+    pub(crate) fn needs_restart(&self, path: &[String]) -> bool {
+        let says = |view: &Self| {
+            let says = |schema: &&Value| schema.get(NEEDS_RESTART) == Some(&Value::Bool(true));
+            view.branches.iter().any(says)
+        };
+        let mut view = self.clone();
+        says(&view)
+            || path.iter().any(|segment| {
+                view = view.child(segment);
+                says(&view)
+            })
     }
 
     /// Whether the value has this `format`.

@@ -1,6 +1,7 @@
 //! Tests of the configuration: a bot's section, files in a directory of their own, and what all tests share.
 
 mod broken;
+mod diff;
 mod layers;
 mod mutation;
 mod printed;
@@ -68,6 +69,7 @@ struct Rule {
 #[serde(default)]
 struct Process {
     /// Where state is kept.
+    #[schemars(extend("x-needs-restart" = true))]
     state_dir: FilePath,
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
