@@ -4,15 +4,15 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plba_contracts::BoxError;
 use plba_contracts::section::SectionDefinition;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::config::change::{ChangeObserver, Proving, ReloadRequests};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence};
 use crate::config::check::schema::{self, SchemaView};
 use crate::config::check::sections::Check;
@@ -36,13 +36,16 @@ pub struct ConfigurationManager {
     reader: Arc<Reader>,
     current: watch::Sender<Arc<Configuration>>,
     subscribers: Mutex<Vec<(String, Subscriber)>>,
+    requests: ReloadRequests,
+    observers: Mutex<Vec<Arc<dyn ChangeObserver>>>,
+    proving: Mutex<Option<Arc<dyn Proving>>>,
     /// The number of the latest snapshot that was published; held during a reload, so that there is one at a time.
     latest: tokio::sync::Mutex<u64>,
 }
 
 /// What a reload has published.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ReloadOutcome {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedReload {
     /// The number of the new snapshot.
     pub generation: u64,
     /// The tables whose values have changed, in the order of their declaration.
@@ -74,6 +77,9 @@ impl ConfigurationManager {
             reader,
             current: watch::Sender::new(Arc::new(first)),
             subscribers: Mutex::default(),
+            requests: ReloadRequests::default(),
+            observers: Mutex::default(),
+            proving: Mutex::default(),
             latest: tokio::sync::Mutex::new(1),
         })
     }
@@ -93,6 +99,21 @@ impl ConfigurationManager {
         self.current.subscribe()
     }
 
+    /// Where reloads of this configuration are asked for.
+    pub fn requests(&self) -> &ReloadRequests {
+        &self.requests
+    }
+
+    /// From now on tells `observer` how changes end. Observers are told one after the other, in this order.
+    pub fn observe(&self, observer: Arc<dyn ChangeObserver>) {
+        lock(&self.observers).push(observer);
+    }
+
+    /// From now on changes are on probation before `proving`; without it there is none.
+    pub fn prove_with(&self, proving: Arc<dyn Proving>) {
+        *lock(&self.proving) = Some(proving);
+    }
+
     /// Asks `subscriber` before a reload publishes: it gets the running and the new configuration, in this order.
     ///
     /// - **`Err`** or **panic**: a veto; the running configuration stays, and the report says who vetoed and why. An error
@@ -105,7 +126,7 @@ impl ConfigurationManager {
         name: impl Into<String>,
         subscriber: impl Fn(&Configuration, &Configuration) -> Result<(), BoxError> + Send + Sync + 'static,
     ) {
-        self.lock_subscribers().push((name.into(), Arc::new(subscriber)));
+        lock(&self.subscribers).push((name.into(), Arc::new(subscriber)));
     }
 
     /// Reads everything again and, if nothing is wrong and nobody objects, publishes the next snapshot. Reloads that
@@ -116,7 +137,7 @@ impl ConfigurationManager {
     ///
     /// # Cancel safety
     /// A dropped call has published either all or nothing.
-    pub async fn reload(&self) -> Result<ReloadOutcome, ConfigReport> {
+    pub async fn reload(&self) -> Result<PublishedReload, ConfigReport> {
         let mut latest = self.latest.lock().await;
         let running = self.current();
         let stays = Consequence::StaysRunning {
@@ -136,7 +157,7 @@ impl ConfigurationManager {
         let generation = next.generation;
         *latest = generation;
         self.current.send_replace(next);
-        Ok(ReloadOutcome { generation, changed })
+        Ok(PublishedReload { generation, changed })
     }
 
     /// Publishes an earlier snapshot again, because the later one could not be put to work. Its number is not given to
@@ -146,7 +167,7 @@ impl ConfigurationManager {
     }
 
     async fn ask(&self, running: &Arc<Configuration>, next: &Arc<Configuration>) -> Vec<ConfigFault> {
-        let subscribers = self.lock_subscribers().clone();
+        let subscribers = lock(&self.subscribers).clone();
         let (running, next) = (Arc::clone(running), Arc::clone(next));
         let asked = tokio::task::spawn_blocking(move || {
             let vetoed = |message| vec![bare(ConfigFaultKind::Vetoed, message)];
@@ -167,10 +188,11 @@ impl ConfigurationManager {
             .await
             .unwrap_or_else(|error| vec![bare(ConfigFaultKind::Vetoed, error.to_string())])
     }
+}
 
-    fn lock_subscribers(&self) -> std::sync::MutexGuard<'_, Vec<(String, Subscriber)>> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+// Each use is whole in itself, so a poisoned lock is as good as a sound one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for ConfigurationManager {

@@ -7,7 +7,7 @@
 //! Tables are merged key by key, everything else is replaced. Values from environment and command line are TOML values,
 //! else text; where a key wants text, anything but a quoted TOML string is taken as it is.
 
-mod change;
+pub mod change;
 mod check;
 mod manager;
 mod read;
@@ -22,7 +22,7 @@ pub(crate) use check::sections::suggestion;
 
 pub use change::{ConfigChange, ConfigDiff, MAXIMUM_CHANGES};
 pub use check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt, MAXIMUM_REPORTED};
-pub use manager::{ConfigurationManager, PROVIDER_LIMIT, ReloadOutcome};
+pub use manager::{ConfigurationManager, PROVIDER_LIMIT, PublishedReload};
 pub use read::assignments::ENVIRONMENT_PREFIX;
 pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
 pub use read::layers::ConfigurationSources;

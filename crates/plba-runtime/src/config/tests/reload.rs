@@ -28,7 +28,7 @@ async fn a_good_file_is_published_with_the_next_generation() {
     let outcome = manager.reload().await.unwrap();
     assert_eq!(
         outcome,
-        ReloadOutcome {
+        PublishedReload {
             generation: 2,
             changed: vec!["bot".into()]
         }
@@ -39,7 +39,7 @@ async fn a_good_file_is_published_with_the_next_generation() {
     assert_eq!(published.borrow_and_update().generation(), 2);
     assert_eq!(
         manager.reload().await.unwrap(),
-        ReloadOutcome {
+        PublishedReload {
             generation: 3,
             changed: vec![]
         }
@@ -57,7 +57,7 @@ async fn a_restored_configuration_differs_from_the_file_again() {
     assert!(Arc::ptr_eq(&before, &manager.current()));
     assert_eq!(
         manager.reload().await.unwrap(),
-        ReloadOutcome {
+        PublishedReload {
             generation: 3,
             changed: vec!["bot".into()]
         }
