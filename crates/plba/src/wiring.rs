@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use plba_contracts::config::ConfigBackend;
 use plba_contracts::control::{ControlClient, ControlTransport};
 
 /// The transports that carry the control plane.
@@ -19,6 +20,11 @@ pub(crate) fn client() -> Option<Arc<dyn ControlClient>> {
         Arc::new(plba_http::HttpClient::default()),
     ];
     clients.into_iter().next()
+}
+
+/// The databases with settings that `platform.config.database` can name.
+pub(crate) fn config_backends() -> Vec<Arc<dyn ConfigBackend>> {
+    Vec::new()
 }
 
 /// The queues that a location can name.

@@ -5,25 +5,16 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use plba_contracts::BoxError;
 use plba_contracts::section::SectionDefinition;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::config::change::{ChangeObserver, Proving, ReloadRequests};
-use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence};
-use crate::config::check::schema::{self, SchemaView};
-use crate::config::check::sections::Check;
-use crate::config::read::annotate::annotate;
-use crate::config::read::layers::{ConfigurationSources, Layers, Provided};
-use crate::config::read::sources::{Place, Sources};
-use crate::config::read::tree::Node;
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, bare};
+use crate::config::read::layers::ConfigurationSources;
+use crate::config::read::reader::Reader;
 use crate::config::snapshot::Configuration;
-
-/// How long one provider may take to give its layer.
-pub const PROVIDER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Looks at a new configuration before it is published: the running one, then the new one.
 type Subscriber = Arc<dyn Fn(&Configuration, &Configuration) -> Result<(), BoxError> + Send + Sync>;
@@ -64,13 +55,9 @@ impl ConfigurationManager {
         definitions: Vec<SectionDefinition>,
         sources: ConfigurationSources,
     ) -> Result<Self, ConfigReport> {
-        let reader = Arc::new(Reader {
-            schema: Arc::new(schema::whole(&definitions)),
-            definitions: definitions.into(),
-            sources,
-        });
+        let reader = Arc::new(Reader::new(definitions, sources));
         let first = reader
-            .read(1)
+            .read(1, None)
             .await
             .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))?;
         Ok(Self {
@@ -144,7 +131,7 @@ impl ConfigurationManager {
             generation: running.generation,
         };
         let refused = |faults| ConfigReport::new(faults, stays);
-        let next = Arc::new(self.reader.read(*latest + 1).await.map_err(refused)?);
+        let next = Arc::new(self.reader.read(*latest + 1, Some(&running)).await.map_err(refused)?);
         let vetoes = self.ask(&running, &next).await;
         if !vetoes.is_empty() {
             return Err(refused(vetoes));
@@ -200,111 +187,5 @@ impl fmt::Debug for ConfigurationManager {
         out.debug_struct("ConfigurationManager")
             .field("sources", &self.reader.sources)
             .finish_non_exhaustive()
-    }
-}
-
-/// Reads snapshots; knows nothing of the current one.
-struct Reader {
-    definitions: Arc<[SectionDefinition]>,
-    schema: Arc<Value>,
-    sources: ConfigurationSources,
-}
-
-impl Reader {
-    async fn read(self: &Arc<Self>, generation: u64) -> Result<Configuration, Vec<ConfigFault>> {
-        let mut provided = Vec::new();
-        for provider in &self.sources.providers {
-            let values = match tokio::time::timeout(PROVIDER_LIMIT, provider.load()).await {
-                Ok(values) => values.map_err(|error| format!("can't be read: {error}")),
-                Err(_) => Err(format!("no answer within {} s", PROVIDER_LIMIT.as_secs())),
-            };
-            let name = provider.name().to_owned();
-            provided.push(Provided { name, values });
-        }
-        let reader = Arc::clone(self);
-        let read = tokio::task::spawn_blocking(move || reader.assemble(provided, generation));
-        // A section's own validation may panic; that must not take a running process down.
-        let panicked = |_| {
-            vec![bare(
-                ConfigFaultKind::Invalid,
-                "a section's validation panicked".to_owned(),
-            )]
-        };
-        read.await.map_err(panicked)?
-    }
-
-    fn assemble(&self, provided: Vec<Provided>, generation: u64) -> Result<Configuration, Vec<ConfigFault>> {
-        let view = SchemaView::new(&self.schema);
-        let layers = Layers::read(&self.sources, provided, &view);
-        let merged = layers.merged();
-        let check = Check {
-            tree: &merged,
-            definitions: &self.definitions,
-            view: view.clone(),
-            sources: &layers.sources,
-            first_file: layers.first_file,
-            partial: !layers.faults.is_empty(),
-        };
-        let mut faults = layers.faults.clone();
-        let sections = check.run().map_err(|found| faults.extend(found)).ok();
-        let Some(sections) = sections.filter(|_| faults.is_empty()) else {
-            return Err(faults);
-        };
-        let defaults = self.defaults(&view);
-        let mut effective = defaults.clone();
-        effective.overlay(&merged);
-        Ok(Configuration {
-            generation,
-            sections,
-            definitions: Arc::clone(&self.definitions),
-            schema: Arc::clone(&self.schema),
-            sources: layers.sources,
-            defaults,
-            layers: layers.trees,
-            effective,
-        })
-    }
-
-    fn defaults(&self, view: &SchemaView<'_>) -> Node {
-        let tables = self.definitions.iter();
-        let tables = tables
-            .map(|definition| (definition.table.clone(), definition.defaults()))
-            .collect();
-        let mut defaults = Node::from_value(Value::Object(tables), Place::DEFAULT);
-        annotate(&mut defaults, view, &mut Sources::default());
-        defaults
-    }
-}
-
-fn bare(kind: ConfigFaultKind, message: String) -> ConfigFault {
-    ConfigFault {
-        kind,
-        key: String::new(),
-        origin: None,
-        message,
-        remedy: None,
-        excerpt: None,
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests_support {
-    //! Reading without an executor, for tests that read thousands of configurations.
-
-    use super::*;
-
-    /// Reads a configuration as a first load does, without providers.
-    pub(crate) fn assemble(
-        definitions: Vec<SectionDefinition>,
-        sources: ConfigurationSources,
-    ) -> Result<Configuration, ConfigReport> {
-        let reader = Reader {
-            schema: Arc::new(schema::whole(&definitions)),
-            definitions: definitions.into(),
-            sources,
-        };
-        reader
-            .assemble(Vec::new(), 1)
-            .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))
     }
 }

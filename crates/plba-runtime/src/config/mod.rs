@@ -22,10 +22,11 @@ pub(crate) use check::sections::suggestion;
 
 pub use change::{ConfigChange, ConfigDiff, MAXIMUM_CHANGES};
 pub use check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt, MAXIMUM_REPORTED};
-pub use manager::{ConfigurationManager, PROVIDER_LIMIT, PublishedReload};
+pub use manager::{ConfigurationManager, PublishedReload};
 pub use read::assignments::ENVIRONMENT_PREFIX;
 pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
 pub use read::layers::ConfigurationSources;
+pub use read::reader::PROVIDER_LIMIT;
 pub use settings::{ConfigSettings, OnInvalidStart};
 pub use snapshot::{Configuration, SectionError};
 pub use tell::explain::{ExplainError, Explanation, LayerValue};

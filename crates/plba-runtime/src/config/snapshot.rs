@@ -2,17 +2,21 @@
 //! printed and explained lives beside; how it is read and replaced in `manager`.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use plba_contracts::config::Origin;
+use plba_contracts::config::{ConfigProvider, Origin};
 use plba_contracts::section::{ConfigSection, ErasedSection, SectionDefinition};
 use serde_json::Value;
 
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
 use crate::config::check::schema::SchemaView;
 use crate::config::check::sections::Sections;
+use crate::config::read::bootstrap::Bootstrap;
+use crate::config::read::reader::OpenDatabase;
 use crate::config::read::sources::Sources;
 use crate::config::read::tree::{Node, dotted};
+use crate::config::settings::ConfigSettings;
 use crate::config::tell::default_file;
 use crate::config::tell::explain::{self, ExplainError, Explanation};
 use crate::config::tell::show::Shown;
@@ -32,12 +36,31 @@ pub struct Configuration {
     pub(in crate::config) layers: Vec<Node>,
     /// All layers and the defaults, merged.
     pub(in crate::config) effective: Node,
+    /// What was read first.
+    pub(in crate::config) bootstrap: Bootstrap,
+    /// The database that gave a layer.
+    pub(in crate::config) database: Option<OpenDatabase>,
 }
 
 impl Configuration {
     /// Counts the configurations of this process: 1 at start, one more with each reload.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The state directory; `None` where no section has one.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.bootstrap.state_dir.as_deref()
+    }
+
+    /// The section `[platform.config]`, as it was read before the other layers.
+    pub fn settings(&self) -> &ConfigSettings {
+        &self.bootstrap.config
+    }
+
+    /// The provider of the database that `platform.config.database` names.
+    pub fn database(&self) -> Option<&Arc<dyn ConfigProvider>> {
+        self.database.as_ref().map(|database| &database.provider)
     }
 
     /// The section of a table with its type erased, for handing to the module that declared it.

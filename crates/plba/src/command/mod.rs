@@ -102,6 +102,7 @@ fn obey(app: App, arguments: Arguments) -> Result<ExitCode, Failure> {
 fn launch(app: &App, arguments: &Arguments) -> Launch {
     let mut sources = ConfigurationSources::of_process(arguments.config.clone(), arguments.set.clone());
     sources.providers.extend(app.providers.iter().cloned());
+    sources.backends = wiring::config_backends();
     Launch {
         application: app.name.clone(),
         modules: app.modules.clone(),

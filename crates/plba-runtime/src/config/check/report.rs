@@ -117,6 +117,18 @@ fn clipped(text: String) -> String {
     }
 }
 
+/// A fault of no place.
+pub(crate) fn bare(kind: ConfigFaultKind, message: String) -> ConfigFault {
+    ConfigFault {
+        kind,
+        key: String::new(),
+        origin: None,
+        message,
+        remedy: None,
+        excerpt: None,
+    }
+}
+
 impl ConfigReport {
     pub(crate) fn new(mut faults: Vec<ConfigFault>, consequence: Consequence) -> Self {
         let omitted = faults.len().saturating_sub(MAXIMUM_REPORTED);

@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use plba_contracts::config::{ConfigProvider, ProvidedValue};
+use plba_contracts::config::{ConfigBackend, ConfigProvider, ProvidedValue};
 
 use super::mask::KnownKeys;
 use super::sources::{Place, SourceKind, Sources};
 use super::tree::Node;
-use super::{annotate, assignments, files};
+use super::{annotate, assignments, bootstrap, files};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
 use crate::config::check::schema::SchemaView;
 
@@ -22,6 +22,8 @@ pub struct ConfigurationSources {
     pub files: Vec<PathBuf>,
     /// Providers, in the order of their precedence. Default: none.
     pub providers: Vec<Arc<dyn ConfigProvider>>,
+    /// Who opens the database that `platform.config.database` names. Its layer lies below the providers. Default: nobody.
+    pub backends: Vec<Arc<dyn ConfigBackend>>,
     /// Environment variables; those without the prefix `PLBA__` are ignored. Default: none.
     pub environment: Vec<(OsString, OsString)>,
     /// Arguments of `--set`, each `key.path=value`. Default: none.
@@ -35,7 +37,7 @@ impl ConfigurationSources {
             files,
             overrides,
             environment: std::env::vars_os().collect(),
-            providers: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -60,46 +62,70 @@ pub(crate) struct Provided {
 /// Everything that was read.
 pub(crate) struct Layers {
     pub(crate) sources: Sources,
-    /// The layers, lowest first, without the built-in defaults.
-    pub(crate) trees: Vec<Node>,
     pub(crate) faults: Vec<ConfigFault>,
     /// The first file, where a fault without a better place is reported.
     pub(crate) first_file: Option<Place>,
+    files: Vec<Node>,
+    /// Those of providers, the lowest first.
+    provided: Vec<Node>,
+    environment: Node,
+    command_line: Node,
 }
 
 impl Layers {
-    /// Reads all sources; providers were asked before.
-    pub(crate) fn read(from: &ConfigurationSources, provided: Vec<Provided>, view: &SchemaView<'_>) -> Self {
-        let mut layers = Self {
-            sources: Sources::default(),
-            trees: Vec::new(),
-            faults: Vec::new(),
-            first_file: None,
-        };
+    /// Reads what needs nothing else to be found: files, environment and command line.
+    pub(crate) fn begin(from: &ConfigurationSources, view: &SchemaView<'_>) -> Self {
+        let (mut sources, mut faults) = (Sources::default(), Vec::new());
+        let mut first_file = None;
         let keys = KnownKeys::of(view.root());
-        for path in files::list(&from.files, &mut layers.faults) {
-            if let Some(tree) = files::read(&path, &keys, &mut layers.sources, &mut layers.faults) {
-                layers.first_file.get_or_insert(Place::new(tree.place.source, 0..0));
-                layers.trees.push(tree);
+        let mut trees = Vec::new();
+        for path in files::list(&from.files, &mut faults) {
+            if let Some(mut tree) = files::read(&path, &keys, &mut sources, &mut faults) {
+                first_file.get_or_insert(Place::new(tree.place.source, 0..0));
+                annotate::annotate(&mut tree, view, &mut sources);
+                trees.push(tree);
             }
         }
-        for provided in provided {
-            layers.add_provided(provided);
+        let mut environment = assignments::environment(&from.environment, view, &mut sources, &mut faults);
+        annotate::annotate(&mut environment, view, &mut sources);
+        let mut command_line = assignments::command_line(&from.overrides, view, &mut sources, &mut faults);
+        annotate::annotate(&mut command_line, view, &mut sources);
+        Self {
+            sources,
+            faults,
+            first_file,
+            files: trees,
+            provided: Vec::new(),
+            environment,
+            command_line,
         }
-        let (sources, faults) = (&mut layers.sources, &mut layers.faults);
-        layers
-            .trees
-            .push(assignments::environment(&from.environment, view, sources, faults));
-        layers
-            .trees
-            .push(assignments::command_line(&from.overrides, view, sources, faults));
-        for tree in &mut layers.trees {
-            annotate::annotate(tree, view, &mut layers.sources);
-        }
-        layers
     }
 
-    fn add_provided(&mut self, provided: Provided) {
+    /// Adds the layers that were found by what was read first.
+    pub(crate) fn complete(&mut self, provided: Vec<Provided>, view: &SchemaView<'_>) {
+        for provided in provided {
+            let what = provided.name.clone();
+            let mut tree = self.provided(provided);
+            annotate::annotate(&mut tree, view, &mut self.sources);
+            bootstrap::refuse(&mut tree, &what, &self.sources, &mut self.faults);
+            self.provided.push(tree);
+        }
+    }
+
+    /// The layers, lowest first, without the built-in defaults.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = &Node> {
+        let given = [&self.environment, &self.command_line];
+        self.files.iter().chain(&self.provided).chain(given)
+    }
+
+    /// The layers merged.
+    pub(crate) fn merged(&self) -> Node {
+        let mut merged = Node::table(Place::DEFAULT);
+        self.trees().for_each(|tree| merged.overlay(tree));
+        merged
+    }
+
+    fn provided(&mut self, provided: Provided) -> Node {
         let kind = SourceKind::Provider { name: provided.name };
         let mut tree = Node::table(Place::DEFAULT);
         let mut fail = |sources: &mut Sources, place: String, message: String| {
@@ -129,13 +155,6 @@ impl Layers {
                 }
             }
         }
-        self.trees.push(tree);
-    }
-
-    /// The layers merged.
-    pub(crate) fn merged(&self) -> Node {
-        let mut merged = Node::table(Place::DEFAULT);
-        self.trees.iter().for_each(|tree| merged.overlay(tree));
-        merged
+        tree
     }
 }

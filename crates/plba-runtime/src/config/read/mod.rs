@@ -3,10 +3,12 @@
 
 pub(crate) mod annotate;
 pub(crate) mod assignments;
+pub(crate) mod bootstrap;
 pub(crate) mod files;
 pub(crate) mod json_file;
 pub(crate) mod layers;
 pub(crate) mod mask;
+pub(crate) mod reader;
 pub(crate) mod sources;
 pub(crate) mod syntax;
 pub(crate) mod toml_file;

@@ -97,6 +97,22 @@ impl Node {
         path.iter().try_fold(self, |node, segment| node.child(segment))
     }
 
+    /// Takes out the node at a path.
+    pub(crate) fn remove(&mut self, path: &[String]) -> Option<Node> {
+        let (last, above) = path.split_last()?;
+        let mut node = self;
+        for segment in above {
+            let Content::Table(entries) = &mut node.content else {
+                return None;
+            };
+            node = entries.get_mut(segment)?;
+        }
+        match &mut node.content {
+            Content::Table(entries) => entries.remove(last),
+            _ => None,
+        }
+    }
+
     /// Lays `upper` over this node: tables are merged key by key, everything else is replaced.
     pub(crate) fn overlay(&mut self, upper: &Node) {
         match (&mut self.content, &upper.content) {

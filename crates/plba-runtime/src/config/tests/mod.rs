@@ -1,6 +1,7 @@
 //! Tests of the configuration: a bot's section, files in a directory of their own, and what all tests share.
 
 mod broken;
+mod database;
 mod diff;
 mod layers;
 mod mutation;
@@ -116,10 +117,19 @@ fn definitions() -> Vec<SectionDefinition> {
     ]
 }
 
+/// The same bot on the platform as it really is.
+fn on_the_platform() -> Vec<SectionDefinition> {
+    vec![
+        SectionDefinition::new::<crate::platform::PlatformConfig>("platform"),
+        SectionDefinition::new::<Bot>("bot"),
+    ]
+}
+
 /// A directory of files that goes away with it.
 struct Directory {
     path: PathBuf,
     sources: ConfigurationSources,
+    definitions: fn() -> Vec<SectionDefinition>,
 }
 
 impl Directory {
@@ -131,6 +141,7 @@ impl Directory {
         Self {
             path,
             sources: ConfigurationSources::default(),
+            definitions,
         }
     }
 
@@ -158,7 +169,7 @@ impl Directory {
             .enable_time()
             .build()
             .unwrap();
-        runtime.block_on(ConfigurationManager::load(definitions(), self.sources.clone()))
+        runtime.block_on(ConfigurationManager::load((self.definitions)(), self.sources.clone()))
     }
 
     /// The report of a configuration that is refused, with the directory's name left out.

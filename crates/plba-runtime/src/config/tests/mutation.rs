@@ -1,6 +1,6 @@
 //! Mutated and cut files: never a panic, and always either a configuration or a report with a fault in it.
 
-use super::super::manager::tests_support::assemble;
+use super::super::read::reader::tests_support::assemble;
 use super::*;
 
 const TOML: &str = "# a bot\n[bot]\nworkers = 5\nsource = \"maildir:var/Grüße\"\npassword = \"hunter2\"\nreplies = { from = 'a', copies = 1 }\n\

@@ -1,0 +1,227 @@
+//! Reads whole configurations: what is needed first, then those who provide values from elsewhere, then everything merged
+//! and checked. It knows what runs only to go on with what was opened for it; publishing is the manager's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plba_contracts::config::{ConfigProvider, Location};
+use plba_contracts::section::SectionDefinition;
+use serde_json::Value;
+
+use super::annotate::annotate;
+use super::bootstrap::Bootstrap;
+use super::layers::{ConfigurationSources, Layers, Provided};
+use super::sources::{Place, Sources};
+use super::tree::Node;
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, bare};
+use crate::config::check::schema::{self, SchemaView};
+use crate::config::check::sections::Check;
+use crate::config::snapshot::Configuration;
+
+/// How long one provider may take to give its layer.
+pub const PROVIDER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The provider of the configured database, and where it was configured to be.
+#[derive(Clone)]
+pub(crate) struct OpenDatabase {
+    pub(crate) location: Location,
+    pub(crate) provider: Arc<dyn ConfigProvider>,
+}
+
+/// Reads snapshots; knows nothing of the current one but what it is told.
+pub(crate) struct Reader {
+    pub(crate) definitions: Arc<[SectionDefinition]>,
+    pub(crate) schema: Arc<Value>,
+    pub(crate) sources: ConfigurationSources,
+}
+
+impl Reader {
+    pub(crate) fn new(definitions: Vec<SectionDefinition>, sources: ConfigurationSources) -> Self {
+        Self {
+            schema: Arc::new(schema::whole(&definitions)),
+            definitions: definitions.into(),
+            sources,
+        }
+    }
+
+    /// Reads and checks everything. A database that `running` has open, at the same location, is asked again; another one
+    /// is opened.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        generation: u64,
+        running: Option<&Configuration>,
+    ) -> Result<Configuration, Vec<ConfigFault>> {
+        let reader = Arc::clone(self);
+        let (mut layers, bootstrap) = blocking(move || reader.begin()).await?;
+        let database = self.database(&mut layers, &bootstrap, running);
+        let mut provided = Vec::new();
+        let providers = database.iter().map(|database| &database.provider);
+        for provider in providers.chain(&self.sources.providers) {
+            let values = match tokio::time::timeout(PROVIDER_LIMIT, provider.load()).await {
+                Ok(values) => values.map_err(|error| format!("can't be read: {error}")),
+                Err(_) => Err(format!("no answer within {} s", PROVIDER_LIMIT.as_secs())),
+            };
+            let name = provider.name().to_owned();
+            provided.push(Provided { name, values });
+        }
+        let reader = Arc::clone(self);
+        blocking(move || {
+            let mut configuration = reader.assemble(layers, provided, bootstrap, generation)?;
+            configuration.database = database;
+            Ok(configuration)
+        })
+        .await?
+    }
+
+    /// Reads what needs nothing else to be found.
+    fn begin(&self) -> (Layers, Bootstrap) {
+        let view = SchemaView::new(&self.schema);
+        let layers = Layers::begin(&self.sources, &view);
+        let mut tree = self.defaults(&view);
+        tree.overlay(&layers.merged());
+        (layers, Bootstrap::of(&tree))
+    }
+
+    /// The provider of the configured database; what can't be opened is a fault.
+    fn database(
+        &self,
+        layers: &mut Layers,
+        bootstrap: &Bootstrap,
+        running: Option<&Configuration>,
+    ) -> Option<OpenDatabase> {
+        let location = bootstrap.config.database.as_ref()?;
+        let open = running.and_then(|running| running.database.as_ref());
+        if let Some(open) = open.filter(|open| open.location == *location) {
+            return Some(open.clone());
+        }
+        let opened = self.open(location);
+        let refused = |(message, remedy)| Located {
+            place: bootstrap.database_place,
+            kind: ConfigFaultKind::Invalid,
+            key: "platform.config.database".to_owned(),
+            message,
+            remedy: Some(remedy),
+        };
+        match opened.map_err(refused) {
+            Ok(provider) => Some(OpenDatabase {
+                location: location.clone(),
+                provider,
+            }),
+            Err(located) => {
+                layers.faults.push(located.report(&layers.sources));
+                None
+            }
+        }
+    }
+
+    /// Opens a database by its scheme, or says what is wrong and what would do.
+    fn open(&self, location: &Location) -> Result<Arc<dyn ConfigProvider>, (String, String)> {
+        let backends = &self.sources.backends;
+        let scheme = location.scheme();
+        let backend = backends.iter().find(|backend| backend.schemes().contains(&scheme));
+        let Some(backend) = backend else {
+            let schemes: Vec<String> = backends
+                .iter()
+                .flat_map(|backend| backend.schemes())
+                .map(|scheme| format!("`{scheme}:`"))
+                .collect();
+            let message = match scheme {
+                "" => "this is no location: a scheme such as `sqlite:` is missing".to_owned(),
+                scheme => format!("no database is known by the scheme `{scheme}:`"),
+            };
+            let remedy = match schemes.is_empty() {
+                true => "this program was built without databases for settings; leave it out".to_owned(),
+                false => format!("there are {}", schemes.join(", ")),
+            };
+            return Err((message, remedy));
+        };
+        let refused = |error: plba_contracts::BoxError| {
+            let remedy = "a database with settings, such as `sqlite:var/config.db` or `postgres://user@host/database`";
+            (plba_contracts::describe(error.as_ref()), remedy.to_owned())
+        };
+        backend.open(location).map_err(refused)
+    }
+
+    /// Merges and checks what was read.
+    pub(crate) fn assemble(
+        &self,
+        mut layers: Layers,
+        provided: Vec<Provided>,
+        bootstrap: Bootstrap,
+        generation: u64,
+    ) -> Result<Configuration, Vec<ConfigFault>> {
+        let view = SchemaView::new(&self.schema);
+        layers.complete(provided, &view);
+        let merged = layers.merged();
+        let check = Check {
+            tree: &merged,
+            definitions: &self.definitions,
+            view: view.clone(),
+            sources: &layers.sources,
+            first_file: layers.first_file,
+            partial: !layers.faults.is_empty(),
+        };
+        let mut faults = layers.faults.clone();
+        let sections = check.run().map_err(|found| faults.extend(found)).ok();
+        let Some(sections) = sections.filter(|_| faults.is_empty()) else {
+            return Err(faults);
+        };
+        let defaults = self.defaults(&view);
+        let mut effective = defaults.clone();
+        effective.overlay(&merged);
+        Ok(Configuration {
+            generation,
+            sections,
+            definitions: Arc::clone(&self.definitions),
+            schema: Arc::clone(&self.schema),
+            defaults,
+            layers: layers.trees().cloned().collect(),
+            sources: layers.sources,
+            effective,
+            bootstrap,
+            database: None,
+        })
+    }
+
+    fn defaults(&self, view: &SchemaView<'_>) -> Node {
+        let tables = self.definitions.iter();
+        let tables = tables
+            .map(|definition| (definition.table.clone(), definition.defaults()))
+            .collect();
+        let mut defaults = Node::from_value(Value::Object(tables), Place::DEFAULT);
+        annotate(&mut defaults, view, &mut Sources::default());
+        defaults
+    }
+}
+
+/// Runs where a hanging file system stops nothing else. A section's own validation may panic; that must not take a running
+/// process down.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Vec<ConfigFault>> {
+    let panicked = |_| {
+        vec![bare(
+            ConfigFaultKind::Invalid,
+            "a section's validation panicked".to_owned(),
+        )]
+    };
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
+}
+
+#[cfg(test)]
+pub(in crate::config) mod tests_support {
+    //! Reading without an executor, for tests that read thousands of configurations.
+
+    use super::*;
+    use crate::config::check::report::{ConfigReport, Consequence};
+
+    /// Reads a configuration as a first load does, without providers.
+    pub(in crate::config) fn assemble(
+        definitions: Vec<SectionDefinition>,
+        sources: ConfigurationSources,
+    ) -> Result<Configuration, ConfigReport> {
+        let reader = Reader::new(definitions, sources);
+        let (layers, bootstrap) = reader.begin();
+        reader
+            .assemble(layers, Vec::new(), bootstrap, 1)
+            .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))
+    }
+}
