@@ -137,10 +137,9 @@ impl Configuration {
         let node = self.effective.at(&path);
         let fault = Located {
             place: node.map(|node| node.key.unwrap_or(node.place)),
-            kind,
             key: dotted(&path),
-            message,
             remedy: Some(remedy),
+            ..Located::new(kind, message)
         };
         fault.report(&self.sources)
     }

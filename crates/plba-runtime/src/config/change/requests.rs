@@ -67,7 +67,7 @@ impl ReloadRequests {
     /// Asks that the configuration be read again after this call. Never waits; what was asked for already is not asked for
     /// twice.
     pub fn ask(&self, trigger: Trigger) -> Asked {
-        self.add(trigger, None).unwrap_or_else(|_| Asked::Never)
+        self.add(trigger, None).unwrap_or(Asked::Never)
     }
 
     /// Asks, and waits for what becomes of it: of the reload that began after this call.

@@ -1,15 +1,17 @@
-//! What is wrong with a configuration, for people and for programs. How faults are found lives in `check`, `layers` and
-//! the readers of the formats.
-
-use std::fmt;
+//! What is wrong with a configuration, for people and for programs. How faults are found lives in `sections`, `layers` and
+//! the readers of the formats; how they are drawn for people in `draw`.
 
 use plba_contracts::config::Origin;
 use serde::Serialize;
 
+use crate::config::read::mask::without_credentials;
 use crate::config::read::sources::{Place, Sources};
 
 /// How many faults a report names; beyond that nobody mends them one by one.
 pub const MAXIMUM_REPORTED: usize = 200;
+
+/// How many further places one fault names.
+pub const MAXIMUM_RELATED: usize = 4;
 
 /// How many characters of a key or a message are kept.
 const MAXIMUM_TEXT: usize = 400;
@@ -51,8 +53,25 @@ pub struct ConfigFault {
     pub origin: Option<Origin>,
     /// What is wrong. Secrets are masked.
     pub message: String,
+    /// What the marked part of the line is, in a few words.
+    pub label: Option<String>,
+    /// What else there is to know: what the key is for, and its default.
+    pub note: Option<String>,
     /// What to do about it.
     pub remedy: Option<String>,
+    /// The line it stands in. Secrets are masked.
+    pub excerpt: Option<Excerpt>,
+    /// Other places that belong to it, such as the first of two equal keys, at most [`MAXIMUM_RELATED`].
+    pub related: Vec<RelatedPlace>,
+}
+
+/// Another place that belongs to a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RelatedPlace {
+    /// Where it is.
+    pub origin: Origin,
+    /// What it has to do with the fault, in a few words.
+    pub label: String,
     /// The line it stands in. Secrets are masked.
     pub excerpt: Option<Excerpt>,
 }
@@ -69,6 +88,8 @@ pub enum ConfigFaultKind {
     Unknown,
     /// A value can't be used, or is missing.
     Invalid,
+    /// Not a fault but a warning: the key is old, and what took its place is named.
+    Deprecated,
     /// A part of the running process refuses the new configuration.
     Vetoed,
 }
@@ -86,26 +107,54 @@ pub struct Excerpt {
     pub width: usize,
 }
 
-/// A fault before its place is put into words.
+/// A fault before its places are put into words.
 #[derive(Debug)]
 pub(crate) struct Located {
     pub(crate) place: Option<Place>,
     pub(crate) kind: ConfigFaultKind,
     pub(crate) key: String,
     pub(crate) message: String,
+    pub(crate) label: Option<String>,
+    pub(crate) note: Option<String>,
     pub(crate) remedy: Option<String>,
+    /// Other places, each with what it has to do with the fault.
+    pub(crate) related: Vec<(Place, String)>,
 }
 
 impl Located {
+    /// A fault that says no more than what is wrong.
+    pub(crate) fn new(kind: ConfigFaultKind, message: impl Into<String>) -> Self {
+        Self {
+            place: None,
+            kind,
+            key: String::new(),
+            message: message.into(),
+            label: None,
+            note: None,
+            remedy: None,
+            related: Vec::new(),
+        }
+    }
+
     /// The fault as it is reported.
     pub(crate) fn report(self, sources: &Sources) -> ConfigFault {
+        let related = self.related.into_iter().take(MAXIMUM_RELATED);
         ConfigFault {
             kind: self.kind,
             key: clipped(self.key),
             origin: self.place.map(|place| sources.origin(place)),
-            message: clipped(crate::config::read::mask::without_credentials(&self.message)),
-            remedy: self.remedy,
+            message: clipped(without_credentials(&self.message)),
+            label: self.label.map(clipped),
+            note: self.note.map(clipped),
+            remedy: self.remedy.map(clipped),
             excerpt: self.place.and_then(|place| sources.excerpt(place)),
+            related: related
+                .map(|(place, label)| RelatedPlace {
+                    origin: sources.origin(place),
+                    label,
+                    excerpt: sources.excerpt(place),
+                })
+                .collect(),
         }
     }
 }
@@ -119,14 +168,7 @@ fn clipped(text: String) -> String {
 
 /// A fault of no place.
 pub(crate) fn bare(kind: ConfigFaultKind, message: String) -> ConfigFault {
-    ConfigFault {
-        kind,
-        key: String::new(),
-        origin: None,
-        message,
-        remedy: None,
-        excerpt: None,
-    }
+    Located::new(kind, message).report(&Sources::default())
 }
 
 impl ConfigReport {
@@ -141,57 +183,11 @@ impl ConfigReport {
     }
 }
 
+impl ConfigFault {
+    /// Whether it only warns: such a configuration is accepted.
+    pub fn is_warning(&self) -> bool {
+        self.kind == ConfigFaultKind::Deprecated
+    }
+}
+
 impl std::error::Error for ConfigReport {}
-
-impl fmt::Display for ConfigReport {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for fault in &self.faults {
-            writeln!(out, "{fault}")?;
-        }
-        let count = match (self.faults.len(), self.omitted) {
-            (1, 0) => "1 fault".to_owned(),
-            (count, 0) => format!("{count} faults"),
-            (count, omitted) => format!("{} faults, of which the first {count} are shown,", count + omitted),
-        };
-        write!(out, "{count} in the configuration; ")?;
-        match self.consequence {
-            Consequence::NothingStarted => out.write_str("nothing was started"),
-            Consequence::StaysRunning { generation } => {
-                write!(out, "the running configuration (generation {generation}) stays")
-            }
-        }
-    }
-}
-
-impl fmt::Display for ConfigFault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(origin) = &self.origin {
-            match origin {
-                Origin::CommandLine { .. } => out.write_str("command line: ")?,
-                origin => write!(out, "{origin}: ")?,
-            }
-        }
-        if !self.key.is_empty() {
-            write!(out, "{}: ", self.key)?;
-        }
-        writeln!(out, "{}", self.message)?;
-        let numbered = matches!(self.origin, Some(Origin::File { .. }));
-        let number = |excerpt: &Excerpt| {
-            if numbered {
-                excerpt.line.to_string()
-            } else {
-                String::new()
-            }
-        };
-        let gutter = self.excerpt.as_ref().map_or(0, |excerpt| number(excerpt).len().max(4));
-        if let Some(excerpt) = &self.excerpt {
-            writeln!(out, "{:>gutter$} | {}", number(excerpt), excerpt.text)?;
-            let (indent, width) = (excerpt.indent, excerpt.width);
-            writeln!(out, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(width))?;
-        }
-        if let Some(remedy) = &self.remedy {
-            writeln!(out, "{:gutter$} = {remedy}", "", gutter = gutter.max(4))?;
-        }
-        Ok(())
-    }
-}

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use plba_contracts::section::{NEEDS_RESTART, SectionDefinition};
 use serde_json::{Map, Value, json};
 
+use crate::config::tell::show::inline;
+
 /// How many references and choices are followed from one schema to the next.
 const MAXIMUM_STEPS: usize = 16;
 
@@ -188,6 +190,28 @@ impl<'a> SchemaView<'a> {
             .flatten();
         let single = self.branches.iter().filter_map(|schema| schema.get("const"));
         listed.chain(single).filter(|value| !value.is_null()).collect()
+    }
+
+    /// A value of the right type in TOML, to be replaced.
+    pub(crate) fn example(&self) -> String {
+        if let Some(choice) = self.choices().first() {
+            return inline(choice);
+        }
+        let given = self.branches.iter().find_map(|schema| schema.get("examples")?.get(0));
+        if let Some(example) = given {
+            return inline(example);
+        }
+        let types = self.types();
+        let is = |name: &str| types.contains(name);
+        let example = match () {
+            () if is("string") => "\"…\"",
+            () if is("integer") => "0",
+            () if is("number") => "0.0",
+            () if is("boolean") => "false",
+            () if is("array") => "[]",
+            () => "{}",
+        };
+        example.to_owned()
     }
 
     /// The keys that are known in a table, in the order of the schema.

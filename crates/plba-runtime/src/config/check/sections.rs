@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::report::{ConfigFault, ConfigFaultKind, Located};
 use super::schema::SchemaView;
-use super::words;
+use super::{advice, words};
 use crate::config::read::sources::{Place, Sources};
 use crate::config::read::tree::{Content, Node, dotted};
 
@@ -85,10 +85,10 @@ impl Check<'_> {
                 };
                 Located {
                     place: node.key.or(Some(node.place)),
-                    kind: ConfigFaultKind::Unknown,
                     key: table.clone(),
-                    message: format!("unknown {noun} `{table}`"),
+                    label: Some(format!("no such {noun}")),
                     remedy: Some(remedy),
+                    ..Located::new(ConfigFaultKind::Unknown, format!("unknown {noun} `{table}`"))
                 }
             })
             .collect()
@@ -102,27 +102,31 @@ impl Check<'_> {
                 let last = path.last().cloned().unwrap_or_default();
                 Located {
                     place: node.and_then(|node| node.key).or_else(|| self.nearest(&path)),
-                    kind: ConfigFaultKind::Unknown,
-                    message: format!("unknown key `{last}`"),
-                    remedy: Some(suggestion(&last, &known, "keys")),
                     key: dotted(&path),
+                    label: Some("no such key".to_owned()),
+                    remedy: Some(suggestion(&last, &known, "keys")),
+                    ..Located::new(ConfigFaultKind::Unknown, format!("unknown key `{last}`"))
                 }
             }
             FaultKind::Invalid(message) => {
-                let missing = message.starts_with("missing field");
-                if self.partial && (node.is_none() || missing) {
+                let missing = message
+                    .strip_prefix("missing field `")
+                    .and_then(|rest| rest.split('`').next());
+                if self.partial && (node.is_none() || missing.is_some()) {
                     return None;
                 }
-                let place = match node {
-                    Some(node) if !missing => Some(node.place),
-                    _ => self.nearest(&path),
-                };
+                let placed = node.filter(|_| missing.is_none());
+                let view = self.view.at(&path);
                 Located {
-                    place,
-                    kind: ConfigFaultKind::Invalid,
-                    message: words::plain(&self.without_secrets(message)),
-                    remedy: self.remedy(&path, missing),
+                    place: placed.map(|node| node.place).or_else(|| self.nearest(&path)),
                     key: dotted(&path),
+                    label: missing.map(|_| "in this table".to_owned()),
+                    note: self.note(&path).filter(|_| missing.is_none()),
+                    remedy: match missing {
+                        Some(field) => Some(advice::missing(field, &view.child(field))),
+                        None => node.and_then(|node| advice::wrong(node, &view)),
+                    },
+                    ..Located::new(ConfigFaultKind::Invalid, words::plain(&self.without_secrets(message)))
                 }
             }
         })
@@ -138,12 +142,9 @@ impl Check<'_> {
         place.or(self.first_file)
     }
 
-    /// What the key is for, from its documentation.
-    fn remedy(&self, path: &[String], missing: bool) -> Option<String> {
+    /// What the key is for, from its documentation, and its default.
+    fn note(&self, path: &[String]) -> Option<String> {
         let view = self.view.at(path);
-        if missing {
-            return Some("add it".to_owned());
-        }
         let description = view.description()?.split("\n\n").next()?.replace('\n', " ");
         let default = self.default(path).filter(|_| !view.is_secret());
         let default = default.filter(|value| !value.is_null() && !value.is_object());
@@ -188,21 +189,21 @@ fn collect_secrets(node: &Node, secrets: &mut Vec<String>) {
     }
 }
 
+/// The known name that is most like this one.
+pub(super) fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    if name.chars().count() > MAXIMUM_COMPARED {
+        return None;
+    }
+    let near = |candidate: &'a String| {
+        let distance = strsim::damerau_levenshtein(&name.to_lowercase(), candidate);
+        (distance <= 1 + name.chars().count() / 4).then_some((distance, candidate))
+    };
+    known.iter().filter_map(near).min().map(|(_, candidate)| candidate)
+}
+
 /// "did you mean", or else what there is.
 pub(crate) fn suggestion(name: &str, known: &[String], noun: &str) -> String {
-    let comparable = name.chars().count() <= MAXIMUM_COMPARED;
-    let near = |candidate: &&String| {
-        if !comparable {
-            return None;
-        }
-        let distance = strsim::damerau_levenshtein(&name.to_lowercase(), candidate);
-        (distance <= 1 + name.chars().count() / 4).then_some(distance)
-    };
-    let nearest = known
-        .iter()
-        .filter_map(|candidate| near(&candidate).map(|distance| (distance, candidate)))
-        .min();
-    if let Some((_, candidate)) = nearest {
+    if let Some(candidate) = nearest(name, known) {
         return format!("did you mean `{candidate}`?");
     }
     if known.is_empty() {

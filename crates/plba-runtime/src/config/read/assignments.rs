@@ -100,10 +100,8 @@ pub(crate) fn command_line(
 fn refused(place: Place, message: String, remedy: &str, sources: &Sources) -> ConfigFault {
     let located = Located {
         place: Some(place),
-        kind: ConfigFaultKind::Syntax,
-        key: String::new(),
-        message,
         remedy: Some(remedy.to_owned()),
+        ..Located::new(ConfigFaultKind::Syntax, message)
     };
     located.report(sources)
 }

@@ -61,12 +61,12 @@ pub(crate) fn refuse(layer: &mut Node, what: &str, sources: &Sources, faults: &m
     for path in BOOTSTRAP_KEYS {
         let path: Vec<String> = path.iter().map(|segment| (*segment).to_owned()).collect();
         let Some(taken) = layer.remove(&path) else { continue };
+        let message = format!("`{}` can't be set by {what}: it is read before it", dotted(&path));
         let located = Located {
             place: Some(taken.key.unwrap_or(taken.place)),
-            kind: ConfigFaultKind::Invalid,
             key: dotted(&path),
-            message: format!("`{}` can't be set by {what}: it is read before it", dotted(&path)),
             remedy: Some("set it in a file, in the environment or on the command line".to_owned()),
+            ..Located::new(ConfigFaultKind::Invalid, message)
         };
         faults.push(located.report(sources));
     }

@@ -10,7 +10,7 @@ use super::sources::{Place, SourceKind, Sources};
 use super::syntax::SyntaxFault;
 use super::tree::Node;
 use super::{json_file, toml_file, yaml_file};
-use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, bare};
 
 /// The largest configuration file, in bytes.
 pub const MAXIMUM_FILE_SIZE: u64 = 1024 * 1024;
@@ -107,20 +107,27 @@ pub(crate) fn read(
 }
 
 fn syntax(fault: SyntaxFault, source: usize, extension: &str, keys: &KnownKeys, sources: &mut Sources) -> ConfigFault {
-    if let Some(hidden) = keys.hidden_around(sources.text(source), fault.range.start) {
-        sources.hide(Place::new(source, hidden));
+    let starts = std::iter::once(&fault.range).chain(fault.hints.related.iter().map(|(range, _)| range));
+    for start in starts.map(|range| range.start) {
+        if let Some(hidden) = keys.hidden_around(sources.text(source), start) {
+            sources.hide(Place::new(source, hidden));
+        }
     }
     let format = if extension == "yml" {
         "YAML".to_owned()
     } else {
         extension.to_uppercase()
     };
+    let message = format!("{format}: {}", fault.message.replace('\n', "; "));
+    let related = fault.hints.related.into_iter();
     let located = Located {
         place: Some(Place::new(source, fault.range)),
-        kind: ConfigFaultKind::Syntax,
-        key: String::new(),
-        message: format!("{format}: {}", fault.message.replace('\n', "; ")),
-        remedy: None,
+        label: fault.hints.label,
+        remedy: fault.hints.help,
+        related: related
+            .map(|(range, label)| (Place::new(source, range), label))
+            .collect(),
+        ..Located::new(ConfigFaultKind::Syntax, message)
     };
     located.report(sources)
 }
@@ -173,15 +180,12 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 fn unreadable(path: &Path, message: impl Into<String>, remedy: &str) -> ConfigFault {
     ConfigFault {
-        kind: ConfigFaultKind::Unreadable,
-        key: String::new(),
         origin: Some(plba_contracts::config::Origin::File {
             path: path.to_owned(),
             line: 1,
             column: 1,
         }),
-        message: message.into(),
         remedy: Some(remedy.to_owned()),
-        excerpt: None,
+        ..bare(ConfigFaultKind::Unreadable, message.into())
     }
 }

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::sources::Place;
-use super::syntax::{MAXIMUM_DEPTH, MAXIMUM_VALUES, Parsed, SyntaxFault};
+use super::syntax::{MAXIMUM_DEPTH, MAXIMUM_VALUES, Parsed, SyntaxFault, openers};
 use super::tree::{Content, Node};
 
 /// Reads a document.
@@ -45,12 +45,49 @@ fn fault(text: &str, error: &serde_json::Error) -> SyntaxFault {
     }
     let width = text[start..].chars().next().map_or(0, char::len_utf8);
     let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-    let message = match (message.as_str(), &text[start..start + width]) {
-        ("key must be a string", "}") => "a comma before the closing brace, or a key is missing".to_owned(),
-        _ => message,
-    };
-    SyntaxFault::new(message, start..start + width)
+    let message = message.split(" at line ").next().unwrap_or_default();
+    explained(text, message, start..start + width)
+}
+
+/// A message of `serde_json` with what people mostly mean when they get it.
+fn explained(text: &str, message: &str, range: Range<usize>) -> SyntaxFault {
+    let found = &text[range.clone()];
+    let before = text[..range.start].trim_end();
+    let plain = |message: &str| SyntaxFault::new(message, range.clone());
+    let opener = || openers(text, range.start).pop();
+    if message.starts_with("EOF while parsing") {
+        let Some((open, closing)) = opener() else {
+            return plain("the text ends too early");
+        };
+        return plain(&format!("the text ends before a `{closing}`"))
+            .label("the end of the file")
+            .related(Some(open..open + 1), "opened here")
+            .help("was the file written completely?");
+    }
+    match (message, found) {
+        ("key must be a string", "}") | ("trailing comma", _) => {
+            plain("a comma before the closing brace, or a key is missing").help("leave out the last comma")
+        }
+        ("key must be a string", _) => plain(message).help("write keys in double quotes"),
+        (_, "/" | "#") => plain("JSON has no comments").help("take the comment out, or write the file as YAML or TOML"),
+        ("expected value", "'") => plain(message).help("write text in double quotes"),
+        ("expected value", "]" | "}") if before.ends_with([',', ':']) => {
+            plain("a value is missing here").help("write a value, or leave out what asks for it")
+        }
+        ("expected value", _) => plain(message)
+            .label("no value begins like this")
+            .help("a value is text in double quotes, a number, true, false, null, a list or an object"),
+        ("expected `,` or `}`" | "expected `,` or `]`", _) => {
+            let open = opener().map(|(open, _)| open..open + 1);
+            plain(message)
+                .label("something else is found")
+                .related(open, "in what begins here")
+        }
+        ("trailing characters", _) => plain("something follows the end of the configuration")
+            .label("the outermost object ended before this")
+            .help("a configuration file holds one object"),
+        _ => plain(message),
+    }
 }
 
 /// A walk over text that is known to be JSON.
@@ -107,8 +144,9 @@ impl Walk<'_> {
             };
             let range = start..self.at;
             let node = self.value(depth + 1)?.keyed(self.place(range.clone()));
-            if entries.insert(key.clone(), node).is_some() {
-                return Err(SyntaxFault::duplicate(&key, range));
+            if let Some(first) = entries.insert(key.clone(), node) {
+                let first = first.key.map(|place| place.start..place.end);
+                return Err(SyntaxFault::duplicate(&key, range, first));
             }
             self.skip();
         }

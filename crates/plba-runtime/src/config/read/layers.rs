@@ -133,10 +133,7 @@ impl Layers {
             let source = sources.add(kind.clone(), place);
             let located = Located {
                 place: Some(Place::new(source, 0..width)),
-                kind: ConfigFaultKind::Unreadable,
-                key: String::new(),
-                message,
-                remedy: None,
+                ..Located::new(ConfigFaultKind::Unreadable, message)
             };
             self.faults.push(located.report(sources));
         };

@@ -12,5 +12,6 @@ pub(crate) mod reader;
 pub(crate) mod sources;
 pub(crate) mod syntax;
 pub(crate) mod toml_file;
+mod toml_words;
 pub(crate) mod tree;
 pub(crate) mod yaml_file;

@@ -95,12 +95,11 @@ impl Reader {
             return Some(open.clone());
         }
         let opened = self.open(location);
-        let refused = |(message, remedy)| Located {
+        let refused = |(message, remedy): (String, String)| Located {
             place: bootstrap.database_place,
-            kind: ConfigFaultKind::Invalid,
             key: "platform.config.database".to_owned(),
-            message,
             remedy: Some(remedy),
+            ..Located::new(ConfigFaultKind::Invalid, message)
         };
         match opened.map_err(refused) {
             Ok(provider) => Some(OpenDatabase {

@@ -8,13 +8,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::sources::Place;
 use super::syntax::{MAXIMUM_DEPTH, MAXIMUM_SYNTAX_FAULTS, Parsed, SyntaxFault};
+use super::toml_words;
 use super::tree::{Content, Node};
 
 /// Reads a document.
 pub(crate) fn parse(text: &str, source: usize) -> Parsed {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(faults(text, &errors));
+        return Err(faults(text, table.get_ref(), &errors));
     }
     let mut conversion = Conversion {
         source,
@@ -61,8 +62,8 @@ pub(crate) fn parse_key(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// The first few errors, one for each line.
-fn faults(text: &str, errors: &[toml::de::Error]) -> Vec<SyntaxFault> {
+/// The first few errors, one for each line; `read` is what could be read in spite of them.
+fn faults(text: &str, read: &DeTable<'_>, errors: &[toml::de::Error]) -> Vec<SyntaxFault> {
     let line = |at: usize| {
         text.as_bytes()[..at.min(text.len())]
             .iter()
@@ -75,12 +76,17 @@ fn faults(text: &str, errors: &[toml::de::Error]) -> Vec<SyntaxFault> {
         .map(|error| fault(text, error));
     let mut faults: Vec<(usize, SyntaxFault)> = faults.map(|fault| (line(fault.range.start), fault)).collect();
     // What looks doubled in a broken line mostly follows from what is broken there.
-    faults.sort_by_key(|(line, fault)| (*line, fault.message == "duplicate key", fault.range.start));
+    faults.sort_by_key(|(line, fault)| (*line, fault.message == DUPLICATE, fault.range.start));
     faults.dedup_by_key(|(line, _)| *line);
-    let mut faults: Vec<SyntaxFault> = faults.into_iter().map(|(_, fault)| fault).collect();
     faults.truncate(MAXIMUM_SYNTAX_FAULTS);
-    faults
+    let explained = faults
+        .into_iter()
+        .map(|(_, fault)| toml_words::explained(text, read, fault));
+    explained.collect()
 }
+
+/// How the parser calls a key that is there twice.
+pub(super) const DUPLICATE: &str = "duplicate key";
 
 fn fault(text: &str, error: &toml::de::Error) -> SyntaxFault {
     let range = error.span().unwrap_or(0..0);
@@ -88,7 +94,8 @@ fn fault(text: &str, error: &toml::de::Error) -> SyntaxFault {
     let rest = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
     let before = text.get(..start).unwrap_or_default().trim_end_matches([' ', '\t']);
     if rest.trim().is_empty() && before.ends_with('=') {
-        return SyntaxFault::new("a value is missing after `=`", start..start);
+        return SyntaxFault::new("a value is missing after `=`", start..start)
+            .help("write a value, or take the line out to have the default");
     }
     if error.message().contains("recursion") {
         return SyntaxFault::depth(start..range.end.max(start));

@@ -8,7 +8,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Number, Value};
 
 use super::sources::Place;
-use super::syntax::{MAXIMUM_DEPTH, MAXIMUM_VALUES, Parsed, SyntaxFault};
+use super::syntax::{MAXIMUM_DEPTH, MAXIMUM_VALUES, Parsed, SyntaxFault, openers};
 use super::tree::{Content, Node};
 
 /// Reads a document.
@@ -22,6 +22,7 @@ fn read(text: &str, source: usize) -> Result<Node, SyntaxFault> {
         source,
         open: Vec::new(),
         anchors: HashMap::new(),
+        kept: 0,
         values: 0,
         root: None,
     };
@@ -31,7 +32,7 @@ fn read(text: &str, source: usize) -> Result<Node, SyntaxFault> {
             let width = text[start..].chars().next().map_or(0, char::len_utf8);
             match error.kind() {
                 ErrorKind::RecursionLimitExceeded => SyntaxFault::depth(start..start + width),
-                _ => SyntaxFault::new(error.info(), start..start + width),
+                _ => explained(text, &error.info(), start..start + width),
             }
         })?;
         builder.event(event, range(text, span))?;
@@ -45,6 +46,24 @@ fn read(text: &str, source: usize) -> Result<Node, SyntaxFault> {
             "the outermost value must be a mapping of tables",
             root.place.start..root.place.end,
         )),
+    }
+}
+
+/// A message of the parser with what people mostly mean when they get it.
+fn explained(text: &str, message: &str, range: Range<usize>) -> SyntaxFault {
+    let line = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
+    let indent = text[line..].split(|character: char| !character.is_whitespace()).next();
+    let fault = SyntaxFault::new(message, range.clone());
+    if indent.is_some_and(|indent| indent.contains('\t')) {
+        return fault.help("YAML is indented by spaces: replace the tabs of this line");
+    }
+    // Quotes are looked for only where the parser speaks of them: an apostrophe in plain text is none.
+    match openers(text, range.start).pop() {
+        Some((open, closing)) if closing != '"' || message.contains("quote") || message.contains("scalar") => fault
+            .label("not possible here")
+            .related(Some(open..open + 1), "opened here, and not closed")
+            .help(format!("is a `{closing}` missing before this?")),
+        _ => fault,
     }
 }
 
@@ -87,6 +106,8 @@ struct Builder<'a> {
     open: Vec<Open>,
     /// Anchored nodes, each with the number of its values.
     anchors: HashMap<usize, (Node, usize)>,
+    /// How many values are kept for aliases: anchors within anchors keep theirs again.
+    kept: usize,
     values: usize,
     root: Option<Node>,
 }
@@ -190,6 +211,10 @@ impl Builder<'_> {
     /// Puts a finished node where it belongs.
     fn finish(&mut self, node: Node, anchor: usize, count: usize) -> Result<(), SyntaxFault> {
         if anchor != 0 {
+            self.kept = self.kept.saturating_add(count);
+            if self.kept > MAXIMUM_VALUES {
+                return Err(SyntaxFault::values(node.place.start..node.place.end));
+            }
             self.anchors.insert(anchor, (node.clone(), count));
         }
         let source = self.source;
@@ -204,8 +229,9 @@ impl Builder<'_> {
                     ));
                 };
                 let node = node.keyed(Place::new(source, range.clone()));
-                if entries.insert(name.clone(), node).is_some() {
-                    return Err(SyntaxFault::duplicate(&name, range));
+                if let Some(first) = entries.insert(name.clone(), node) {
+                    let first = first.key.map(|place| place.start..place.end);
+                    return Err(SyntaxFault::duplicate(&name, range, first));
                 }
             }
         }

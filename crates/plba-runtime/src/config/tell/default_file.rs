@@ -55,7 +55,7 @@ fn table(file: &mut String, view: &SchemaView<'_>, defaults: &Value, path: &mut 
         // The default of a secret is masked, and a mask is no password.
         match default.filter(|_| !entry.is_secret()) {
             Some(value) => push_line(file, &format!("{mark}{name} = {}", inline(value))),
-            None => push_line(file, &format!("# {name} = {}", example(&entry))),
+            None => push_line(file, &format!("# {name} = {}", entry.example())),
         }
     }
     for (key, entry, default) in tables {
@@ -80,22 +80,4 @@ fn describe(file: &mut String, view: &SchemaView<'_>) {
     for line in view.description().into_iter().flat_map(str::lines) {
         push_line(file, format!("# {line}").trim_end());
     }
-}
-
-/// A value of the right type, to be replaced.
-fn example(view: &SchemaView<'_>) -> String {
-    if let Some(choice) = view.choices().first() {
-        return inline(choice);
-    }
-    let types = view.types();
-    let is = |name: &str| types.contains(name);
-    let example = match () {
-        () if is("string") => "\"…\"",
-        () if is("integer") => "0",
-        () if is("number") => "0.0",
-        () if is("boolean") => "false",
-        () if is("array") => "[]",
-        () => "{}",
-    };
-    example.to_owned()
 }

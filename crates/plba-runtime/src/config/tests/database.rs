@@ -106,7 +106,7 @@ fn what_can_not_be_opened_is_a_fault_at_its_place() {
     assert!(
         unknown.starts_with(
             "a.toml:2:12: platform.config.database: no database is known by the scheme `mysql:`\n   2 | database = 'mysql://db/settings'\n"
-        ) && unknown.contains("= there are `table:`, `tables:`"),
+        ) && unknown.contains("= help: there are `table:`, `tables:`"),
         "{unknown}"
     );
     assert!(report("table").contains("a scheme such as `sqlite:` is missing"));
@@ -126,7 +126,7 @@ fn it_can_not_say_where_it_is_itself() {
     for part in [
         "table: row platform.config.watch: platform.config: `platform.config` can't be set by table: it is read before it",
         "table: row platform.state_dir: platform.state_dir: `platform.state_dir` can't be set by table",
-        "= set it in a file, in the environment or on the command line",
+        "= help: set it in a file, in the environment or on the command line",
         "2 faults",
     ] {
         assert!(report.contains(part), "no {part} in:\n{report}");
