@@ -107,7 +107,7 @@ struct Process {
     spawned: Option<Duration>,
     /// When it was to be killed: what it wrote down in the moment after that was its last.
     killed: Option<Duration>,
-    /// It has the number of one that was killed, and was heard of before its parent said that it started it.
+    /// It was heard of before its parent said that it started it.
     early: bool,
     holds: HashSet<Box<str>>,
     publishing: HashSet<Box<str>>,
@@ -206,10 +206,10 @@ impl Judge {
         }
     }
 
-    /// Numbers of processes are used again.
+    /// Its parent may be slower to write down that it started it. Numbers of processes are used again.
     fn ready(&mut self, process: u32) {
         let process = self.processes.entry(process).or_default();
-        if process.killed.is_some() {
+        if process.killed.is_some() || process.spawned.is_none() {
             *process = Process {
                 early: true,
                 ..Process::default()
@@ -417,7 +417,7 @@ impl Judge {
     fn killing(&mut self, at: Duration, killed: u32) {
         self.verdict.killings += 1;
         let process = self.processes.entry(killed).or_default();
-        process.spawned = None;
+        (process.spawned, process.early) = (None, false);
         process.killed = Some(at);
         for id in std::mem::take(&mut process.holds) {
             self.orphan(id, at);

@@ -99,6 +99,12 @@ fn a_process_with_the_number_of_a_dead_one_lives() {
 }
 
 #[test]
+fn a_process_that_worked_before_its_parent_wrote_it_down_is_freed_by_its_death() {
+    let told = "5 2 ready; 10 2 took 1.0.good 7 1; 11 9 spawned 2; 12 9 killing 2; 40 3 took 1.0.good 8 2";
+    check(&format!("{PUBLISHED}; {told}; 5000 3 ending 1.0.good 8 ack "), "");
+}
+
+#[test]
 fn a_stale_token_ends_nothing() {
     let lines = "10 2 took 1.0.good 7 1; 2000 3 took 1.0.good 8 2; 2001 2 ending 1.0.good 7 ack ";
     check(
