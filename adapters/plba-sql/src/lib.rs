@@ -1,6 +1,7 @@
 //! What plba keeps in SQL databases, one module for each of them. What a lease is for lives in the contracts, what a task
-//! queue promises in the task toolkit; which worker runs under a lease is the runtime's.
+//! queue promises in the task toolkit; which worker runs under a lease, and what becomes of configuration, is the runtime's.
 
+pub mod config;
 pub mod postgres;
 pub mod sqlite;
 

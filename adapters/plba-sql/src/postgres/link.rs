@@ -40,23 +40,14 @@ pub(crate) struct Target {
     executor: Handle,
     /// Whether sessions are ours alone, so that statements stay prepared in them.
     prepares: AtomicBool,
+    /// Whether nothing is written, so that a server that takes no writes will do too.
+    reads: bool,
 }
 
 impl Target {
     /// The hosts and their ports, for people.
     pub(crate) fn site(&self) -> String {
-        let server = &self.settings.server;
-        let ports = server.get_ports();
-        let host = |(place, host): (usize, &Host)| {
-            // One port is that of all hosts.
-            let port = ports.get(place).or(ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(path) => format!("{}:{port}", path.display()),
-            }
-        };
-        let hosts: Vec<String> = server.get_hosts().iter().enumerate().map(host).collect();
-        hosts.join(",")
+        self.settings.site()
     }
 }
 
@@ -108,7 +99,14 @@ impl Target {
             settings,
             tls,
             executor: Handle::current(),
+            reads: false,
         })
+    }
+
+    /// The same for who only reads: of several hosts the first one that takes writes is still preferred.
+    pub(crate) fn reader(settings: PostgresSettings) -> Result<Self, Fault> {
+        let target = Self::new(settings)?;
+        Ok(Self { reads: true, ..target })
     }
 
     pub(crate) fn settings(&self) -> &PostgresSettings {
@@ -129,20 +127,22 @@ impl Target {
         }
     }
 
-    /// Opens a connection to the first host that takes writes.
+    /// Opens a connection to the first host that takes writes; for who only reads, to the first of all if none does.
     pub(crate) async fn connect(&self, notices: Option<mpsc::Sender<String>>) -> Result<Link, Fault> {
         let server = &self.settings.server;
         let mut latest = Fault::new(Kind::Setup, "the location names no host");
+        let mut standby = None;
         for (index, host) in server.get_hosts().iter().enumerate() {
             let ports = server.get_ports();
             let port = *ports.get(index).or(ports.first()).unwrap_or(&5432);
             let opening = async {
                 let link = self.open(host, port, notices.clone()).await?;
-                self.set_up(&link.client).await?;
-                Ok(link)
+                let writes = self.set_up(&link.client).await?;
+                Ok((link, writes))
             };
             match timeout(CONNECT, opening).await {
-                Ok(Ok(link)) => return Ok(link),
+                Ok(Ok((link, true))) => return Ok(link),
+                Ok(Ok((link, false))) => _ = standby.get_or_insert(link),
                 Ok(Err(fault)) => latest = fault,
                 Err(_) => {
                     let text = format!(
@@ -154,7 +154,7 @@ impl Target {
                 }
             }
         }
-        Err(latest)
+        standby.ok_or(latest)
     }
 
     async fn open(&self, host: &Host, port: u16, notices: Option<mpsc::Sender<String>>) -> Result<Link, Fault> {
@@ -227,8 +227,8 @@ impl Target {
         })
     }
 
-    /// Sets the session's limits, and refuses a server that takes no writes.
-    async fn set_up(&self, client: &Client) -> Result<(), Fault> {
+    /// Sets the session's limits, and tells whether the server takes writes; refuses one that does not if that is needed.
+    async fn set_up(&self, client: &Client) -> Result<bool, Fault> {
         let limit = self.settings.statement_timeout.as_millis();
         let limits = if self.settings.listen {
             format!(
@@ -248,13 +248,13 @@ impl Target {
             SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
             _ => false,
         });
-        if read_only {
+        if read_only && !self.reads {
             return Err(Fault::new(
                 Kind::Later,
                 "this PostgreSQL server is read-only, a standby or fenced: name the primary in the location, or several hosts",
             ));
         }
-        Ok(())
+        Ok(!read_only)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What plba keeps in PostgreSQL: tasks, the ledger of their sources, and leases. What they promise lives in the task
-//! toolkit and the contracts; the tables and functions in `sql/`.
+//! What plba keeps in PostgreSQL: tasks, the ledger of their sources, leases, and configuration. What they promise lives in
+//! the task toolkit and the contracts; the tables and functions in `sql/`.
 //!
 //! # The schema
 //!
@@ -16,6 +16,7 @@
 //! | `ledger`, `cursors` | what a source took in; where it has got to | |
 //! | `leases` | a lease of a singleton worker | |
 //! | `plba_schema` | a migration | |
+//! | `config`, `config_schema` | a value of the [configuration](crate::config), if it is kept there; a migration of its own | |
 //!
 //! `tasks.place` is a region (suspects, three priorities, delayed, held, dead) and an order in it; one index over queue and
 //! place finds what is ready, what is due and what is dead. A task that is leased keeps its place: handing out changes
@@ -29,6 +30,7 @@
 mod backend;
 mod check;
 mod client;
+mod config;
 mod fault;
 mod lease;
 mod ledger;
@@ -43,6 +45,7 @@ mod transaction;
 
 pub use self::backend::PostgresBackend;
 pub use self::client::{PostgresClient, is_passing};
+pub use self::config::PostgresConfigBackend;
 pub use self::lease::{FenceError, PostgresLease, check_fence};
 pub use self::ledger::PostgresLedger;
 pub use self::queue::PostgresTaskQueue;

@@ -1,29 +1,46 @@
 //! The tables and functions, and their versions. Migrations run once, one after the other, each in a transaction of its
 //! own together with its number, under a lock that two programs can't hold at once: one that is killed half-way leaves
 //! nothing, and the next start goes on. Functions carry their version in their names, so that a program that runs goes on
-//! with the old ones while a newer one starts.
+//! with the old ones while a newer one starts. What has nothing to do with each other is a part, with versions of its own.
 
 use std::time::Duration;
 
 use plba_tasks::queue::SUSPECT_CRASHES;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::fault::{Fault, Kind};
 use super::link::Target;
 
-/// What takes the schema from each version to the next; never changed once released.
-const MIGRATIONS: &[&[&str]] = &[&[
-    include_str!("sql/tables.sql"),
-    include_str!("sql/ledger.sql"),
-    include_str!("sql/leases.sql"),
-    include_str!("sql/common.sql"),
-    include_str!("sql/publish.sql"),
-    include_str!("sql/take.sql"),
-    include_str!("sql/end.sql"),
-    include_str!("sql/dead.sql"),
-]];
+/// Tables and functions that are brought up to date together.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    /// The table of its versions.
+    versions: &'static str,
+    /// What takes it from each version to the next; never changed once released.
+    migrations: &'static [&'static [&'static str]],
+}
 
-/// The version of this program.
-pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;
+/// Tasks, and the ledger and leases that go with them.
+pub(crate) const TASKS: Part = Part {
+    versions: "plba_schema",
+    migrations: &[&[
+        include_str!("sql/tables.sql"),
+        include_str!("sql/ledger.sql"),
+        include_str!("sql/leases.sql"),
+        include_str!("sql/common.sql"),
+        include_str!("sql/publish.sql"),
+        include_str!("sql/take.sql"),
+        include_str!("sql/end.sql"),
+        include_str!("sql/dead.sql"),
+    ]],
+};
+
+/// Configuration, which may lie in another database than tasks.
+pub(crate) const CONFIG: Part = Part {
+    versions: "config_schema",
+    migrations: &[&[include_str!("sql/config.sql")]],
+};
 
 /// How long a start waits for another program's migration.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,15 +92,19 @@ fn space(schema: &str) -> i32 {
     hash.cast_signed()
 }
 
-/// Brings the schema up to date.
+/// Brings the schema of tasks up to date.
 pub(crate) async fn migrate(target: &Target) -> Result<(), Fault> {
     let link = target.connect(None).await?;
     let schema = target.settings().schema.as_str();
-    let client = &link.client;
-    if version(client, schema).await? == Some(CURRENT) {
+    bring_up(&link.client, schema, TASKS).await
+}
+
+/// Brings a part up to date.
+pub(crate) async fn bring_up(client: &Client, schema: &str, part: Part) -> Result<(), Fault> {
+    if version(client, schema, part).await? == Some(part.current()) {
         return Ok(());
     }
-    for (index, migration) in MIGRATIONS.iter().enumerate() {
+    for (index, migration) in part.migrations.iter().enumerate() {
         // Transaction-wide, so that it holds behind a pooler too, and ends with a connection that is lost.
         let begin = format!(
             "BEGIN; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}; \
@@ -93,48 +114,61 @@ pub(crate) async fn migrate(target: &Target) -> Result<(), Fault> {
         );
         client.batch_execute(&begin).await?;
         let number = i32::try_from(index).unwrap_or(i32::MAX) + 1;
-        let found = version(client, schema).await?;
+        let found = version(client, schema, part).await?;
         if found.is_some_and(|found| found >= number) {
             client.batch_execute("ROLLBACK").await?;
             continue;
         }
+        let versions = part.versions;
         let mut script = format!(
             "CREATE SCHEMA IF NOT EXISTS \"{schema}\"; \
-             CREATE TABLE IF NOT EXISTS \"{schema}\".plba_schema (version integer PRIMARY KEY, made timestamptz NOT NULL \
+             CREATE TABLE IF NOT EXISTS \"{schema}\".{versions} (version integer PRIMARY KEY, made timestamptz NOT NULL \
              DEFAULT now());"
         );
         script.extend(migration.iter().map(|part| fill(part, schema)));
-        script += &format!("INSERT INTO \"{schema}\".plba_schema (version) VALUES ({number}); COMMIT;");
+        script += &format!("INSERT INTO \"{schema}\".{versions} (version) VALUES ({number}); COMMIT;");
         client.batch_execute(&script).await?;
-        tracing::info!(schema, version = number, "the tables in PostgreSQL are up to date");
+        tracing::info!(
+            schema,
+            versions,
+            version = number,
+            "the tables in PostgreSQL are up to date"
+        );
     }
     Ok(())
 }
 
-/// Which version the schema has, if any; refuses one that is newer than this program.
-async fn version(client: &tokio_postgres::Client, schema: &str) -> Result<Option<i32>, Fault> {
+impl Part {
+    /// The version of this program.
+    const fn current(self) -> i32 {
+        self.migrations.len() as i32
+    }
+}
+
+/// Which version a part has, if it is there; refuses one that is newer than this program.
+pub(crate) async fn version(client: &Client, schema: &str, part: Part) -> Result<Option<i32>, Fault> {
+    let versions = part.versions;
     // Read from the catalogue's tables: `to_regclass` would answer from a cache, which a transaction that has waited for
     // another's migration has not refreshed yet.
     let exists = client
         .query_typed_one(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1 AND c.relname = 'plba_schema')",
-            &[(&schema, tokio_postgres::types::Type::TEXT)],
+             WHERE n.nspname = $1 AND c.relname = $2)",
+            &[(&schema, Type::TEXT), (&versions, Type::TEXT)],
         )
         .await?;
     if !exists.try_get::<_, bool>(0)? {
         return Ok(None);
     }
     let found = client
-        .query_typed_one(&format!("SELECT max(version) FROM \"{schema}\".plba_schema"), &[])
+        .query_typed_one(&format!("SELECT max(version) FROM \"{schema}\".{versions}"), &[])
         .await?;
     let found: Option<i32> = found.try_get(0)?;
-    if let Some(found) = found.filter(|found| *found > CURRENT) {
+    let known = part.current();
+    if let Some(found) = found.filter(|found| *found > known) {
         return Err(Fault::new(
             Kind::Setup,
-            format!(
-                "schema \"{schema}\" is version {found}, this program knows up to {CURRENT}; run the newer program"
-            ),
+            format!("schema \"{schema}\" is version {found}, this program knows up to {known}; run the newer program"),
         ));
     }
     Ok(found)
@@ -146,7 +180,8 @@ mod tests {
 
     #[test]
     fn everything_in_braces_is_filled_in() {
-        for part in MIGRATIONS.iter().copied().flatten() {
+        let parts = [TASKS, CONFIG];
+        for part in parts.iter().flat_map(|part| part.migrations.iter().copied().flatten()) {
             let filled = fill(part, "shop");
             for name in [
                 "{schema}",

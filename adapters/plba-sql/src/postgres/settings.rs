@@ -224,6 +224,21 @@ impl PostgresSettings {
         }
     }
 
+    /// The hosts and their ports, for people.
+    pub(crate) fn site(&self) -> String {
+        let ports = self.server.get_ports();
+        let host = |(place, host): (usize, &Host)| {
+            // One port is that of all hosts.
+            let port = ports.get(place).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                Host::Tcp(name) => format!("{name}:{port}"),
+                Host::Unix(path) => format!("{}:{port}", path.display()),
+            }
+        };
+        let hosts: Vec<String> = self.server.get_hosts().iter().enumerate().map(host).collect();
+        hosts.join(",")
+    }
+
     /// After how long without an answer the client gives an exchange up: the server should have done so before.
     pub(crate) fn deadline(&self) -> Duration {
         self.statement_timeout + (self.statement_timeout / 2).min(Duration::from_secs(5))

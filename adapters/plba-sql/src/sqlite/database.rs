@@ -49,7 +49,10 @@ impl Database {
             }
             tracing::warn!(file = %path.display(), kind, "tasks lie on a network file system: one process only, or they are damaged");
         }
-        create_private(&path)?;
+        create_private(&path).map_err(|source| {
+            let path = path.clone();
+            OpenDatabaseError::Create { path, source }
+        })?;
         let failed = |source| OpenDatabaseError::Database {
             path: path.clone(),
             source,
@@ -204,7 +207,7 @@ fn migrate(connection: &mut Connection, path: &Path, part: Part) -> Result<(), O
 }
 
 /// Makes a missing file so that only its owner reads it. SQLite's side files follow its mode.
-fn create_private(path: &Path) -> Result<(), OpenDatabaseError> {
+pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -213,11 +216,7 @@ fn create_private(path: &Path) -> Result<(), OpenDatabaseError> {
         options.mode(0o600);
     }
     match options.open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(OpenDatabaseError::Create {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }

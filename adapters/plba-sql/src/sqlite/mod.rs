@@ -1,5 +1,5 @@
-//! What plba keeps in an SQLite file, for several processes on one machine: tasks, the ledger of their sources, and leases,
-//! with the check by which the file refuses writes of a stale holder. A file on a network drive won't do, because SQLite's
+//! What plba keeps in an SQLite file, for several processes on one machine: configuration, tasks, the ledger of their sources,
+//! and leases, with the check by which the file refuses writes of a stale holder. A file on a network drive won't do, because SQLite's
 //! locks don't hold there; it is refused.
 //!
 //! | what | where |
@@ -9,6 +9,7 @@
 //! | the tables | `schema` |
 //! | the log, the disk, the place | `upkeep`, `failure`, `place` |
 //! | effects in the completion transaction | [`SqliteTransaction`], [`done_with`] |
+//! | configuration | `config/` |
 //!
 //! # The tables
 //!
@@ -16,7 +17,7 @@
 //! in `plba_payloads`, for moves rewrite rows. `plba_queues` has the counts of each queue, which every transaction keeps in
 //! step; `plba_uniques` the unique keys, `plba_key_rates` the rates of keys, `plba_consumers` the names of those who hold
 //! leases, `plba_tick` the counter that orders everything. `plba_ledger` and `plba_sources` are the ledger's, `plba_leases`
-//! the leases', and `plba_schema` tells the version of each part. The names of the columns, with what they mean, stand in
+//! the leases', `plba_config` the [configuration](crate::config)'s, and `plba_schema` tells the version of each part. The names of the columns, with what they mean, stand in
 //! `schema.rs`. Everything else in the file is the application's.
 //!
 //! # What it survives
@@ -25,6 +26,7 @@
 //! the process. `off` is refused. SQLite's own promises end where disks lie about what they have written.
 
 mod backend;
+mod config;
 mod database;
 mod failure;
 mod fence;
@@ -43,6 +45,7 @@ mod upkeep;
 mod writer;
 
 pub use backend::SqliteBackend;
+pub use config::SqliteConfigBackend;
 pub use failure::OpenDatabaseError;
 pub use fence::{FenceError, check_fence};
 pub use lease::{OpenError, SqliteLease};

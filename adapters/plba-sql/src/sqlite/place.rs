@@ -12,8 +12,9 @@ pub(super) struct Place {
     log_file: Option<Identity>,
 }
 
+/// Which file it is, whatever its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
+pub(super) struct Identity {
     device: u64,
     number: u64,
 }
@@ -71,8 +72,9 @@ impl Place {
     }
 }
 
+/// Which file a path leads to, and its size.
 #[cfg(unix)]
-fn identity(path: &Path) -> Option<(Identity, u64)> {
+pub(super) fn identity(path: &Path) -> Option<(Identity, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = fs::metadata(path).ok()?;
     let identity = Identity {
@@ -84,7 +86,7 @@ fn identity(path: &Path) -> Option<(Identity, u64)> {
 
 /// Where files have no numbers that a program can ask for, an open one can't be replaced either.
 #[cfg(not(unix))]
-fn identity(path: &Path) -> Option<(Identity, u64)> {
+pub(super) fn identity(path: &Path) -> Option<(Identity, u64)> {
     let metadata = fs::metadata(path).ok()?;
     let identity = Identity { device: 0, number: 0 };
     Some((identity, metadata.len()))

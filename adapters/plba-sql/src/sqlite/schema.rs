@@ -1,4 +1,4 @@
-//! The tables, in parts that each have a version: leases, tasks, the ledger of sources. They may lie in an application's
+//! The tables, in parts that each have a version: leases, tasks, the ledger of sources, configuration. They may lie in an application's
 //! own database, so versions are kept in a table beside them and not in `PRAGMA user_version`, which is the application's.
 //!
 //! All times of tasks and the ledger are microseconds since 1970, those of leases milliseconds. A *tick* is a number from
@@ -146,6 +146,25 @@ pub(super) const LEDGER: Part = Part {
 "],
 };
 
+/// Configuration: a row is a value. People write it with plain SQL.
+pub(super) const CONFIG: Part = Part {
+    name: "config",
+    migrations: &["
+    CREATE TABLE plba_config (
+        key TEXT PRIMARY KEY CHECK (length(CAST(key AS BLOB)) BETWEEN 1 AND 500), -- dotted, as in a file
+        value TEXT NOT NULL CHECK (json_valid(value)),
+        changed_by TEXT,
+        changed_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
+        note TEXT                               -- what for
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER plba_config_stamp AFTER UPDATE OF key, value, changed_by, note ON plba_config
+    WHEN NEW.changed_at IS OLD.changed_at
+    BEGIN
+        UPDATE plba_config SET changed_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now') WHERE key = NEW.key;
+    END;
+"],
+};
+
 /// Why the tables could not be brought up to date.
 pub(super) enum MigrateError {
     /// A newer program has been here.
@@ -184,6 +203,33 @@ pub(super) fn migrate(connection: &mut Connection, part: Part) -> Result<(), Mig
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// What there is of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing.
+    Missing,
+    /// The tables of an older program.
+    Older,
+    /// All.
+    Current,
+}
+
+/// What there is of a part in a file in which there may be nothing of plba's at all. Only reads.
+pub(super) fn state(connection: &Connection, part: Part) -> Result<State, MigrateError> {
+    let known = part.migrations.len() as i64;
+    let found = if connection.table_exists(None, "plba_schema")? {
+        version(connection, part)?
+    } else {
+        0
+    };
+    match found {
+        0 => Ok(State::Missing),
+        found if found < known => Ok(State::Older),
+        found if found > known => Err(MigrateError::Newer { found, known }),
+        _ => Ok(State::Current),
+    }
 }
 
 /// Whether a part is in a database that has at least one of them.

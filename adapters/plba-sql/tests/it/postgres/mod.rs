@@ -3,6 +3,7 @@
 
 mod comeback;
 mod completion;
+mod config;
 mod conflicts;
 mod conformance;
 mod exchange;

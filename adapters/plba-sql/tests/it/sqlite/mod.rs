@@ -2,6 +2,7 @@
 
 mod comeback;
 mod completion;
+mod config;
 mod conformance;
 mod disk;
 mod faults;

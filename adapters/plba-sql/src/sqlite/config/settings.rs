@@ -1,0 +1,65 @@
+//! What a location of configuration says: the file, and how often it is looked at.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plba_contracts::config::Location;
+
+/// Where configuration lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) path: PathBuf,
+    pub(super) poll: Duration,
+}
+
+impl Settings {
+    /// Reads a `sqlite:` location.
+    pub(super) fn read(location: &Location) -> Result<Self, String> {
+        let Some(path) = location.path() else {
+            return Err(format!(
+                "\"{location}\" names no file; write it as \"sqlite:var/config.db\""
+            ));
+        };
+        let mut settings = Self {
+            path: path.into(),
+            poll: Duration::from_secs(1),
+        };
+        for (name, value) in location.query() {
+            match name {
+                "poll" => {
+                    let number = value.parse();
+                    settings.poll = Duration::from_millis(
+                        number.map_err(|_| format!("poll takes a whole number of milliseconds, not \"{value}\""))?,
+                    );
+                }
+                _ => return Err(format!("configuration in \"sqlite:\" knows no \"{name}\", but poll")),
+            }
+        }
+        if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&settings.poll) {
+            return Err("poll lies between 1 ms and a minute (60000)".to_owned());
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_location_says_is_read_and_faults_are_named() {
+        let settings = Settings::read(&Location::from("sqlite:var/config.db?poll=250")).unwrap();
+        assert_eq!(settings.path, PathBuf::from("var/config.db"));
+        assert_eq!(settings.poll, Duration::from_millis(250));
+        for (location, says) in [
+            ("sqlite:", "names no file"),
+            ("sqlite://host/file", "names no file"),
+            ("sqlite:c.db?poll=soon", "whole number of milliseconds, not \"soon\""),
+            ("sqlite:c.db?poll=0", "poll lies between"),
+            ("sqlite:c.db?lease=30", "knows no \"lease\", but poll"),
+        ] {
+            let refused = Settings::read(&Location::from(location)).unwrap_err();
+            assert!(refused.contains(says), "{location}: {refused}");
+        }
+    }
+}
