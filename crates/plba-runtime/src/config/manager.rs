@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::config::change::{ChangeObserver, Proving, ReloadRequests};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, bare};
+use crate::config::overrides::Overrides;
 use crate::config::read::layers::ConfigurationSources;
 use crate::config::read::reader::Reader;
 use crate::config::snapshot::Configuration;
@@ -84,6 +85,11 @@ impl ConfigurationManager {
     /// Sees every snapshot that is published from now on.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Configuration>> {
         self.current.subscribe()
+    }
+
+    /// What an operator sets while the process runs.
+    pub fn overrides(&self) -> &Overrides {
+        &self.reader.sources.kept
     }
 
     /// Where reloads of this configuration are asked for.

@@ -2,14 +2,25 @@
 //! faults at once, and reload as a transaction. What sections look like is the modules' business
 //! (`plba_contracts::section`); watching files and probation are not here.
 //!
-//! Layers, lowest first: built-in defaults, files in the order given (a directory stands for its `*.toml`, `*.yaml`,
-//! `*.yml` and `*.json` in name order), providers, environment (`PLBA__TABLE__KEY`), command line (`--set table.key=…`).
+//! Layers, lowest first:
+//!
+//! 1. built-in defaults;
+//! 2. files in the order given (a directory stands for its `*.toml`, `*.yaml`, `*.yml` and `*.json` in name order);
+//! 3. directories of secrets: `platform.config.secrets`, then the one that `CREDENTIALS_DIRECTORY` names;
+//! 4. the database that `platform.config.database` names;
+//! 5. providers of the program;
+//! 6. the environment (`PLBA__TABLE__KEY`);
+//! 7. the command line (`--set table.key=…`);
+//! 8. overrides, which an operator sets while the process runs, the later above the earlier.
+//!
 //! Tables are merged key by key, everything else is replaced. Values from environment and command line are TOML values,
-//! else text; where a key wants text, anything but a quoted TOML string is taken as it is.
+//! else text; where a key wants text, anything but a quoted TOML string is taken as it is. `platform.config` and
+//! `platform.state_dir` lead to the other layers, so they are read from 1, 2, 6 and 7 alone.
 
 pub mod change;
 mod check;
 mod manager;
+pub mod overrides;
 mod read;
 mod settings;
 mod snapshot;
@@ -29,6 +40,7 @@ pub use read::assignments::ENVIRONMENT_PREFIX;
 pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
 pub use read::layers::ConfigurationSources;
 pub use read::reader::PROVIDER_LIMIT;
+pub use read::secrets::{MAXIMUM_SECRET_SIZE, MAXIMUM_SECRETS};
 pub use settings::{ConfigSettings, OnInvalidStart};
 pub use snapshot::{Configuration, SectionError};
 pub use tell::explain::{ExplainError, Explanation, LayerValue};

@@ -2,19 +2,23 @@
 //! printed and explained lives beside; how it is read and replaced in `manager`.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plba_contracts::config::{ConfigProvider, Origin};
+use plba_contracts::secret::MASK;
 use plba_contracts::section::{ConfigSection, ErasedSection, SectionDefinition};
 use serde_json::Value;
 
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
 use crate::config::check::schema::SchemaView;
 use crate::config::check::sections::Sections;
+use crate::config::overrides::Override;
+use crate::config::read::annotate::annotate;
 use crate::config::read::bootstrap::Bootstrap;
 use crate::config::read::reader::OpenDatabase;
-use crate::config::read::sources::Sources;
+use crate::config::read::sources::{Place, Sources};
+use crate::config::read::toml_file;
 use crate::config::read::tree::{Node, dotted};
 use crate::config::settings::ConfigSettings;
 use crate::config::tell::default_file;
@@ -40,6 +44,10 @@ pub struct Configuration {
     pub(in crate::config) bootstrap: Bootstrap,
     /// The database that gave a layer.
     pub(in crate::config) database: Option<OpenDatabase>,
+    /// The overrides that it was read with.
+    pub(in crate::config) overrides: Arc<[Override]>,
+    /// The directories of secrets that it was read from.
+    pub(in crate::config) secrets: Vec<PathBuf>,
 }
 
 impl Configuration {
@@ -61,6 +69,26 @@ impl Configuration {
     /// The provider of the database that `platform.config.database` names.
     pub fn database(&self) -> Option<&Arc<dyn ConfigProvider>> {
         self.database.as_ref().map(|database| &database.provider)
+    }
+
+    /// The overrides in it, the highest last.
+    pub fn overrides(&self) -> &[Override] {
+        &self.overrides
+    }
+
+    /// The directories of secrets that it was read from, for whoever watches them.
+    pub fn secret_directories(&self) -> &[PathBuf] {
+        &self.secrets
+    }
+
+    /// A value as it may be shown, were it that of this key; what belongs to no key may be a misspelt password.
+    pub fn masked(&self, key: &str, value: &Value) -> Value {
+        let Some(path) = toml_file::parse_key(key) else {
+            return MASK.into();
+        };
+        let mut node = Node::from_value(value.clone(), Place::DEFAULT).at_path(&path, Place::DEFAULT);
+        annotate(&mut node, &self.view(), &mut Sources::default());
+        node.at(&path).map(Node::shown).unwrap_or_default()
     }
 
     /// The section of a table with its type erased, for handing to the module that declared it.

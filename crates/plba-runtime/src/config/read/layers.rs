@@ -9,11 +9,13 @@ use std::sync::Arc;
 use plba_contracts::config::{ConfigBackend, ConfigProvider, ProvidedValue};
 
 use super::mask::KnownKeys;
+use super::secrets::SecretDirectory;
 use super::sources::{Place, SourceKind, Sources};
 use super::tree::Node;
 use super::{annotate, assignments, bootstrap, files};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
 use crate::config::check::schema::SchemaView;
+use crate::config::overrides::{self, Override, Overrides};
 
 /// Where a configuration is read from. The default is nowhere: built-in defaults only.
 #[derive(Clone, Default)]
@@ -28,15 +30,18 @@ pub struct ConfigurationSources {
     pub environment: Vec<(OsString, OsString)>,
     /// Arguments of `--set`, each `key.path=value`. Default: none.
     pub overrides: Vec<String>,
+    /// What an operator sets while the process runs. Default: nothing is kept.
+    pub kept: Overrides,
 }
 
 impl ConfigurationSources {
-    /// Files and `--set` arguments, with the environment of this process as it is now.
+    /// Files and `--set` arguments, with the environment of this process as it is now and the overrides that are kept.
     pub fn of_process(files: Vec<PathBuf>, overrides: Vec<String>) -> Self {
         Self {
             files,
             overrides,
             environment: std::env::vars_os().collect(),
+            kept: Overrides::kept(),
             ..Self::default()
         }
     }
@@ -59,6 +64,17 @@ pub(crate) struct Provided {
     pub(crate) values: Result<Vec<ProvidedValue>, String>,
 }
 
+/// What was found by what was read first.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Directories to be read.
+    pub(crate) secrets: Vec<SecretDirectory>,
+    /// What providers gave, in the order of their precedence.
+    pub(crate) provided: Vec<Provided>,
+    /// The overrides that hold.
+    pub(crate) overrides: Arc<[Override]>,
+}
+
 /// Everything that was read.
 pub(crate) struct Layers {
     pub(crate) sources: Sources,
@@ -66,10 +82,12 @@ pub(crate) struct Layers {
     /// The first file, where a fault without a better place is reported.
     pub(crate) first_file: Option<Place>,
     files: Vec<Node>,
+    secrets: Vec<Node>,
     /// Those of providers, the lowest first.
     provided: Vec<Node>,
     environment: Node,
     command_line: Node,
+    overrides: Option<Node>,
 }
 
 impl Layers {
@@ -95,27 +113,37 @@ impl Layers {
             faults,
             first_file,
             files: trees,
+            secrets: Vec::new(),
             provided: Vec::new(),
             environment,
             command_line,
+            overrides: None,
         }
     }
 
     /// Adds the layers that were found by what was read first.
-    pub(crate) fn complete(&mut self, provided: Vec<Provided>, view: &SchemaView<'_>) {
-        for provided in provided {
+    pub(crate) fn complete(&mut self, found: Found, view: &SchemaView<'_>) {
+        for directory in &found.secrets {
+            let mut tree = directory.read(view, &mut self.sources, &mut self.faults);
+            bootstrap::refuse(&mut tree, "a secret", &self.sources, &mut self.faults);
+            self.secrets.push(tree);
+        }
+        for provided in found.provided {
             let what = provided.name.clone();
             let mut tree = self.provided(provided);
             annotate::annotate(&mut tree, view, &mut self.sources);
             bootstrap::refuse(&mut tree, &what, &self.sources, &mut self.faults);
             self.provided.push(tree);
         }
+        let (sources, faults) = (&mut self.sources, &mut self.faults);
+        self.overrides = Some(overrides::layer(&found.overrides, view, sources, faults));
     }
 
     /// The layers, lowest first, without the built-in defaults.
     pub(crate) fn trees(&self) -> impl Iterator<Item = &Node> {
+        let elsewhere = self.secrets.iter().chain(&self.provided);
         let given = [&self.environment, &self.command_line];
-        self.files.iter().chain(&self.provided).chain(given)
+        self.files.iter().chain(elsewhere).chain(given).chain(&self.overrides)
     }
 
     /// The layers merged.

@@ -9,6 +9,7 @@ pub(crate) mod json_file;
 pub(crate) mod layers;
 pub(crate) mod mask;
 pub(crate) mod reader;
+pub(crate) mod secrets;
 pub(crate) mod sources;
 pub(crate) mod syntax;
 pub(crate) mod toml_file;

@@ -1,21 +1,24 @@
 //! Reads whole configurations: what is needed first, then those who provide values from elsewhere, then everything merged
 //! and checked. It knows what runs only to go on with what was opened for it; publishing is the manager's.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plba_contracts::config::{ConfigProvider, Location};
+use plba_contracts::config::{ConfigProvider, FilePath, Location, Origin};
 use plba_contracts::section::SectionDefinition;
 use serde_json::Value;
 
 use super::annotate::annotate;
 use super::bootstrap::Bootstrap;
-use super::layers::{ConfigurationSources, Layers, Provided};
+use super::layers::{ConfigurationSources, Found, Layers, Provided};
+use super::secrets::SecretDirectory;
 use super::sources::{Place, Sources};
 use super::tree::Node;
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, bare};
 use crate::config::check::schema::{self, SchemaView};
 use crate::config::check::sections::Check;
+use crate::config::overrides::Override;
 use crate::config::snapshot::Configuration;
 
 /// How long one provider may take to give its layer.
@@ -51,8 +54,15 @@ impl Reader {
         generation: u64,
         running: Option<&Configuration>,
     ) -> Result<Configuration, Vec<ConfigFault>> {
+        // The state directory is locked for as long as a process runs, whatever a file says by now.
+        let state_dir = running.and_then(Configuration::state_dir).map(Path::to_owned);
         let reader = Arc::clone(self);
-        let (mut layers, bootstrap) = blocking(move || reader.begin()).await?;
+        let (mut layers, bootstrap, overrides) = blocking(move || {
+            let (mut layers, bootstrap) = reader.begin();
+            let overrides = reader.overrides(state_dir.or(bootstrap.state_dir.clone()), &mut layers);
+            (layers, bootstrap, overrides)
+        })
+        .await?;
         let database = self.database(&mut layers, &bootstrap, running);
         let mut provided = Vec::new();
         let providers = database.iter().map(|database| &database.provider);
@@ -64,9 +74,14 @@ impl Reader {
             let name = provider.name().to_owned();
             provided.push(Provided { name, values });
         }
+        let found = Found {
+            secrets: SecretDirectory::all(bootstrap.config.secrets.as_ref().map(FilePath::as_path), &self.sources),
+            provided,
+            overrides,
+        };
         let reader = Arc::clone(self);
         blocking(move || {
-            let mut configuration = reader.assemble(layers, provided, bootstrap, generation)?;
+            let mut configuration = reader.assemble(layers, found, bootstrap, generation)?;
             configuration.database = database;
             Ok(configuration)
         })
@@ -80,6 +95,23 @@ impl Reader {
         let mut tree = self.defaults(&view);
         tree.overlay(&layers.merged());
         (layers, Bootstrap::of(&tree))
+    }
+
+    /// The overrides that hold; what can't be read is a fault.
+    fn overrides(&self, state_dir: Option<PathBuf>, layers: &mut Layers) -> Arc<[Override]> {
+        let read = state_dir.map(|directory| self.sources.kept.in_effect(&directory));
+        read.unwrap_or_else(|| Ok(Arc::default())).unwrap_or_else(|error| {
+            layers.faults.push(ConfigFault {
+                origin: Some(Origin::File {
+                    path: error.path().to_owned(),
+                    line: 1,
+                    column: 1,
+                }),
+                remedy: Some(error.remedy().to_owned()),
+                ..bare(ConfigFaultKind::Unreadable, error.to_string())
+            });
+            Arc::default()
+        })
     }
 
     /// The provider of the configured database; what can't be opened is a fault.
@@ -145,12 +177,14 @@ impl Reader {
     pub(crate) fn assemble(
         &self,
         mut layers: Layers,
-        provided: Vec<Provided>,
+        found: Found,
         bootstrap: Bootstrap,
         generation: u64,
     ) -> Result<Configuration, Vec<ConfigFault>> {
         let view = SchemaView::new(&self.schema);
-        layers.complete(provided, &view);
+        let overrides = Arc::clone(&found.overrides);
+        let secrets = found.secrets.iter().map(|directory| directory.path.clone()).collect();
+        layers.complete(found, &view);
         let merged = layers.merged();
         let check = Check {
             tree: &merged,
@@ -179,6 +213,8 @@ impl Reader {
             effective,
             bootstrap,
             database: None,
+            overrides,
+            secrets,
         })
     }
 
@@ -220,7 +256,7 @@ pub(in crate::config) mod tests_support {
         let reader = Reader::new(definitions, sources);
         let (layers, bootstrap) = reader.begin();
         reader
-            .assemble(layers, Vec::new(), bootstrap, 1)
+            .assemble(layers, Found::default(), bootstrap, 1)
             .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))
     }
 }

@@ -52,6 +52,10 @@ pub(crate) enum SourceKind {
     Environment(String),
     /// A `--set`; the text is `--set key=value`.
     CommandLine,
+    /// A file whose content is one secret; there is no text.
+    Secret(PathBuf),
+    /// An override; there is no text.
+    Override(Origin),
     /// A provider's value; the text is its place.
     Provider {
         /// The provider's name.
@@ -143,6 +147,12 @@ impl Sources {
                 line,
                 column,
             },
+            SourceKind::Secret(path) => Origin::File {
+                path: path.clone(),
+                line,
+                column,
+            },
+            SourceKind::Override(origin) => origin.clone(),
             SourceKind::Environment(variable) => Origin::Environment {
                 variable: variable.clone(),
             },
@@ -159,10 +169,10 @@ impl Sources {
     /// The line of a place with what is hidden masked; `None` where there is no text to show.
     pub(crate) fn excerpt(&self, place: Place) -> Option<Excerpt> {
         let source = self.0.get(place.source)?;
-        if matches!(source.kind, SourceKind::Default | SourceKind::Provider { .. }) {
-            return None;
+        match source.kind {
+            SourceKind::File(_) | SourceKind::Environment(_) | SourceKind::CommandLine => source.excerpt(place),
+            SourceKind::Default | SourceKind::Provider { .. } | SourceKind::Secret(_) | SourceKind::Override(_) => None,
         }
-        source.excerpt(place)
     }
 }
 

@@ -5,8 +5,10 @@ mod database;
 mod diff;
 mod layers;
 mod mutation;
+mod overrides;
 mod printed;
 mod reload;
+mod secrets;
 
 use std::ffi::OsString;
 use std::fs;
