@@ -25,10 +25,9 @@ pub(in crate::config) fn layer(
             None => {
                 let located = Located {
                     place: Some(place),
-                    kind: ConfigFaultKind::Syntax,
                     key: one.key.clone(),
-                    message: "not a dotted key".to_owned(),
                     remedy: Some("write it with dots, such as platform.logging.level".to_owned()),
+                    ..Located::new(ConfigFaultKind::Syntax, "not a dotted key")
                 };
                 faults.push(located.report(sources));
             }

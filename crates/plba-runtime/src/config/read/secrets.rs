@@ -14,7 +14,7 @@ use super::layers::ConfigurationSources;
 use super::sources::{Place, SourceKind, Sources};
 use super::toml_file;
 use super::tree::{Content, Node};
-use crate::config::check::report::{ConfigFault, ConfigFaultKind};
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, bare};
 use crate::config::check::schema::SchemaView;
 
 /// The largest file with a secret, in bytes.
@@ -200,15 +200,12 @@ fn hide(node: &mut Node) {
 
 fn fault(path: &Path, message: String, remedy: &str) -> ConfigFault {
     ConfigFault {
-        kind: ConfigFaultKind::Unreadable,
-        key: String::new(),
         origin: Some(Origin::File {
             path: path.to_owned(),
             line: 1,
             column: 1,
         }),
-        message,
         remedy: Some(remedy.to_owned()),
-        excerpt: None,
+        ..bare(ConfigFaultKind::Unreadable, message)
     }
 }
