@@ -24,7 +24,12 @@ pub(crate) fn client() -> Option<Arc<dyn ControlClient>> {
 
 /// The databases with settings that `platform.config.database` can name.
 pub(crate) fn config_backends() -> Vec<Arc<dyn ConfigBackend>> {
-    Vec::new()
+    vec![
+        #[cfg(feature = "sql")]
+        Arc::new(plba_sql::sqlite::SqliteConfigBackend),
+        #[cfg(feature = "sql")]
+        Arc::new(plba_sql::postgres::PostgresConfigBackend),
+    ]
 }
 
 /// The queues that a location can name.
