@@ -2,7 +2,7 @@
 //! a kill must not cost lives with the test, in `plba_testkit::torture`; here it is built, run alone, and what it found is
 //! passed on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -111,9 +111,9 @@ impl Request {
         if !self.json {
             servers::ensure(&[package.to_owned()])?;
         }
-        let program = build(package)?;
+        let program = kept(&build(package)?)?;
         let report = std::env::temp_dir().join(format!("plba-torture-{}.json", std::process::id()));
-        let mut command = std::process::Command::new(program);
+        let mut command = std::process::Command::new(&program);
         command
             .args(["--exact", test, "--nocapture"])
             .env(KILLS, self.kills.to_string())
@@ -131,8 +131,8 @@ impl Request {
         }
         let status = command.status();
         let figures = std::fs::read_to_string(&report);
-        // It may never have been written.
-        let _ = std::fs::remove_file(&report);
+        // It may never have been written; the program's other name is only in nobody's way.
+        let _ = (std::fs::remove_file(&report), std::fs::remove_file(&program));
         let status = status.map_err(|error| Stop::Failed(format!("could not run the torture: {error}")))?;
         let figures = figures.ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
         if let Some(figures) = figures.as_ref().filter(|_| self.json) {
@@ -144,6 +144,15 @@ impl Request {
                 "a task was lost or a promise broken: see above".to_owned(),
             )),
         }
+    }
+}
+
+/// Another name for the program, which starts itself again and again: a build meanwhile replaces what has the first one.
+fn kept(program: &Path) -> Result<PathBuf, Stop> {
+    let kept = program.with_extension(format!("torture-{}", std::process::id()));
+    match std::fs::hard_link(program, &kept) {
+        Ok(()) => Ok(kept),
+        Err(error) => Err(Stop::Failed(format!("could not link {}: {error}", kept.display()))),
     }
 }
 
