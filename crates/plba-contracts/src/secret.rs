@@ -78,6 +78,70 @@ impl JsonSchema for Secret {
     }
 }
 
+/// Words in a key that say its value is a secret.
+pub const SECRET_WORDS: [&str; 8] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "api_key",
+    "private_key",
+];
+
+/// Whether a key's name says that its value is a secret; the name of a file that holds one is none.
+pub fn sounds_secret(key: &str) -> bool {
+    let key = key.to_lowercase().replace('-', "_");
+    let points = ["_file", "_path", "_env"].iter().any(|ending| key.ends_with(ending));
+    !points && SECRET_WORDS.iter().any(|word| key.contains(word))
+}
+
+/// Masks the password in every `scheme://user:password@host` of a text, and values of secret parameters in queries.
+pub fn without_credentials(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        shown.push_str(head);
+        let end = tail
+            .find(|character: char| character.is_whitespace() || "\"'<>,".contains(character))
+            .unwrap_or(tail.len());
+        shown.push_str(&url(&tail[..end]));
+        rest = &tail[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// What follows `://`, masked.
+fn url(text: &str) -> String {
+    let (authority, query) = text.split_once('?').unwrap_or((text, ""));
+    // A password may hold a slash that should have been escaped, so the last `@` counts.
+    let masked = match authority.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{name}:{MASK}@{host}"),
+            None => authority.to_owned(),
+        },
+        None => authority.to_owned(),
+    };
+    if query.is_empty() {
+        return text.replacen(authority, &masked, 1);
+    }
+    let pairs: Vec<String> = query
+        .split('&')
+        .map(|pair| match pair.split_once('=') {
+            Some((name, _)) if sounds_secret(name) => format!("{name}={MASK}"),
+            _ => pair.to_owned(),
+        })
+        .collect();
+    // A `?` within the password puts the `@` into what looks like the query.
+    match query.contains('@') {
+        true => MASK.to_owned(),
+        false => format!("{masked}?{}", pairs.join("&")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

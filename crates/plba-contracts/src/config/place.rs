@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::secret::without_credentials;
+
 /// A path in the configuration. Written relative in a file, it is relative to that file's directory; elsewhere to the
 /// working directory. What a section sees is already resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ impl JsonSchema for FilePath {
 /// Which adapter, and where: a URL such as `imaps://user@host/INBOX`, or a scheme with a path such as
 /// `maildir:var/inbox`. A relative path after a scheme is resolved as for [`FilePath`].
 ///
+/// `Debug` and `Display` mask a password in it, for logs and messages; whoever opens the place takes [`as_str`](Self::as_str).
+///
 /// ```
 /// use plba_contracts::config::Location;
 ///
@@ -52,8 +56,9 @@ impl JsonSchema for FilePath {
 /// assert_eq!(inbox.rest(), "var/inbox?since=all");
 /// assert_eq!(inbox.path(), Some("var/inbox"));
 /// assert_eq!(Location::from("imaps://host/INBOX").path(), None);
+/// assert_eq!(Location::from("postgres://bot:hunter2@db/shop").to_string(), "postgres://bot:***@db/shop");
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Location(String);
 
@@ -98,7 +103,13 @@ impl From<&str> for Location {
 
 impl fmt::Display for Location {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(&without_credentials(&self.0))
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Location({:?})", without_credentials(&self.0))
     }
 }
 

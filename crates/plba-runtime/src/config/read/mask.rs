@@ -1,75 +1,12 @@
-//! Secrets in texts: passwords within URLs, and lines of files too broken for their keys to be known. Secrets that the
-//! schema names are hidden by their place; that is the business of `annotate`.
+//! Secrets in texts: lines of files too broken for their keys to be known. Passwords within URLs are masked by the contracts;
+//! secrets that the schema names are hidden by their place, which is the business of `annotate`.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use plba_contracts::secret::MASK;
+use plba_contracts::secret::SECRET_WORDS;
+pub(crate) use plba_contracts::secret::{sounds_secret, without_credentials};
 use serde_json::Value;
-
-/// Words in a key that say its value is a secret.
-const SECRET_WORDS: [&str; 8] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "credential",
-    "api_key",
-    "private_key",
-];
-
-/// Whether a key's name says that its value is a secret; the name of a file that holds one is none.
-pub(crate) fn sounds_secret(key: &str) -> bool {
-    let key = key.to_lowercase().replace('-', "_");
-    let points = ["_file", "_path", "_env"].iter().any(|ending| key.ends_with(ending));
-    !points && SECRET_WORDS.iter().any(|word| key.contains(word))
-}
-
-/// Masks the password in every `scheme://user:password@host` of a text, and values of secret parameters in queries.
-pub(crate) fn without_credentials(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (head, tail) = rest.split_at(at + 3);
-        shown.push_str(head);
-        let end = tail
-            .find(|character: char| character.is_whitespace() || "\"'<>,".contains(character))
-            .unwrap_or(tail.len());
-        shown.push_str(&url(&tail[..end]));
-        rest = &tail[end..];
-    }
-    shown.push_str(rest);
-    shown
-}
-
-/// What follows `://`, masked.
-fn url(text: &str) -> String {
-    let (authority, query) = text.split_once('?').unwrap_or((text, ""));
-    // A password may hold a slash that should have been escaped, so the last `@` counts.
-    let masked = match authority.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((name, _)) => format!("{name}:{MASK}@{host}"),
-            None => authority.to_owned(),
-        },
-        None => authority.to_owned(),
-    };
-    if query.is_empty() {
-        return text.replacen(authority, &masked, 1);
-    }
-    let pairs: Vec<String> = query
-        .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if sounds_secret(name) => format!("{name}={MASK}"),
-            _ => pair.to_owned(),
-        })
-        .collect();
-    // A `?` within the password puts the `@` into what looks like the query.
-    match query.contains('@') {
-        true => MASK.to_owned(),
-        false => format!("{masked}?{}", pairs.join("&")),
-    }
-}
 
 /// The keys that schemas name, for judging lines of files too broken to be read.
 #[derive(Debug, Default)]
@@ -222,6 +159,7 @@ fn assignment(line: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use plba_contracts::secret::MASK;
     use serde_json::json;
 
     use super::*;
