@@ -83,12 +83,14 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
     let blueprint = draw(&launch)?;
     let own = actions::endpoints(None);
     let endpoints: Vec<&Endpoint> = own.iter().chain(contributions(&blueprint)).collect();
-    let (endpoint, rest) = find(&endpoints, &words).ok_or_else(|| unknown(&launch.application, &words, &endpoints))?;
-    let endpoint = endpoint.clone();
-    if rest.iter().any(|word| word == "--help" || word == "-h") {
-        print::text(&help(&launch.application, &endpoint));
+    if words.iter().any(|word| word == "--help" || word == "-h")
+        && let Some(help) = help(&launch.application, &words, &endpoints)
+    {
+        print::text(&help);
         return Ok(());
     }
+    let (endpoint, rest) = find(&endpoints, &words).ok_or_else(|| unknown(&launch.application, &words, &endpoints))?;
+    let endpoint = endpoint.clone();
     let parameters = parameters(&launch.application, &endpoint, rest)?;
     let platform = Arc::clone(&blueprint.platform);
     let value = match StateDirectory::owner(platform.state_dir.as_path()) {
@@ -218,7 +220,29 @@ fn listing(endpoints: &[&Endpoint]) -> String {
     endpoints.iter().map(line).collect()
 }
 
-fn help(application: &str, endpoint: &Endpoint) -> String {
+/// The help on what the words name: a command, those that begin with its name, or both.
+fn help(application: &str, words: &[String], endpoints: &[&Endpoint]) -> Option<String> {
+    let named: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .take_while(|word| !word.starts_with('-'))
+        .collect();
+    let group = format!("{}.", named.join("."));
+    let own = find(endpoints, words).map(|(endpoint, _)| endpoint);
+    let is_own = |endpoint: &Endpoint| own.is_some_and(|own| own.name == endpoint.name);
+    let below: Vec<&Endpoint> = endpoints
+        .iter()
+        .copied()
+        .filter(|endpoint| endpoint.name.starts_with(&group) && !is_own(endpoint))
+        .collect();
+    let mut parts: Vec<String> = own.map(|endpoint| help_on(application, endpoint)).into_iter().collect();
+    if !below.is_empty() {
+        parts.push(format!("Commands of {}:\n{}", named.join(" "), listing(&below)));
+    }
+    (!parts.is_empty()).then(|| parts.join("\n"))
+}
+
+fn help_on(application: &str, endpoint: &Endpoint) -> String {
     let spoken = endpoint.name.replace('.', " ");
     let mut usage = format!("Usage: {application} {spoken}");
     let mut lines = String::new();
@@ -409,5 +433,36 @@ mod tests {
             let found = find(&endpoints, &words).map(|(endpoint, rest)| (endpoint.name, rest.len()));
             assert_eq!(found, name.map(|name| (name, left)), "{line}");
         }
+    }
+
+    #[test]
+    fn help_on_a_group_names_its_commands_whether_it_is_one_itself_or_not() {
+        let endpoints = [
+            endpoint("dead.list"),
+            endpoint("dead.retry"),
+            endpoint("queues"),
+            endpoint("queues.pause"),
+            endpoint("templates.check"),
+        ];
+        let endpoints: Vec<&Endpoint> = endpoints.iter().collect();
+        for (line, usage, below) in [
+            ("dead --help", Some("bot dead list"), "dead retry"),
+            ("queues -h", Some("bot queues"), "queues pause"),
+            ("templates --help", None, "templates check"),
+            ("dead retry --help", Some("bot dead retry"), ""),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let told = help("bot", &words, &endpoints).unwrap();
+            let shown = told
+                .lines()
+                .find_map(|line| line.strip_prefix("Usage: ")?.strip_suffix(" [--json]"));
+            assert_eq!(shown, usage, "{line}");
+            assert_eq!(told.contains("Commands of"), !below.is_empty(), "{line}\n{told}");
+            assert!(told.contains(below), "{line}\n{told}");
+        }
+        assert_eq!(
+            help("bot", &["ordrs".to_owned(), "--help".to_owned()], &endpoints),
+            None
+        );
     }
 }

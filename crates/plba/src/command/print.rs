@@ -70,7 +70,8 @@ fn record(fields: &Map<String, Value>) -> String {
                 whole.trim_end().lines().map(line).collect()
             }
             Value::String(whole) => clean(&whole_seconds(whole)),
-            other => cell(other, WIDEST),
+            // Nothing has to line up behind it.
+            other => cell(other, WIDEST_LAST),
         };
         text.push_str(&format!("{name:width$}  {shown}\n"));
     }
