@@ -39,7 +39,7 @@ usage: cargo xtask <command>
   fuzz orders|spreadsheets|replies [--seconds N] [--seed S] | [--replay FILE]
                           changed sample mails and workbooks through the bot's parsers, for a minute or N seconds, or one
                           that failed again
-  up [--redis] [--postgres] [DIRECTORY]
+  up [--redis] [--postgres] [--smtp] [DIRECTORY]
                           start a mail server, with the files of DIRECTORY as mail, and these, until Ctrl-C
 ";
 
@@ -102,7 +102,7 @@ fn run(arguments: &[String]) -> Outcome {
 fn up(arguments: &[String]) -> Outcome {
     let mut directories = 0;
     for argument in arguments {
-        if argument.starts_with('-') && !["--redis", "--postgres"].contains(&argument.as_str()) {
+        if argument.starts_with('-') && !["--redis", "--postgres", "--smtp"].contains(&argument.as_str()) {
             return Err(Stop::Usage(format!("`up` has no option `{argument}`")));
         }
         directories += usize::from(!argument.starts_with('-'));

@@ -1,5 +1,6 @@
 //! `cargo xtask up`: the servers of the tests, running until Ctrl-C, for trying things by hand.
-//! Dovecot always, Redis and PostgreSQL if asked for by `--redis` and `--postgres`. Another argument names a directory whose
+//! Dovecot always; Redis, PostgreSQL and Exim, a mail server that takes replies, if asked for by `--redis`, `--postgres` and
+//! `--smtp`. Another argument names a directory whose
 //! files are delivered as messages first.
 #![expect(clippy::print_stdout, reason = "a command line speaks on standard output")]
 
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use plba_testservers::{Dovecot, PostgresServer, RedisServer};
+use plba_testservers::{Dovecot, Exim, PostgresServer, RedisServer};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
@@ -35,6 +36,10 @@ async fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
         true => Some(PostgresServer::start().await?),
         false => None,
     };
+    let smtp = match asked("--smtp") {
+        true => Some(Exim::start().await?),
+        false => None,
+    };
     let delivered = messages
         .map(|directory| deliver(&dovecot, Path::new(directory)))
         .transpose()?
@@ -45,6 +50,17 @@ async fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     }
     if let Some(postgres) = &postgres {
         println!("PostgreSQL is up: {}", postgres.url());
+    }
+    if let Some(smtp) = &smtp {
+        println!("Exim is up; to answer through it:");
+        println!(
+            "  --set 'mail_order_bot.replies=smtps://{}@localhost:{}?password_file={}&ca={}'",
+            smtp.user(),
+            smtp.smtps_port(),
+            smtp.password_path().display(),
+            smtp.ca_path().display()
+        );
+        println!("What it takes is in {}", smtp.maildir().display());
     }
     println!("Ctrl-C stops everything and removes it");
     tokio::select! {

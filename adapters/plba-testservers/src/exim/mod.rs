@@ -75,13 +75,18 @@ impl Exim {
         self.server.post.tls
     }
 
+    /// The Maildir that every mail is delivered into.
+    pub fn maildir(&self) -> PathBuf {
+        self.server.post.ground.directory.join(config::MAIL)
+    }
+
     /// The mails that were delivered, in no particular order. A mail that was just taken may need a moment.
     ///
     /// # Errors
     ///
     /// When the Maildir can't be read.
     pub fn delivered(&self) -> io::Result<Vec<Vec<u8>>> {
-        let new = self.server.post.ground.directory.join(config::MAIL).join("new");
+        let new = self.maildir().join("new");
         match fs::read_dir(new) {
             Ok(entries) => entries.map(|entry| fs::read(entry?.path())).collect(),
             // Nothing was ever delivered.
