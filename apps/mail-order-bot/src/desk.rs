@@ -363,9 +363,8 @@ impl OrderDesk {
         if let Some(doubt) = self.doubt() {
             return Ok(Finding::Review(ReviewReason::Authentication, doubt));
         }
-        if !understood.registered && self.settings.unknown_senders == UnknownSenders::Review {
-            let detail = format!("no profile names {}", understood.customer.address);
-            return Ok(Finding::Review(ReviewReason::UnknownSender, detail));
+        if let Some((reason, detail)) = understood.needs_review(&self.settings) {
+            return Ok(Finding::Review(reason, detail));
         }
         let intent = understood.extracted.intent;
         let new = NewOrder {

@@ -6,6 +6,7 @@ use crate::desk::{DeskSettings, NotAnOrder};
 use crate::domain::{Catalogue, Customer, CustomerProfile, Intent, UnknownSenders};
 use crate::reading::{self, Extracted, IncomingMail, ReadError};
 use crate::reply::etiquette;
+use crate::store::ReviewReason;
 
 /// A mail that asks for something, understood as far as that goes without knowing earlier orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,39 @@ pub struct Understood {
     pub extracted: Extracted,
     /// Its lines against the catalogue.
     pub checked: Checked,
+}
+
+impl Understood {
+    /// Why nobody but a person can say what it asks for, as far as that goes without knowing earlier orders and what was
+    /// found out about the sender.
+    #[must_use]
+    pub fn needs_review(&self, settings: &DeskSettings) -> Option<(ReviewReason, String)> {
+        if !self.registered && settings.unknown_senders == UnknownSenders::Review {
+            let detail = format!("no profile names {}", self.customer.address);
+            return Some((ReviewReason::UnknownSender, detail));
+        }
+        if !self.extracted.lines.is_empty() {
+            return None;
+        }
+        let unclear = self.extracted.unclear.first();
+        let says = unclear.map(|line| format!(": {line}"));
+        let detail = match (self.extracted.intent, says) {
+            (Intent::Order, Some(says)) if self.extracted.notes.is_empty() => {
+                format!("it may be an order, and no line of it is understood{says}")
+            }
+            (Intent::Order, _) => return None,
+            // Nobody is told that their order is changed when it is as it was.
+            (Intent::Amendment, says) => {
+                let says = says.unwrap_or_default();
+                format!("it changes an order, and no line of it is understood{says}")
+            }
+            // What is taken back as a whole names no article.
+            (Intent::Cancellation, says) => {
+                format!("it takes back a part of an order, and which is not understood{}", says?)
+            }
+        };
+        Some((ReviewReason::Unclear, detail))
+    }
 }
 
 /// Looks for order lines in `mail` from whomever it is.
@@ -57,13 +91,14 @@ pub fn understand(
     let named = settings.profiles.find(&from.address);
     let profile = named.unwrap_or(&stranger);
     let extracted = extract(mail, catalogue, settings)?;
-    if extracted.is_empty() && extracted.intent == Intent::Order {
+    if extracted.is_empty() && extracted.unclear.is_empty() && extracted.intent == Intent::Order {
         return Ok(Err(NotAnOrder::NoLines));
     }
     let checker = Checker {
         catalogue,
         profile,
-        may_order: named.is_some() || settings.unknown_senders == UnknownSenders::AcceptAsGuest,
+        // Whoever goes to the review list may order once somebody has said so.
+        may_order: named.is_some() || settings.unknown_senders != UnknownSenders::Reject,
     };
     Ok(Ok(Understood {
         customer: settings.profiles.customer(&from.address, from.name.as_deref()),

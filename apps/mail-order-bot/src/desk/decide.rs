@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::outcome::{Done, NotAnOrder, ProcessError, Processed};
 use super::{Examined, Finding, OrderDesk};
 use crate::domain::{OrderId, UnknownSenders};
-use crate::store::{Review, ReviewId, StoreError, at_once, writing};
+use crate::store::{Review, ReviewId, ReviewReason, StoreError, at_once, writing};
 
 /// Why a mail can't be decided about.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,18 @@ impl OrderDesk {
             })?;
         }
         desk.settings = Arc::new(settings);
-        desk.decide(id, &raw, now)
+        let done = desk.decide(id, &raw, now)?;
+        // Whoever vouches for a sender does not make the lines readable.
+        match done.processed {
+            Processed::Review {
+                reason: ReviewReason::Unclear,
+                detail,
+                ..
+            } => Err(DecideError::Refused(format!(
+                "it can't become an order: {detail}; answer the customer, and take it from the list by `review reject {id}`"
+            ))),
+            _ => Ok(done),
+        }
     }
 
     /// Looks at a mail of the review list with today's settings; it stays there if it would still go there. What was found

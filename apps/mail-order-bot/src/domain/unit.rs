@@ -29,14 +29,15 @@ pub struct Unit {
 }
 
 /// Each unit with the words for it in English, German, French, Spanish, Italian, Dutch, Polish, Portuguese, Czech and
-/// Swedish; lower case, without a final point.
+/// Swedish, and the commonest in some more languages; lower case, without a final point.
 #[rustfmt::skip]
 const UNITS: &[(&str, Dimension, i64, &[&str])] = &[
     ("pcs", Dimension::Count, 1, &[
         "pcs", "pc", "pce", "pces", "piece", "pieces", "ea", "each", "unit", "units", "no", "nos", "stk", "stck", "st",
         "stück", "stueck", "stücke", "pièce", "pièces", "pieza", "piezas", "ud", "uds", "unidad", "unidades", "pz",
         "pzz", "pezzo", "pezzi", "stuk", "stuks", "szt", "sztuk", "sztuka", "sztuki", "un", "unid", "unidade", "peça",
-        "peças", "ks", "kus", "kusy", "kusů", "styck", "stycken", "stycke",
+        "peças", "ks", "kus", "kusy", "kusů", "styck", "stycken", "stycke", "kpl", "kappaletta", "stykker", "db", "darab", "buc",
+        "bucăți", "adet", "kom", "vnt", "gab", "шт", "штук", "штука", "штуки", "τεμ", "τεμάχια", "個", "个", "件",
     ]),
     ("dozen", Dimension::Count, 12, &[
         "dozen", "dozens", "doz", "dz", "dtz", "dzd", "dutzend", "douzaine", "douzaines", "docena", "docenas",
@@ -47,11 +48,11 @@ const UNITS: &[(&str, Dimension, i64, &[&str])] = &[
         "mg",
     ]),
     ("g", Dimension::Mass, 1_000, &[
-        "g", "gr", "gram", "grams", "gramm", "gramme", "grammes", "gramo", "gramos", "grammi",
+        "g", "gr", "gram", "grams", "gramm", "gramme", "grammes", "gramo", "gramos", "grammi", "г",
     ]),
     ("kg", Dimension::Mass, 1_000_000, &[
         "kg", "kgs", "kgm", "kilo", "kilos", "kilogram", "kilograms", "kilogramm", "kilogramme", "kilogrammes",
-        "kilogramo", "kilogramos", "chilo", "chili",
+        "kilogramo", "kilogramos", "chilo", "chili", "кг", "公斤",
     ]),
     ("t", Dimension::Mass, 1_000_000_000, &[
         "t", "to", "tonne", "tonnes", "tonnen",
@@ -63,7 +64,7 @@ const UNITS: &[(&str, Dimension, i64, &[&str])] = &[
         "cl",
     ]),
     ("l", Dimension::Volume, 1_000, &[
-        "l", "lt", "ltr", "liter", "liters", "litre", "litres", "litro", "litros", "litri", "litr", "litry", "litrów",
+        "l", "lt", "ltr", "liter", "liters", "litre", "litres", "litro", "litros", "litri", "litr", "litry", "litrów", "л",
     ]),
     ("hl", Dimension::Volume, 100_000, &[
         "hl",
@@ -81,7 +82,7 @@ const UNITS: &[(&str, Dimension, i64, &[&str])] = &[
         "box", "boxes", "bx", "carton", "cartons", "ctn", "ctns", "cs", "case", "cases", "karton", "kartons",
         "kartone", "krt", "kt", "kiste", "kisten", "caja", "cajas", "scatola", "scatole", "cartone", "cartoni", "doos",
         "kartony", "kartonów", "caixa", "caixas", "boîte", "boîtes", "boite", "boites", "pudełko", "pudełka", "krabice", "krabic", "kartón", "kartong", "kartonger", "låda",
-        "lådor",
+        "lådor", "laatikko", "laatikkoa", "коробка", "коробки", "коробок", "箱",
     ]),
     ("pack", Dimension::Package, 1, &[
         "pack", "packs", "pk", "pkg", "package", "packages", "packet", "packets", "packung", "packungen", "pckg",
@@ -175,6 +176,9 @@ mod tests {
             ("Dutzend", "dozen"),
             ("VPE", "pack"),
             ("kusů", "pcs"),
+            ("kpl", "pcs"),
+            ("шт.", "pcs"),
+            ("個", "pcs"),
         ] {
             assert_eq!(unit(word).map(|unit| unit.name), Some(name), "{word}");
         }

@@ -16,7 +16,12 @@ pub(super) fn to_order(order: &Order, mail: &IncomingMail, settings: &DeskSettin
     }
     let language = settings.profiles.find(&order.customer.address);
     let language = language.and_then(|profile| profile.language.as_deref());
-    shown("order", language, &letter::about(order), mail, settings, now)
+    let mut facts = letter::about(order);
+    // Nobody is to take 0 for the number that a customer would be told.
+    if let Some(number) = facts.pointer_mut("/order/number") {
+        *number = "[number]".into();
+    }
+    shown("order", language, &facts, mail, settings, now)
 }
 
 pub(super) fn to_no_order(

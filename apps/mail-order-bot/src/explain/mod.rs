@@ -23,11 +23,14 @@ pub struct Explained {
     pub mail: ExplainedMail,
     /// Who it is from.
     pub sender: ExplainedSender,
-    /// `accepted`, `partly_accepted`, `rejected`, `amendment`, `cancellation`, or `not_an_order`.
+    /// `accepted`, `partly_accepted`, `rejected`, `amendment`, `cancellation`, `review`, or `not_an_order`.
     pub outcome: String,
     /// Why it is no order, if it is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_an_order: Option<String>,
+    /// Why it would wait on the review list, if it would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<String>,
     /// What it wants.
     pub intent: Intent,
     /// The customer's own number of the order.
@@ -119,7 +122,7 @@ pub struct ExplainedReply {
     /// Why there would be none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<String>,
-    /// What it would say. An order gets its number when it is stored; here it is 0.
+    /// What it would say. An order gets its number when it is stored; here it is `[number]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
@@ -159,6 +162,7 @@ fn of_order(
     settings: &DeskSettings,
     now: Timestamp,
 ) -> Explained {
+    let review = understood.needs_review(settings).map(|(_, why)| why);
     let Understood {
         customer,
         extracted,
@@ -171,20 +175,32 @@ fn of_order(
         "id": OrderId(0), "status": checked.status, "customer": customer, "message_id": mail.message_id, "subject": mail.subject,
         "received_at": now, "total": checked.total, "currency": currency, "notes": extracted.notes, "lines": checked.lines,
     });
+    let withheld = match (&review, extracted.intent) {
+        (Some(_), _) => Some("mails on the review list are not answered before somebody has decided".to_owned()),
+        // What becomes of a change depends on the order that it is about, which only the store knows.
+        (None, Intent::Amendment | Intent::Cancellation) => Some(
+            "it depends on the order that this is about, which only the running bot knows; where it fits none of this \
+             customer's open orders, it waits on the review list, unanswered"
+                .to_owned(),
+        ),
+        (None, Intent::Order) => None,
+    };
     // By way of its JSON: what an order has beyond this is the store's, with defaults.
-    let reply = match serde_json::from_value::<Order>(order) {
-        Ok(order) => answer::to_order(&order, mail, settings, now),
-        Err(error) => answer::withheld(error.to_string()),
+    let reply = match (withheld, serde_json::from_value::<Order>(order)) {
+        (Some(why), _) => answer::withheld(why),
+        (None, Ok(order)) => answer::to_order(&order, mail, settings, now),
+        (None, Err(error)) => answer::withheld(error.to_string()),
     };
     Explained {
         mail: explained_mail(mail),
         sender,
-        // What becomes of a change depends on the order that it is about, which only the store knows.
-        outcome: match extracted.intent {
-            Intent::Order => checked.status.to_string(),
-            change => change.to_string(),
+        outcome: match (&review, extracted.intent) {
+            (Some(_), _) => "review".to_owned(),
+            (None, Intent::Order) => checked.status.to_string(),
+            (None, change) => change.to_string(),
         },
         not_an_order: None,
+        review,
         intent: extracted.intent,
         order_number: extracted.order_number,
         explanation: extracted.explanation,
@@ -213,6 +229,7 @@ fn of_none(
         sender,
         outcome: "not_an_order".to_owned(),
         not_an_order: Some(reason.to_string()),
+        review: None,
         intent: extracted.intent,
         order_number: extracted.order_number,
         explanation: extracted.explanation,

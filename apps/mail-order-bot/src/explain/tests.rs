@@ -49,6 +49,31 @@ fn what_is_no_order_is_explained_too() {
 }
 
 #[test]
+fn what_would_wait_for_a_person_or_depends_on_the_store_is_not_called_answered() {
+    let catalogue = Catalogue::open("embedded:").unwrap();
+    let mut options = DeskOptions::for_samples();
+    options.unknown_senders = crate::domain::UnknownSenders::Review;
+    let careful = options.validate().unwrap();
+    let order = b"From: a@b.example\r\n\r\n2 x ART-001\r\n";
+    let by = |raw: &[u8], settings: &DeskSettings| {
+        told(&serde_json::to_value(explain(raw, &catalogue, settings, Timestamp::UNIX_EPOCH).unwrap()).unwrap())
+    };
+    let waiting = by(order, &careful);
+    for piece in [
+        "waits on the review list: no profile names a@b.example, 1 of 1 line",
+        "accepted: 4.50",
+        "No reply: mails on",
+    ] {
+        assert!(waiting.contains(piece), "{piece:?} is not in\n{waiting}");
+    }
+    let answered = page(order);
+    assert!(answered.contains("Its number is [number]."), "{answered}");
+    let cancelled =
+        page(b"From: a@b.example\r\nSubject: Re: Order 17\r\nReferences: <r@x>\r\n\r\nPlease cancel it.\r\n");
+    assert!(cancelled.contains("No reply: it depends on the order"), "{cancelled}");
+}
+
+#[test]
 fn nothing_in_a_mail_drives_the_terminal_and_the_json_reads_back() {
     let raw = b"From: =?utf-8?q?=1B[2Jx?= <a@b.c>\r\nSubject: =?utf-8?q?=1B]0;x=07?=\r\n\r\n2 x ART-001\x1b[2J\r\n3 x ART-\x9b002\r\n";
     let page = page(raw);

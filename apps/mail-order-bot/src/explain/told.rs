@@ -61,11 +61,8 @@ fn head(page: &mut String, explained: &Explained) {
         _ = writeln!(page, "Number    {number}, the customer's own");
     }
     _ = writeln!(page, "Intent    {}", explained.intent);
-    let why = explained
-        .not_an_order
-        .as_ref()
-        .map(|why| format!(": {why}"))
-        .unwrap_or_default();
+    let why = explained.not_an_order.as_ref().or(explained.review.as_ref());
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     let counts = match explained.lines.len() {
         0 => String::new(),
         all => {
@@ -77,7 +74,11 @@ fn head(page: &mut String, explained: &Explained) {
             )
         }
     };
-    _ = writeln!(page, "Outcome   {}{why}{counts}", explained.outcome.replace('_', " "));
+    let outcome = match &explained.review {
+        Some(_) => "waits on the review list".to_owned(),
+        None => explained.outcome.replace('_', " "),
+    };
+    _ = writeln!(page, "Outcome   {outcome}{why}{counts}");
 }
 
 fn steps(page: &mut String, steps: &[Step]) {

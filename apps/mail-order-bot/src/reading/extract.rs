@@ -10,6 +10,7 @@ use super::intent::{self, Clues};
 use super::mail::{self, IncomingMail};
 use super::mime::Leaf;
 use super::table::TableReader;
+use super::text;
 use super::workbook::WorkbookParser;
 use super::{ReadError, ReadingLimits};
 use crate::domain::{AttachmentKind, CustomerProfile, Intent, Measure};
@@ -25,6 +26,9 @@ pub struct Extracted {
     pub lines: Vec<DraftLine>,
     /// What could not be read although it looks like a part of an order; for the customer.
     pub notes: Vec<String>,
+    /// Where there is no line: what may be one all the same, or names an article in a cancellation, and is not understood;
+    /// for whoever has to look at it.
+    pub unclear: Vec<String>,
     /// What the mail wants.
     pub intent: Intent,
     /// The customer's own number of the order, if the mail gives one.
@@ -88,6 +92,9 @@ pub(super) fn extract(
     extraction.recognise(mail, &own);
     extraction.unreadable(&letter);
     let mut found = extraction.found;
+    if !found.is_empty() {
+        found.unclear.clear();
+    }
     if found.lines.len() > limits.lines {
         found.notes.push(format!(
             "The order has more than {} lines; please split it.",
@@ -170,6 +177,11 @@ impl Extraction<'_> {
             numbered: self.found.order_number.is_some(),
             has_lines: !self.found.lines.is_empty(),
         });
+        if recognised.intent == Intent::Cancellation && self.found.lines.is_empty() {
+            let names = own.iter().filter(|line| text::names_article(line, self.known));
+            let named: Vec<String> = names.map(|line| format!("{:?}", shortened(line))).collect();
+            self.found.unclear.extend(named);
+        }
         self.found.intent = recognised.intent;
         self.found.explanation.add(Step::Intent {
             intent: recognised.intent,
@@ -228,12 +240,17 @@ impl Extraction<'_> {
 
     /// Whether these lines are the same as earlier ones, in another form.
     fn is_repetition(&self, lines: &[DraftLine]) -> bool {
+        !self.found.lines.is_empty() && self.are_same(&self.found.lines, lines)
+    }
+
+    /// Whether these are the same articles in the same quantities, in whatever order.
+    fn are_same(&self, some: &[DraftLine], others: &[DraftLine]) -> bool {
         let key = |lines: &[DraftLine]| {
             let mut key: Vec<(String, String)> = lines.iter().map(|line| self.essence(line)).collect();
             key.sort_unstable();
             key
         };
-        !self.found.lines.is_empty() && self.found.lines.len() == lines.len() && key(&self.found.lines) == key(lines)
+        some.len() == others.len() && key(some) == key(others)
     }
 
     fn essence(&self, line: &DraftLine) -> (String, String) {

@@ -10,6 +10,11 @@ use super::table::{MAX_COLUMNS, Row};
 /// Deepest nesting of tables; mails that are laid out with tables reach about ten.
 const MAX_TABLE_DEPTH: usize = 64;
 
+/// Elements that are closed by an end tag of their own, so that what they hide has an end.
+const HIDING: [&[u8]; 9] = [
+    b"div", b"span", b"section", b"table", b"ul", b"ol", b"center", b"font", b"b",
+];
+
 /// What an HTML body holds.
 #[derive(Debug, Default)]
 pub(super) struct HtmlContent {
@@ -49,6 +54,8 @@ struct HtmlReader {
     /// Whether quotes are read: a mail that forwards another one may quote it.
     with_quotes: bool,
     silent: usize,
+    /// The element that its page hides and that is open, and how many of its kind are open in it.
+    hidden: Option<(HtmlString, usize)>,
     cells_left: usize,
 }
 
@@ -63,6 +70,7 @@ pub(super) fn read(html: &str, cells: usize, with_quotes: bool) -> HtmlContent {
         quotes: 0,
         with_quotes,
         silent: 0,
+        hidden: None,
         cells_left: cells,
     };
     for token in Tokenizer::new_with_emitter(html, emitter) {
@@ -82,6 +90,9 @@ pub(super) fn read(html: &str, cells: usize, with_quotes: bool) -> HtmlContent {
 
 impl HtmlReader {
     fn start(&mut self, tag: &StartTag<()>) {
+        if self.is_hidden(tag) {
+            return;
+        }
         match tag.name.as_slice() {
             b"table" if self.open.len() < MAX_TABLE_DEPTH => {
                 let text_start = self.content.text.len();
@@ -104,7 +115,31 @@ impl HtmlReader {
         }
     }
 
+    /// Whether the tag belongs to what nobody sees: texts for previews, and what somebody hides. Cells and rows of tables are
+    /// left alone, since what they hide would move the columns.
+    fn is_hidden(&mut self, tag: &StartTag<()>) -> bool {
+        if let Some((hiding, inside)) = &mut self.hidden {
+            *inside += usize::from(*hiding == tag.name && !tag.self_closing);
+            return true;
+        }
+        let may_hide = HIDING.contains(&tag.name.as_slice()) && !tag.self_closing;
+        if may_hide && hides(tag) {
+            self.hidden = Some((tag.name.clone(), 0));
+            // Text before and behind it are not one word.
+            self.content.text.push(' ');
+        }
+        self.hidden.is_some()
+    }
+
     fn end(&mut self, name: &HtmlString) {
+        if let Some((hiding, inside)) = &mut self.hidden {
+            match (hiding == name, *inside) {
+                (true, 0) => self.hidden = None,
+                (true, _) => *inside -= 1,
+                (false, _) => {}
+            }
+            return;
+        }
         match name.as_slice() {
             b"table" if self.too_deep > 0 => self.too_deep -= 1,
             b"table" => self.close_table(),
@@ -118,7 +153,7 @@ impl HtmlReader {
     }
 
     fn text(&mut self, text: &str) {
-        if self.silent > 0 || self.quotes > 0 || self.too_deep > 0 {
+        if self.silent > 0 || self.quotes > 0 || self.too_deep > 0 || self.hidden.is_some() {
             return;
         }
         if let Some(OpenTable { cell: Some(cell), .. }) = self.open.last_mut()
@@ -206,6 +241,22 @@ impl HtmlReader {
     }
 }
 
+/// Whether the page says that this element is not shown.
+fn hides(tag: &StartTag<()>) -> bool {
+    if tag.attributes.contains_key(b"hidden".as_slice()) {
+        return true;
+    }
+    let Some(style) = tag.attributes.get(b"style".as_slice()) else {
+        return false;
+    };
+    let style: String = String::from_utf8_lossy(style)
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    style.contains("display:none") || style.contains("visibility:hidden")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +288,22 @@ mod tests {
         assert_eq!(texts(&content.tables[0].rows), [vec!["x", "", "y"]]);
         assert_eq!(read(html, 100, true).tables.len(), 3);
         assert!(!content.text.contains("td{}"));
+    }
+
+    #[test]
+    fn what_a_page_hides_is_not_read() {
+        let html = "<div style='DISPLAY: none !important'>9 x A-1<div>9 x A-2</div><table><tr><td>9</table></div>\
+                    2 x A-3<span hidden>9 x A-4</span><br/><span style=color:red>3 x A-5</span>\
+                    <table style=\"visibility:hidden\"><tr><td>9 x A-6</table>1 x A-7";
+        let content = read(html, 100, false);
+        let lines: Vec<&str> = content
+            .text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        assert_eq!(lines, ["2 x A-3", "3 x A-5 1 x A-7"]);
+        assert!(content.tables.is_empty());
     }
 
     #[test]

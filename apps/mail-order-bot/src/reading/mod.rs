@@ -27,6 +27,7 @@ pub mod limits;
 pub mod mail;
 pub mod mime;
 pub mod names;
+mod plain;
 mod table;
 pub mod text;
 mod text_table;

@@ -68,13 +68,16 @@ fn base64(bytes: &[u8]) -> String {
 
 /// A workbook with one sheet of the given `sheetData` content.
 fn workbook(sheet_data: &str, extra: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let sheet = format!(
-        "<?xml version=\"1.0\"?><worksheet xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\">\
-         <sheetData>{sheet_data}</sheetData></worksheet>"
-    );
-    let mut files: Vec<(&str, Vec<u8>)> = crate::samples::workbook::parts(&sheet);
+    let mut files: Vec<(&str, Vec<u8>)> = crate::samples::workbook::parts(&sheet(sheet_data));
     files.extend(extra.iter().cloned());
     zipped(&files)
+}
+
+fn sheet(sheet_data: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\"?><worksheet xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\">\
+         <sheetData>{sheet_data}</sheetData></worksheet>"
+    )
 }
 
 fn zipped(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
@@ -185,6 +188,37 @@ fn every_form_of_order_is_found() {
         // The letter's own line counts only where the attachment has none.
         assert_eq!(found, expected, "{name}");
     }
+}
+
+#[test]
+fn a_second_sheet_counts_unless_it_is_the_first_once_more() {
+    let two = |second: &str| {
+        let extra = [("xl/worksheets/sheet2.xml", second.as_bytes().to_vec())];
+        let mut files = crate::samples::workbook::parts(&sheet(ROWS));
+        files.extend(extra);
+        for (name, content) in &mut files {
+            let text = String::from_utf8(content.clone()).unwrap();
+            let text = match *name {
+                "xl/workbook.xml" => text.replace(
+                    "</sheets>",
+                    "<sheet name=\"Two\" sheetId=\"2\" r:id=\"rId2\"/></sheets>",
+                ),
+                "xl/_rels/workbook.xml.rels" => {
+                    let (head, _) = text.split_once("</Relationships>").unwrap();
+                    let first = &head[head.find("<Relationship ").unwrap()..];
+                    let second = first.replace("rId1", "rId2").replace("sheet1", "sheet2");
+                    format!("{head}{second}</Relationships>")
+                }
+                _ => text,
+            };
+            *content = text.into_bytes();
+        }
+        let found = extracted(&xlsx_mail(&zipped(&files)), &ReadingLimits::default());
+        (found.lines.len(), found.notes.len())
+    };
+    assert_eq!(two(&sheet(ROWS)), (1, 0));
+    // The same articles in another quantity are another order.
+    assert_eq!(two(&sheet(&ROWS.replace("<v>2</v>", "<v>3</v>"))), (1, 1));
 }
 
 #[test]

@@ -15,8 +15,9 @@
 //! wish      = words of which one asks for something      please send us 2 x ART-001
 //! list      = counted { ("," | ";" | "and") counted }    2 x ART-001, 3 x ART-002 and 1 x ART-010
 //! measure   = number [unit] ["à" number [unit]]          2, 1,5 kg, 2 boxes of 12
-//! times     = "x" | "X" | "×" | "*"
+//! times     = "x" | "X" | "×" | "*", or the Cyrillic letter that looks like an x
 //! price     = ("@" | "à" | "at" | "je" | "zu" …) amount [currency] ["each"]
+//!           | amount currency ["each"]                 after an article, at the end of a counted line
 //! reference = an article's number, or its name of up to eight words; known: the catalogue has it
 //! ```
 //!
@@ -33,7 +34,7 @@ use super::explanation::{Explanation, Step, shortened};
 use super::labelled;
 use super::table::{TableReader, is_total};
 use super::text_table::{self, TextLine};
-use super::units::{PRICE_WORDS, REPORTS, WISHES, leading_measure, split_price, trailing_measure};
+use super::units::{PRICE_WORDS, REPORTS, WISHES, leading_measure, split_bare_price, split_price, trailing_measure};
 use crate::domain::DecimalStyle;
 use crate::domain::number::is_date;
 use crate::domain::unit::unit;
@@ -41,7 +42,7 @@ use crate::domain::unit::unit;
 /// Longest text line that is looked at, in characters. Longer ones are prose or hostile.
 pub(crate) const MAX_LINE_CHARS: usize = 400;
 
-const BULLETS: [char; 6] = ['-', '*', '•', '–', '·', '→'];
+const BULLETS: [char; 7] = ['-', '*', '•', '–', '—', '·', '→'];
 /// Between the order lines of one text line.
 const CONJUNCTIONS: [&str; 12] = [
     ", ", "; ", " and ", " & ", " und ", " et ", " y ", " e ", " en ", " i ", " och ", " sowie ",
@@ -156,6 +157,25 @@ fn names_another(name: &str, known: &dyn Fn(&str) -> bool) -> bool {
     words.any(|word| is_article_like(word) && known(word))
 }
 
+/// Whether a line names an article that is known, by its number or its name.
+pub(super) fn names_article(line: &str, known: &dyn Fn(&str) -> bool) -> bool {
+    /// Longest name that is looked for, in words.
+    const MOST: usize = 6;
+    let words: Vec<&str> = line
+        .split(|c: char| c.is_whitespace() || ",;()\"„“”".contains(c))
+        .map(|word| word.trim_matches(['.', ':', '!', '?']))
+        .filter(|word| !word.is_empty())
+        .collect();
+    (0..words.len()).any(|at| {
+        let most = MOST.min(words.len() - at);
+        (1..=most).any(|count| {
+            let name = words[at..at + count].join(" ");
+            // A number alone may be that of an order, of a street, of a day.
+            name.contains(char::is_alphabetic) && known(&name)
+        })
+    })
+}
+
 fn is_certain(reference: &str, known: &dyn Fn(&str) -> bool) -> bool {
     is_article_like(reference) || known(reference)
 }
@@ -202,6 +222,10 @@ fn without_bullet(line: &str) -> &str {
 fn counted(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
     let measure = leading_measure(line, known)?;
     let (reference, price) = split_price(measure.rest);
+    let (reference, price) = match price {
+        None => split_bare_price(reference),
+        price => (reference, price),
+    };
     let reference = reference.trim_end_matches(['.', ',', ';', ':', '!']).trim();
     let (article, name) = split_name(reference, known);
     let words = article.split_whitespace().count();
@@ -228,7 +252,9 @@ fn counted(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
 
 /// `ART-001 x 2 @ 12.50`, `ART-001: 2 Stk`, `Green tea - 5`, `ART-001 5`.
 fn counted_after(line: &str, known: &dyn Fn(&str) -> bool) -> Option<DraftLine> {
-    const SIGNS: [&str; 10] = [" x ", " X ", " × ", " * ", ": ", " - ", " – ", " = ", "....", "\t"];
+    const SIGNS: [&str; 13] = [
+        " x ", " X ", " × ", " х ", " Х ", " * ", ": ", " - ", " – ", " — ", " = ", "....", "\t",
+    ];
     let split = |sign: &str| {
         let at = line.find(sign)?;
         let rest = line[at + sign.len()..].trim_start_matches('.').trim();

@@ -116,7 +116,7 @@ pub(super) fn leading_measure<'t>(line: &'t str, known: &dyn Fn(&str) -> bool) -
 
 /// What follows on a sign of multiplication.
 fn times(rest: &str) -> Option<&str> {
-    let after = rest.strip_prefix(['x', 'X', '×', '*'])?;
+    let after = rest.strip_prefix(['x', 'X', '×', '*', 'х', 'Х'])?;
     let sure = rest.starts_with(['×', '*']) || after.starts_with(char::is_whitespace);
     sure.then(|| after.trim_start())
 }
@@ -199,16 +199,49 @@ pub(super) fn split_price(text: &str) -> (&str, Option<Value>) {
         if !begins || !price.contains(|c: char| c.is_ascii_digit()) || looks_like_content(price) {
             continue;
         }
-        let lower = price.to_lowercase();
-        if let Some(each) = EACH
-            .iter()
-            .find(|each| lower.ends_with(*each) && lower.len() == price.len())
-        {
-            price = price[..price.len() - each.len()].trim();
-        }
+        price = without_each(price).unwrap_or(price);
         return (text[..before].trim(), Some(Value::text(price)));
     }
     (text, None)
+}
+
+/// `12.50 EUR`, of `12.50 EUR each`.
+fn without_each(price: &str) -> Option<&str> {
+    let lower = price.to_lowercase();
+    let ends = |each: &&&str| lower.ends_with(**each) && lower.len() == price.len();
+    // The longest, so that nothing of `per piece` is left.
+    let each = EACH.iter().filter(ends).max_by_key(|each| each.len())?;
+    Some(price[..price.len() - each.len()].trim())
+}
+
+/// Splits `ART-001 12.50 EUR each`, which has no word before its price. Without the last word it might be the sum of the line.
+pub(super) fn split_bare_price(text: &str) -> (&str, Option<Value>) {
+    match bare_price(text) {
+        Some((before, price)) if !before.is_empty() => (before, Some(Value::text(price))),
+        _ => (text, None),
+    }
+}
+
+fn bare_price(text: &str) -> Option<(&str, &str)> {
+    let priced = without_each(text.trim_end_matches(['.', ',', ';', '!']))?;
+    let is_number =
+        |word: &str| word.contains(|c: char| c.is_ascii_digit()) && !word.contains(|c: char| c.is_alphabetic());
+    let (ahead, last) = priced.rsplit_once(char::is_whitespace)?;
+    let (before, price) = match ahead.rsplit_once(char::is_whitespace) {
+        Some((before, word)) if is_currency(word) && is_number(last) || is_number(word) && is_currency(last) => {
+            (before, &priced[before.len()..])
+        }
+        _ if is_number(last) && last.contains(['€', '$', '£', '.', ',']) => (ahead, last),
+        _ => return None,
+    };
+    let before = before.trim_end_matches([',', ';', ':', '-', '–', '—', '(', ' ']);
+    Some((before.trim(), price.trim_start_matches([' ', '('])))
+}
+
+/// `EUR`, `€`, `Euro`, `zł`.
+fn is_currency(word: &str) -> bool {
+    let code = word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_uppercase());
+    code || ["€", "$", "£", "euro", "zł", "kr", "kč", "fr."].contains(&word.to_lowercase().as_str())
 }
 
 /// `12 Stk` behind `à` is what a box holds, not a price.

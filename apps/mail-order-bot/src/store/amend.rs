@@ -5,7 +5,7 @@ use super::record::{Answers, NewMessage, Recorded, ReplyPlan, begin, keep, send}
 use super::review::{self, ReviewReason};
 use super::session::{Row, Session, number};
 use super::{NewOrder, OrderStore, StoreError, orders, outbox, rows, writing};
-use crate::domain::{LineStatus, Money, Order, OrderId, OrderLine, OrderState, OrderStatus, RejectReason};
+use crate::domain::{LineStatus, Money, Order, OrderId, OrderLine, OrderState, OrderStatus, Quantity, RejectReason};
 
 /// What a mail wants with an order that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,8 @@ pub enum Change {
     /// These lines are to be added, or to be different: a line takes the place of those with its article, and one of
     /// quantity zero takes the article out.
     Amend(NewOrder),
-    /// The articles of these lines are wanted no more; where there are none, nothing is.
+    /// The articles of these lines are wanted no more, each in the quantity that was ordered or in one that is not said; where
+    /// there are none, nothing is.
     Cancel(NewOrder),
 }
 
@@ -205,6 +206,23 @@ fn merged(old: &Order, change: Change) -> Result<Option<NewOrder>, Unfit> {
             if let Some(line) = strange {
                 let detail = format!("it cancels {}, which is not in order {}", line.article, old.id);
                 return Err((ReviewReason::NoSuchOrder, detail));
+            }
+            // Part of a quantity is a change that nobody has said exactly.
+            let ordered = |line: &OrderLine| {
+                let there = old.lines.iter().filter(|there| same(line, there));
+                let counts = there.filter_map(|there| there.quantity).map(Quantity::thousandths);
+                counts.fold(0, i64::saturating_add)
+            };
+            let part = wanted.lines.iter().find_map(|line| {
+                let (some, all) = (line.quantity?, ordered(line));
+                (some.thousandths() != all).then(|| (line, some, Quantity::from_thousandths(all)))
+            });
+            if let Some((line, some, all)) = part {
+                let detail = format!(
+                    "it cancels {some} of {}, of which order {} has {all}",
+                    line.article, old.id
+                );
+                return Err((ReviewReason::Ambiguous, detail));
             }
             let left = old
                 .lines

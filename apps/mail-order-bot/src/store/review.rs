@@ -34,9 +34,11 @@ pub enum ReviewReason {
     UnknownSender,
     /// It may come from somebody else than it says.
     Authentication,
+    /// It may be an order, or change one, and none of its lines is understood.
+    Unclear,
     /// It wants to change an order, and answers no mail about one.
     NoSuchOrder,
-    /// It wants to change one of several orders.
+    /// It wants to change one of several orders, or takes back less of an article than was ordered.
     Ambiguous,
     /// It wants to change an order that was handed on or cancelled.
     OrderClosed,
@@ -44,9 +46,10 @@ pub enum ReviewReason {
 
 impl ReviewReason {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::UnknownSender,
         Self::Authentication,
+        Self::Unclear,
         Self::NoSuchOrder,
         Self::Ambiguous,
         Self::OrderClosed,
@@ -58,6 +61,7 @@ impl ReviewReason {
         match self {
             Self::UnknownSender => "unknown_sender",
             Self::Authentication => "authentication",
+            Self::Unclear => "unclear",
             Self::NoSuchOrder => "no_such_order",
             Self::Ambiguous => "ambiguous",
             Self::OrderClosed => "order_closed",

@@ -5,7 +5,7 @@ use super::super::explanation::Explanation;
 use super::super::mime::Leaf;
 use super::super::table::{Sheet, TableLines};
 use super::super::workbook::{self, Container, is_workbook, sniff};
-use super::super::{ReadError, charset, csv, html, intent};
+use super::super::{ReadError, charset, csv, html, intent, plain};
 use super::{Extraction, Letter, bodies, extension, is_body, is_message, label};
 use crate::domain::AttachmentKind;
 
@@ -131,8 +131,7 @@ impl Extraction<'_> {
         let Some((sheet, TableLines { lines, explanation })) = tables.next() else {
             return Ok(Attachment::Problem(NO_COLUMNS.to_owned()));
         };
-        let further =
-            tables.find(|(_, table)| table.lines.len() != lines.len() || table.lines[0].article != lines[0].article);
+        let further = tables.find(|(_, table)| !self.are_same(&lines, &table.lines));
         let note = further.map(|(further, _)| {
             format!(
                 "The attachment {} has order lines on the sheets {:?} and {:?}; we read only the first of them.",
@@ -210,7 +209,7 @@ impl Extraction<'_> {
             }
         }
         if extension(leaf) == "txt" || leaf.content_type == "text/plain" {
-            let text = charset::decode(&leaf.bytes, leaf.charset.as_deref());
+            let text = plain::plain(charset::decode(&leaf.bytes, leaf.charset.as_deref()));
             let found = bodies::letter_lines(&text, &self.table(label(leaf), false), self.limits.lines);
             if !found.lines.is_empty() {
                 let titles: Vec<String> = text.lines().take(TITLE_ROWS).map(str::to_owned).collect();
@@ -234,7 +233,7 @@ impl Extraction<'_> {
     /// A web page as an attachment.
     fn page(&self, leaf: &Leaf) -> Attachment {
         let page = html::read(
-            &charset::decode(&leaf.bytes, leaf.charset.as_deref()),
+            &plain::plain(charset::decode(&leaf.bytes, leaf.charset.as_deref())),
             self.limits.cells,
             true,
         );
@@ -265,7 +264,8 @@ fn decodings(leaf: &Leaf) -> impl Iterator<Item = String> {
     };
     let unicode = std::str::from_utf8(&leaf.bytes).is_ok() || leaf.bytes.contains(&0);
     let others = OTHER_CHARSETS.into_iter().filter(move |_| !unicode);
-    std::iter::once(first).chain(others.map(|charset| charset::decode(&leaf.bytes, Some(charset))))
+    let others = others.map(|charset| charset::decode(&leaf.bytes, Some(charset)));
+    std::iter::once(first).chain(others).map(plain::plain)
 }
 
 fn is_text(bytes: &[u8]) -> bool {

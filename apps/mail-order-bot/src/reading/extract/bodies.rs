@@ -5,6 +5,7 @@ use super::super::charset;
 use super::super::explanation::shortened;
 use super::super::html::{self, HtmlTable};
 use super::super::mime::Leaf;
+use super::super::plain::plain;
 use super::super::table::{TableLines, TableReader};
 use super::super::text::{self, LetterLine, TextLines};
 use super::super::text_table::TextLine;
@@ -52,9 +53,10 @@ impl Extraction<'_> {
             let name = format!("{}{} body", letter.prefix, if html { "HTML" } else { "text" });
             if leaf.bytes.len() > self.limits.text_bytes {
                 self.part(&name, leaf, "too large to be read", 0);
+                self.found.unclear.push(format!("the {name} is too large to be read"));
                 continue;
             }
-            let decoded = charset::decode(&leaf.bytes, leaf.charset.as_deref());
+            let decoded = plain(charset::decode(&leaf.bytes, leaf.charset.as_deref()));
             let (text, tables, truncated) = if html {
                 let page = html::read(&decoded, self.limits.cells, forwards);
                 (page.text, page.tables, page.truncated)
@@ -133,7 +135,10 @@ impl Extraction<'_> {
             self.found.explanation.add(step);
             self.source = Some(name.to_owned());
             self.found.notes.extend(found.notes());
-            self.found.notes.extend(found.notes());
+        } else {
+            self.found
+                .unclear
+                .extend(found.unclear.iter().map(|line| format!("{line:?}")));
         }
         found
             .explanation

@@ -110,6 +110,18 @@ fn every_form_of_the_grammar_is_read() {
             Some("4,50 €"),
         ),
         ("12 st ART-001 à 4,50", "ART-001", "12 st", Some("4,50")),
+        ("5 x ART-002 3.95 EUR each", "ART-002", "5", Some("3.95 EUR")),
+        (
+            "5 x ART-002 green tea, EUR 3.95 per piece",
+            "ART-002",
+            "5",
+            Some("EUR 3.95"),
+        ),
+        ("5 x ART-002 (3,95€ das Stück", "ART-002", "5", Some("3,95€")),
+        // It may be the sum of the line.
+        ("5 x ART-002 19.50 EUR", "ART-002", "5", None),
+        ("ART-001 — 10 шт.", "ART-001", "10 шт", None),
+        ("2 х ART-001", "ART-001", "2", None),
     ];
     for (line, article, quantity, price) in table {
         let price = price.map(str::to_owned);

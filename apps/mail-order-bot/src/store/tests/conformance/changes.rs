@@ -118,6 +118,11 @@ pub(super) fn a_cancellation_takes_out_lines_or_all_of_an_order(store: &OrderSto
     let Changed::Order(part) = part else { panic!("{part:?}") };
     assert_eq!((articles(&part), part.version), (vec![("B".to_owned(), 2000, 1)], 2));
     assert_eq!(part.order_number.as_deref(), Some("PO-9"), "it had none before");
+    let less = change(store, &answering("m2b", "m2"), Change::Cancel(lines(&[("B", 1000)])));
+    assert!(
+        matches!(&less, Changed::Review { reason: ReviewReason::Ambiguous, detail } if detail.contains("1 of B")),
+        "{less:?}"
+    );
     let strange = change(store, &answering("m3", "m2"), Change::Cancel(lines(&[("X", 1000)])));
     assert!(
         matches!(
