@@ -27,7 +27,8 @@ pub struct ReplyOptions {
     /// Whether a message in which no order was found is answered too. Default no.
     pub answer_unrecognised: bool,
     /// A directory with templates of replies, which take the place of the built-in ones: `order.en.txt`, `order.en.html` and
-    /// so on. `mail-order-bot templates check` tries them. Default none.
+    /// so on; what is not there is built in. `mail-order-bot templates show order.en.txt` prints one to begin with,
+    /// `templates preview order --facts` what it may name, and `templates check` tries them. Default none.
     pub templates: Option<FilePath>,
     /// The language of replies to those whose profile names none; `en` and `de` are built in. Default `en`.
     pub language: String,

@@ -158,6 +158,21 @@ impl Templates {
         languages
     }
 
+    /// The files, by name, each with its text and whether it is the business's own.
+    pub fn files(&self) -> impl Iterator<Item = (String, String, bool)> {
+        let own = |name: &str, text: &str| !BUILT_IN.contains(&(name, text));
+        let mut files: Vec<(String, String)> = self
+            .environment
+            .templates()
+            .map(|(name, template)| (name.to_owned(), template.source().to_owned()))
+            .collect();
+        files.sort_unstable();
+        files.into_iter().map(move |(name, text)| {
+            let own = own(&name, &text);
+            (name, text, own)
+        })
+    }
+
     /// Renders a reply. A language that lacks it, such as `de-AT`, is followed by its base, by the language of replies, and
     /// by English.
     ///
@@ -220,7 +235,12 @@ fn files(directory: &Path, faults: &mut Vec<TemplateError>) -> Vec<(String, Stri
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
-            refuse("", format!("the directory can't be read: {error}"));
+            refuse(
+                "",
+                format!(
+                    "the directory can't be read: {error}; make it, or leave `templates` out to answer by the built-in ones"
+                ),
+            );
             return found;
         }
     };

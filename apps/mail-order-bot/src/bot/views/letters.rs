@@ -35,11 +35,20 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             check,
         )
         .first(),
+        Endpoint::view::<Value, _, _>(
+            "templates.show",
+            "Lists the files of templates, or prints one: what to begin one's own with",
+            show_template,
+        )
+        .words("file", "such as order.en.txt; without one, all are listed")
+        .first()
+        .told(told_template),
         Endpoint::view::<Value, _, _>("templates.preview", "Shows a reply as it would be written", preview)
             .words("names", "order, amendment, cancellation or unrecognised")
             .parameter("order", "for this order; for a sample when left out")
             .parameter("language", "in this language")
             .flag("html", "as HTML")
+            .flag("facts", "what the template may name, with its values, instead")
             .first(),
     ]
 }
@@ -123,11 +132,83 @@ async fn check(services: Services, _: Parameters) -> Result<Value, ControlError>
         }
         faults.dedup();
         match faults.is_empty() {
-            true => Ok(json!({ "languages": templates.languages(), "tried": tried, "faults": 0 })),
+            true => Ok(
+                json!({ "languages": templates.languages(), "tried": tried, "faults": 0, "notes": one_sided(&templates) }),
+            ),
             false => Err(invalid(faults.join("\n"))),
         }
     };
     tokio::task::spawn_blocking(checking).await.map_err(failed)?
+}
+
+async fn show_template(services: Services, parameters: Parameters) -> Result<Value, ControlError> {
+    let (_, templates) = configured(&services).await?;
+    let templates = templates.map_err(|faults| invalid(faults.join("\n")))?;
+    let from = |own: bool| if own { "the directory" } else { "built in" };
+    match &words(&parameters, "file")?[..] {
+        [] => Ok(templates
+            .files()
+            .map(|(file, text, own)| json!({ "file": file, "from": from(own), "bytes": text.len() }))
+            .collect()),
+        [wanted] => {
+            let found = templates.files().find(|(file, ..)| file == wanted);
+            let (file, text, own) = found
+                .ok_or_else(|| invalid(format!("there is no template {wanted:?}; `templates show` lists them")))?;
+            Ok(json!({ "file": file, "from": from(own), "text": text }))
+        }
+        _ => Err(invalid("name one template, or none to list them")),
+    }
+}
+
+/// Replies of which the business wrote one form and the program has the other: most mail programs show the page.
+fn one_sided(templates: &Templates) -> Vec<Value> {
+    let all: Vec<(String, bool)> = templates.files().map(|(file, _, own)| (file, own)).collect();
+    let own = |file: &str| all.iter().any(|(known, own)| known == file && *own);
+    let of_reply = |file: &str| {
+        file.strip_suffix(".txt")
+            .or_else(|| file.strip_suffix(".html"))
+            .map(str::to_owned)
+    };
+    let mut replies: Vec<String> = all
+        .iter()
+        .filter(|(_, own)| *own)
+        .filter_map(|(file, _)| of_reply(file))
+        .collect();
+    replies.dedup();
+    let told = |(own, other): (String, String)| {
+        json!({ "note": format!("{own} is in the directory and {other} is not: customers get both, and most programs show \
+                                 the HTML; write that too") })
+    };
+    replies
+        .into_iter()
+        .filter_map(
+            |reply| match (own(&format!("{reply}.txt")), own(&format!("{reply}.html"))) {
+                (true, false) => Some((format!("{reply}.txt"), format!("{reply}.html"))),
+                (false, true) => Some((format!("{reply}.html"), format!("{reply}.txt"))),
+                _ => None,
+            },
+        )
+        .map(told)
+        .collect()
+}
+
+/// One template as its file has it, so that it can be written into one.
+fn told_template(value: &Value) -> String {
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+    match value {
+        Value::Array(files) => {
+            let line = |file: &Value| format!("{:22}  {}\n", text(file, "file"), text(file, "from"));
+            files
+                .iter()
+                .map(line)
+                .collect::<String>()
+                .chars()
+                .filter(kept)
+                .collect()
+        }
+        whole => text(whole, "text").chars().filter(kept).collect(),
+    }
 }
 
 async fn preview(services: Services, parameters: Parameters) -> Result<Value, ControlError> {
@@ -162,6 +243,9 @@ async fn preview(services: Services, parameters: Parameters) -> Result<Value, Co
             sample.map(|(_, facts)| facts).unwrap_or_else(letter::about_nothing)
         }
     };
+    if flag(&parameters, "facts") {
+        return Ok(json!({ "reply": name, "facts": serde_json::to_string_pretty(&facts).map_err(failed)? }));
+    }
     let rendered = templates.render(name, language.as_deref(), &facts);
     let Letter { subject, text, html } = rendered.map_err(|error| invalid(error.to_string()))?;
     let body = if flag(&parameters, "html") { html } else { text };

@@ -5,12 +5,13 @@
 //! | `orders`, `orders.show`, `orders.close`, `orders.reprocess` | `orders` |
 //! | `review`, `review.show`, `review.accept`, `review.reject` | `review` |
 //! | `replay` | `replay` |
-//! | `outbox`, `outbox.show`, `templates.check`, `templates.preview` | `letters` |
+//! | `outbox`, `outbox.show`, `templates.check`, `templates.preview`, `templates.show` | `letters` |
 //! | `export` | [`export`](super::export) |
 //!
 //! The views of mail sources are plba's.
 
 mod letters;
+mod listing;
 mod orders;
 mod replay;
 mod review;

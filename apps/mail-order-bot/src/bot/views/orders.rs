@@ -4,7 +4,7 @@ use plba::control::{ControlError, Endpoint, Parameters};
 use plba::services::Services;
 use serde_json::{Value, json};
 
-use super::{announce, at_the_desk, decided, failed, reading, source_mail};
+use super::{announce, at_the_desk, decided, failed, listing, reading, source_mail};
 use crate::authentication::Verdict;
 use crate::bot::orders::tell;
 use crate::bot::parameters::{invalid, number, numbers, order_state, order_status, text, time};
@@ -26,7 +26,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .parameter("since", "only those that came or changed at this time or later")
             .parameter("before", "only those with a smaller number: the next page")
             .parameter("limit", "how many at most, up to 1000; 100 when left out")
-            .words("ids", "only these orders"),
+            .words("ids", "only these orders")
+            .told(listing::orders),
         Endpoint::view::<Value, _, _>(
             "orders.show",
             "Shows one order with its versions, its mails as text, and what was sent about it",
