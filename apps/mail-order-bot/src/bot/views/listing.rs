@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(
             lines[0],
             format!(
-                "  id  received          status           customer   lines      total  {:33}",
+                "  id  received          status           customer  lines      total  {:33}",
                 "subject"
             )
             .trim_end()
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(
             lines[1],
             format!(
-                "   7  2026-11-22 09:59  partly accepted   [2JAnna       2  53.40 EUR  {subject}…  theirs B-12, version 2, like order 1"
+                "   7  2026-11-22 09:59  partly accepted   [2JAnna      2  53.40 EUR  {subject}…  theirs B-12, version 2, like order 1"
             )
         );
         assert!(
