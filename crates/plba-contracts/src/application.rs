@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::BoxError;
+use crate::config::{BeforeChange, Fixed, Live, Published};
 use crate::control::Endpoint;
 use crate::health::HealthContribution;
 use crate::section::{ConfigSection, ErasedSection, SectionDefinition};
@@ -92,6 +93,7 @@ pub fn table_of(module: &str) -> String {
 pub struct Assembly {
     module: String,
     section: Option<ErasedSection>,
+    published: Arc<dyn Published>,
     state_dir: PathBuf,
     parts: Parts,
 }
@@ -107,6 +109,8 @@ pub struct Parts {
     pub health: Vec<HealthContribution>,
     /// Views and actions.
     pub endpoints: Vec<Endpoint>,
+    /// Those who are asked before the module's section changes.
+    pub before_change: Vec<BeforeChange>,
     /// Sentences for a person who watches the start: where things are, what to try.
     pub greetings: Vec<String>,
 }
@@ -117,10 +121,18 @@ impl Assembly {
         let (module, state_dir) = (module.to_owned(), state_dir.to_owned());
         Self {
             module,
+            published: Arc::new(Fixed(section.clone())),
             section,
             state_dir,
             parts: Parts::default(),
         }
+    }
+
+    /// From now on [`live`](Self::live) follows what is published here. Without it, its section never changes.
+    #[must_use]
+    pub fn following(mut self, published: Arc<dyn Published>) -> Self {
+        self.published = published;
+        self
     }
 
     /// The state directory, which this process owns while anything that was registered here runs.
@@ -150,6 +162,48 @@ impl Assembly {
             )
             .into()
         })
+    }
+
+    /// The module's section, followed while the process runs: for what is to change without being built or started anew.
+    /// It may be given to services, workers and views, and as a service to other modules.
+    ///
+    /// # Errors
+    /// As [`section`](Self::section).
+    pub fn live<T: ConfigSection>(&self) -> Result<Live<T>, BoxError> {
+        self.section::<T>()?;
+        Live::new(Arc::clone(&self.published), &table_of(&self.module))
+    }
+
+    /// Asks `ask` before a reload changes the module's section: the running one, then the new one. It may refuse with a
+    /// reason, as [`BeforeChange`] says.
+    ///
+    /// ```
+    /// # use plba_contracts::BoxError;
+    /// # use plba_contracts::application::Assembly;
+    /// # use plba_contracts::section::ConfigSection;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+    /// # struct Shop { catalogue: String }
+    /// # impl ConfigSection for Shop {}
+    /// # async fn read(_: &str) -> Result<(), BoxError> { Ok(()) }
+    /// fn assemble(assembly: &mut Assembly) {
+    ///     assembly.before_change::<Shop, _, _>("catalogue", |old, new| async move {
+    ///         if old.catalogue != new.catalogue {
+    ///             read(&new.catalogue).await?;
+    ///         }
+    ///         Ok(())
+    ///     });
+    /// }
+    /// ```
+    pub fn before_change<T, F, Fut>(&mut self, name: &str, ask: F)
+    where
+        T: ConfigSection,
+        F: Fn(Arc<T>, Arc<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        let table = table_of(&self.module);
+        self.parts
+            .before_change
+            .push(BeforeChange::new::<T, F, Fut>(name, table, ask));
     }
 
     /// Registers a service.
