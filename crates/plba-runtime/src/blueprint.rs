@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use plba_contracts::application::{ApplicationModule, Assembly, Declaration, Parts, table_of};
-use plba_contracts::config::SectionDefinition;
+use plba_contracts::config::{Published, SectionDefinition};
 use plba_contracts::describe;
 
 use crate::config::{
@@ -77,10 +77,11 @@ impl Blueprint {
         let configuration = loaded.map_err(|report| BlueprintError::Misconfigured(Box::new(report)))?;
         let current = configuration.current();
         let platform = platform_of(&current)?;
+        let published = configuration.published();
         let assembled = launch
             .modules
             .iter()
-            .map(|module| assemble(module, &current, &platform));
+            .map(|module| assemble(module, &current, &platform, &published));
         let modules = assembled.collect::<Result<Vec<_>, _>>()?;
         check_workers(&current, &modules, Consequence::NothingStarted)?;
         Ok(Self {
@@ -119,7 +120,7 @@ pub fn declare(modules: &[Arc<dyn ApplicationModule>]) -> Result<Vec<SectionDefi
     Ok(sections)
 }
 
-/// Lets one module register its parts from this configuration.
+/// Lets one module register its parts from this configuration, following what is published from then on.
 ///
 /// # Errors
 /// The module refuses, or panics.
@@ -127,13 +128,15 @@ pub fn assemble(
     module: &Arc<dyn ApplicationModule>,
     configuration: &Configuration,
     platform: &PlatformConfig,
+    published: &Arc<dyn Published>,
 ) -> Result<AssembledModule, BlueprintError> {
     let table = table_of(module.name());
     let mut assembly = Assembly::new(
         module.name(),
         configuration.section(&table),
         platform.state_dir.as_path(),
-    );
+    )
+    .following(Arc::clone(published));
     let failed = |reason| BlueprintError::Assembly {
         module: module.name().to_owned(),
         reason,

@@ -20,7 +20,7 @@ use crate::notify::{NotifyEnvironment, ServiceManager};
 use crate::panic;
 use crate::platform::ExecutorConfig;
 use crate::process::{Beginnings, Process, Started};
-use crate::reload::Reloader;
+use crate::reload::Followers;
 use crate::run_journal::RunJournal;
 use crate::shutdown::{ExitReason, Signals};
 use crate::state::StateDirectory;
@@ -121,6 +121,7 @@ impl RuntimeManager {
         let outcome = own.block_on(self.live(start, workers.handle().clone()));
         // Threads that would not end are left behind; the process is about to end anyway.
         workers.shutdown_timeout(Duration::from_millis(500));
+        own.shutdown_background();
         outcome
     }
 
@@ -168,7 +169,7 @@ impl RuntimeManager {
             workers,
             platform,
             configuration,
-            traces,
+            traces.clone(),
             Beginnings {
                 previous,
                 timeline: timeline.clone(),
@@ -188,12 +189,13 @@ impl RuntimeManager {
         let (cause, failure) = match started {
             Started::Ready => {
                 process.greet();
-                let mut reloader = Reloader::new(
-                    Arc::clone(&process.configuration),
-                    Arc::clone(&logging),
-                    self.launch.clone(),
-                );
-                (process.work(&mut signals, &mut reloader).await, None)
+                let followers = Followers {
+                    configuration: Arc::clone(&process.configuration),
+                    logging: Arc::clone(&logging),
+                    traces: traces.clone(),
+                    launch: self.launch.clone(),
+                };
+                (process.work(&mut signals, &followers).await, None)
             }
             Started::Interrupted(cause) => (cause, None),
             Started::Failed(message) => {

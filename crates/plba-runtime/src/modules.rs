@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use plba_contracts::clock::Clock;
+use plba_contracts::config::BeforeChange;
 use plba_contracts::control::Endpoint;
 use plba_contracts::describe;
 use plba_contracts::metrics::Metrics;
@@ -91,6 +92,11 @@ impl RunningModules {
         self.modules
             .iter()
             .flat_map(|module| module.parts.greetings.iter().map(String::as_str))
+    }
+
+    /// Those of the running modules who are asked before their section changes.
+    pub fn before_change(&self) -> impl Iterator<Item = &BeforeChange> {
+        self.modules.iter().flat_map(|module| &module.parts.before_change)
     }
 
     /// Builds the services, asks the health contributors once, and starts the workers in dependency order.

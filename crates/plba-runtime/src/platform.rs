@@ -21,7 +21,6 @@ pub struct PlatformConfig {
     #[schemars(extend("x-needs-restart" = true))]
     pub state_dir: FilePath,
     /// How long a stop may take in all: finish, then interrupt, then leave behind.
-    #[schemars(extend("x-needs-restart" = true))]
     pub stop_budget: TimeSpan,
     /// Whether the system may write core dumps of the process, and debuggers of the same user may look into it: both show
     /// secrets in plain text.
@@ -35,15 +34,12 @@ pub struct PlatformConfig {
     /// Single workers, by name: what stands in place of what their modules say. Applied to running workers by a reload.
     pub workers: Settings,
     /// The control plane: probes, views and actions for operators.
-    #[schemars(extend("x-needs-restart" = true))]
     pub control: ControlConfig,
     /// The log.
     pub logging: LoggingConfig,
     /// Traces.
-    #[schemars(extend("x-needs-restart" = true))]
     pub trace: TraceConfig,
     /// Health.
-    #[schemars(extend("x-needs-restart" = true))]
     pub health: HealthConfig,
 }
 
@@ -61,15 +57,20 @@ pub struct ExecutorConfig {
 #[serde(default)]
 pub struct ControlConfig {
     /// Whether there is a control plane.
+    #[schemars(extend("x-needs-restart" = true))]
     pub enabled: bool,
     /// Address and port to listen on; port 0 takes any free one. Anything but a loopback address needs `token_file`.
+    #[schemars(extend("x-needs-restart" = true))]
     pub listen: String,
     /// Host names that requests may name, besides the loopback ones.
+    #[schemars(extend("x-needs-restart" = true))]
     pub hosts: Vec<String>,
     /// A file that holds the admin's token, at least 32 characters. Without it a random token is made at first start
     /// and kept in `control.token` in the state directory.
+    #[schemars(extend("x-needs-restart" = true))]
     pub token_file: Option<FilePath>,
     /// The admin's token itself, at least 32 characters; better given by the environment than in a file.
+    #[schemars(extend("x-needs-restart" = true))]
     pub token: Option<Secret>,
 }
 
@@ -81,6 +82,7 @@ pub struct HealthConfig {
     pub stall_limit: TimeSpan,
     /// How often the stall watchdog looks, 20 ms to 1 min; sooner where a worker's `stall_after` asks for it. A hung worker
     /// is found within two such intervals, an executor that runs nothing within six.
+    #[schemars(extend("x-needs-restart" = true))]
     pub watchdog_interval: TimeSpan,
 }
 

@@ -15,9 +15,10 @@ use tracing::{info, warn};
 use crate::TARGET;
 use crate::actions;
 use crate::audit::AuditLog;
-use crate::blueprint::AssembledModule;
+use crate::blueprint::{AssembledModule, platform_of};
 use crate::children::ChildStop;
 use crate::config::ConfigurationManager;
+use crate::config::change::{Asked as When, Trigger};
 use crate::control::{ControlParts, ControlPlane, ControlPlaneService, Lifecycle, Stage, transport_failed};
 use crate::health::HealthRegistry;
 use crate::manager::StartupError;
@@ -25,7 +26,7 @@ use crate::modules::{Foundation, RunningModules};
 use crate::notify::ServiceManager;
 use crate::platform::PlatformConfig;
 use crate::previous_run::PreviousRun;
-use crate::reload::Reloader;
+use crate::reload::{Followers, Reloader};
 use crate::run_journal::RunJournal;
 use crate::shutdown::{Asked, ExitReason, Signals, StopCause, StopReport};
 use crate::state::StateDirectory;
@@ -115,7 +116,11 @@ impl Process {
         let metrics = Metrics::default();
         let observed = crate::metrics::observe(&metrics, &supervisor, &health, &traces);
         let observed = observed.map_err(StartupError::failed)?;
-        let stall_limit = Duration::from(platform.health.stall_limit);
+        let (at_start, running) = (platform.health.stall_limit, Arc::clone(&configuration));
+        let stall_limit = move || {
+            let platform = platform_of(&running.current());
+            Duration::from(platform.map_or(at_start, |platform| platform.health.stall_limit))
+        };
         let lifecycle = Lifecycle::default();
         let plane = ControlPlane::new(ControlParts {
             lifecycle: lifecycle.clone(),
@@ -261,41 +266,31 @@ impl Process {
         }
     }
 
-    /// Waits for a stop, which a signal asks for or a worker's definition; carries out reloads on the way.
-    pub(crate) async fn work(&mut self, signals: &mut Signals, reloader: &mut Reloader) -> StopCause {
+    /// Waits for a stop, which a signal asks for or a worker's definition; the configuration changes on the way.
+    pub(crate) async fn work(&mut self, signals: &mut Signals, followers: &Followers) -> StopCause {
         let supervisor = self.supervisor.clone();
         let fatal = supervisor.fatal();
         tokio::pin!(fatal);
-        // A reload that was asked for while another one was under way, which may have read the files before their last change.
-        let mut again = false;
+        let configuration = Arc::clone(&self.configuration);
+        let parts = match &mut self.modules {
+            Some(modules) => followers.with(modules, self.workers.clone()),
+            None => Vec::new(),
+        };
+        let (clock, service_manager) = (Arc::clone(&self.clock), self.service_manager.clone());
+        let mut reloader = Reloader::new(Arc::clone(&configuration), clock, parts, service_manager);
+        let changing = reloader.run();
+        tokio::pin!(changing);
         loop {
-            if !std::mem::take(&mut again) {
-                let asked = tokio::select! {
-                    asked = signals.next() => asked,
-                    fatal = &mut fatal => return fatal.into(),
-                };
-                if let Asked::Stop(cause) = asked {
-                    return cause.into();
-                }
-            }
-            let Some(modules) = &mut self.modules else { continue };
-            self.service_manager.reloading();
-            let reloading = reloader.reload(modules);
-            tokio::pin!(reloading);
-            loop {
-                tokio::select! {
-                    () = &mut reloading => break,
-                    fatal = &mut fatal => return fatal.into(),
-                    asked = signals.next() => match asked {
-                        Asked::Stop(cause) => return cause.into(),
-                        Asked::Reload => {
-                            info!(target: TARGET, "SIGHUP: once more when the reload that is under way is over");
-                            again = true;
-                        }
+            tokio::select! {
+                never = &mut changing => match never {},
+                fatal = &mut fatal => return fatal.into(),
+                asked = signals.next() => match asked {
+                    Asked::Stop(cause) => return cause.into(),
+                    Asked::Reload => if configuration.requests().ask(Trigger::Signal) == When::AfterThis {
+                        info!(target: TARGET, "SIGHUP: once more when the reload that is under way is over");
                     },
-                }
+                },
             }
-            self.service_manager.ready();
         }
     }
 
@@ -307,11 +302,13 @@ impl Process {
         exporting: tokio::task::JoinHandle<u64>,
     ) -> StopReport {
         self.lifecycle.enter(Stage::Stopping);
+        self.configuration.requests().close();
         let StopCause { text: cause, exit_code } = cause;
         self.service_manager.stopping(&cause);
         self.supervisor.children().stopping();
         let (asked, since) = (self.clock.now(), self.clock.monotonic());
-        let budget = Duration::from(self.platform.stop_budget);
+        let running = platform_of(&self.configuration.current());
+        let budget = Duration::from(running.map_or(self.platform.stop_budget, |platform| platform.stop_budget));
         info!(target: TARGET,
             "stopping ({cause}): at most {:.0} s; a second signal interrupts what is in hand",
             budget.as_secs_f64()

@@ -239,11 +239,12 @@ pub fn worker_health(supervisor: WorkerSupervisor) -> impl Fn() -> Vec<WorkerHea
 }
 
 /// Whether the platform can make progress: the workers' executor moves, and no worker that liveness depends on is hung.
-pub fn live(supervisor: WorkerSupervisor, stall_limit: Duration) -> Box<Verdict> {
+/// The limit is asked for each time: it may change while the process runs.
+pub fn live(supervisor: WorkerSupervisor, stall_limit: impl Fn() -> Duration + Send + Sync + 'static) -> Box<Verdict> {
     Box::new(move || {
         let stalled = supervisor
             .executor_stalled_for()
-            .is_some_and(|stalled| stalled > stall_limit);
+            .is_some_and(|stalled| stalled > stall_limit());
         let hung = || {
             supervisor
                 .snapshot()

@@ -1,24 +1,26 @@
-//! Loads the configuration, holds the current snapshot, and replaces it as a transaction. When to reload is decided by
-//! whoever listens to signals; keeping the last good one on disk and probation are not here.
+//! Loads the configuration, holds the current snapshot, and knows whom its changes concern. The stages of a change live in
+//! `change`.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use plba_contracts::BoxError;
+use plba_contracts::config::Published;
 use plba_contracts::section::SectionDefinition;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
 
-use crate::config::change::{ChangeObserver, Proving, ReloadRequests};
+use crate::config::change::{Board, ChangeObserver, Proving, ReloadRequests, Trial, Upcoming};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, bare};
 use crate::config::overrides::Overrides;
 use crate::config::read::layers::ConfigurationSources;
 use crate::config::read::reader::Reader;
 use crate::config::snapshot::Configuration;
 
-/// Looks at a new configuration before it is published: the running one, then the new one.
-type Subscriber = Arc<dyn Fn(&Configuration, &Configuration) -> Result<(), BoxError> + Send + Sync>;
+/// How long reading the sources may take in all, providers included: a file system may hang.
+pub const READ_LIMIT: Duration = Duration::from_secs(30);
 
 /// Owns the configuration of a process.
 ///
@@ -26,22 +28,14 @@ type Subscriber = Arc<dyn Fn(&Configuration, &Configuration) -> Result<(), BoxEr
 /// other work.
 pub struct ConfigurationManager {
     reader: Arc<Reader>,
-    current: watch::Sender<Arc<Configuration>>,
-    subscribers: Mutex<Vec<(String, Subscriber)>>,
+    board: Arc<Board>,
+    /// The highest number that a configuration was put to work with, whatever became of it.
+    latest: AtomicU64,
+    /// Held while sources are read, also by a reading that nobody waits for any more.
+    reading: Arc<Semaphore>,
     requests: ReloadRequests,
     observers: Mutex<Vec<Arc<dyn ChangeObserver>>>,
     proving: Mutex<Option<Arc<dyn Proving>>>,
-    /// The number of the latest snapshot that was published; held during a reload, so that there is one at a time.
-    latest: tokio::sync::Mutex<u64>,
-}
-
-/// What a reload has published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishedReload {
-    /// The number of the new snapshot.
-    pub generation: u64,
-    /// The tables whose values have changed, in the order of their declaration.
-    pub changed: Vec<String>,
 }
 
 impl ConfigurationManager {
@@ -63,18 +57,18 @@ impl ConfigurationManager {
             .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))?;
         Ok(Self {
             reader,
-            current: watch::Sender::new(Arc::new(first)),
-            subscribers: Mutex::default(),
+            board: Board::new(first),
+            latest: AtomicU64::new(1),
+            reading: Arc::new(Semaphore::new(1)),
             requests: ReloadRequests::default(),
             observers: Mutex::default(),
             proving: Mutex::default(),
-            latest: tokio::sync::Mutex::new(1),
         })
     }
 
     /// The current snapshot.
     pub fn current(&self) -> Arc<Configuration> {
-        Arc::clone(&self.current.borrow())
+        self.board.current()
     }
 
     /// The files and directories that are read, for whoever watches them.
@@ -84,7 +78,17 @@ impl ConfigurationManager {
 
     /// Sees every snapshot that is published from now on.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Configuration>> {
-        self.current.subscribe()
+        self.board.subscribe()
+    }
+
+    /// Where modules see what is published.
+    pub fn published(&self) -> Arc<dyn Published> {
+        Arc::clone(&self.board) as Arc<dyn Published>
+    }
+
+    /// Where modules that are assembled from `next` see what is published: `next` even before it is.
+    pub fn published_with(&self, next: &Arc<Configuration>) -> Arc<dyn Published> {
+        Arc::new(Upcoming::new(Arc::clone(&self.board), Arc::clone(next)))
     }
 
     /// What an operator sets while the process runs.
@@ -107,79 +111,64 @@ impl ConfigurationManager {
         *lock(&self.proving) = Some(proving);
     }
 
-    /// Asks `subscriber` before a reload publishes: it gets the running and the new configuration, in this order.
-    ///
-    /// - **`Err`** or **panic**: a veto; the running configuration stays, and the report says who vetoed and why. An error
-    ///   that is a [`ConfigReport`] tells its faults with their places instead.
-    /// - **`Ok`**: no objection. Another may still veto, so act on the published snapshot, not here.
-    ///
-    /// Called on a blocking thread; its name stands in reports.
-    pub fn on_reload(
-        &self,
-        name: impl Into<String>,
-        subscriber: impl Fn(&Configuration, &Configuration) -> Result<(), BoxError> + Send + Sync + 'static,
-    ) {
-        lock(&self.subscribers).push((name.into(), Arc::new(subscriber)));
-    }
-
-    /// Reads everything again and, if nothing is wrong and nobody objects, publishes the next snapshot. Reloads that
-    /// are asked for at the same time follow one another.
+    /// What all sources say now, read and checked as a reload would; nothing is asked, changed or published.
     ///
     /// # Errors
-    /// All faults at once; the running configuration stays as it was.
+    /// All faults at once.
     ///
     /// # Cancel safety
-    /// A dropped call has published either all or nothing.
-    pub async fn reload(&self) -> Result<PublishedReload, ConfigReport> {
-        let mut latest = self.latest.lock().await;
+    /// A dropped call leaves nothing behind but a reading that ends by itself.
+    pub async fn read(&self) -> Result<Configuration, ConfigReport> {
         let running = self.current();
         let stays = Consequence::StaysRunning {
             generation: running.generation,
         };
-        let refused = |faults| ConfigReport::new(faults, stays);
-        let next = Arc::new(self.reader.read(*latest + 1, Some(&running)).await.map_err(refused)?);
-        let vetoes = self.ask(&running, &next).await;
-        if !vetoes.is_empty() {
-            return Err(refused(vetoes));
-        }
-        let tables = self.reader.definitions.iter().map(|definition| &definition.table);
-        let changed = tables
-            .filter(|table| next.differs_in(&running, table))
-            .cloned()
-            .collect();
-        let generation = next.generation;
-        *latest = generation;
-        self.current.send_replace(next);
-        Ok(PublishedReload { generation, changed })
+        let read = self.read_after(&running).await;
+        read.map_err(|faults| ConfigReport::new(faults, stays))
     }
 
-    /// Publishes an earlier snapshot again, because the later one could not be put to work. Its number is not given to
-    /// another one.
-    pub fn restore(&self, earlier: Arc<Configuration>) {
-        self.current.send_replace(earlier);
-    }
-
-    async fn ask(&self, running: &Arc<Configuration>, next: &Arc<Configuration>) -> Vec<ConfigFault> {
-        let subscribers = lock(&self.subscribers).clone();
-        let (running, next) = (Arc::clone(running), Arc::clone(next));
-        let asked = tokio::task::spawn_blocking(move || {
-            let vetoed = |message| vec![bare(ConfigFaultKind::Vetoed, message)];
-            let vetoes = |(name, subscriber): &(String, Subscriber)| {
-                let asked = catch_unwind(AssertUnwindSafe(|| subscriber(&running, &next)));
-                match asked {
-                    Ok(Ok(())) => Vec::new(),
-                    Ok(Err(error)) => match error.downcast::<ConfigReport>() {
-                        Ok(report) => report.faults,
-                        Err(error) => vetoed(format!("refused by {name}: {error}")),
-                    },
-                    Err(_) => vetoed(format!("refused by {name}, which panicked")),
-                }
-            };
-            subscribers.iter().flat_map(vetoes).collect()
+    /// The next configuration, as its sources say now. Its number is the next one, unless it is not put to work.
+    pub(super) async fn read_after(&self, running: &Arc<Configuration>) -> Result<Configuration, Vec<ConfigFault>> {
+        let unreadable = |message: String| vec![bare(ConfigFaultKind::Unreadable, message)];
+        let deadline = Instant::now() + READ_LIMIT;
+        // Never closed, so a permit comes or the time is over.
+        let Ok(Ok(permit)) = timeout_at(deadline, Arc::clone(&self.reading).acquire_owned()).await else {
+            let message = "an earlier attempt to read the sources still hangs; see to the file system they lie on";
+            return Err(unreadable(message.to_owned()));
+        };
+        let (reader, before) = (Arc::clone(&self.reader), Arc::clone(running));
+        let number = self.latest.load(Ordering::Acquire) + 1;
+        let reading = tokio::spawn(async move {
+            let _permit = permit;
+            let next = reader.read(number, Some(&before)).await?;
+            Ok(next.keeping_sections_of(&before))
         });
-        asked
-            .await
-            .unwrap_or_else(|error| vec![bare(ConfigFaultKind::Vetoed, error.to_string())])
+        match timeout_at(deadline, reading).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(broken)) => Err(unreadable(format!("the sources could not be read: {broken}"))),
+            Err(_) => {
+                let seconds = READ_LIMIT.as_secs();
+                Err(unreadable(format!("the sources could not be read within {seconds} s")))
+            }
+        }
+    }
+
+    /// No other configuration gets this one's number from now on.
+    pub(super) fn count(&self, configuration: &Configuration) {
+        self.latest.fetch_max(configuration.generation, Ordering::AcqRel);
+    }
+
+    pub(super) fn publish(&self, configuration: Arc<Configuration>) {
+        self.board.publish(configuration);
+    }
+
+    pub(super) fn observers(&self) -> Vec<Arc<dyn ChangeObserver>> {
+        lock(&self.observers).clone()
+    }
+
+    pub(super) fn begin_trial(&self) -> Option<Box<dyn Trial>> {
+        let proving = lock(&self.proving).clone();
+        proving.map(|proving| proving.begin())
     }
 }
 

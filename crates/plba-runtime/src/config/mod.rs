@@ -29,13 +29,14 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::report::vetoed;
 pub(crate) use check::sections::suggestion;
 
 pub use change::{ConfigChange, ConfigDiff, MAXIMUM_CHANGES};
 pub use check::report::{
     ConfigFault, ConfigFaultKind, ConfigReport, Consequence, Excerpt, MAXIMUM_RELATED, MAXIMUM_REPORTED, RelatedPlace,
 };
-pub use manager::{ConfigurationManager, PublishedReload};
+pub use manager::{ConfigurationManager, READ_LIMIT};
 pub use read::assignments::ENVIRONMENT_PREFIX;
 pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
 pub use read::layers::ConfigurationSources;

@@ -159,6 +159,32 @@ impl Configuration {
         value(self) != value(other)
     }
 
+    /// Whether every value is the same as in `other`; origins don't count.
+    pub fn has_values_of(&self, other: &Self) -> bool {
+        self.effective.value() == other.effective.value()
+    }
+
+    /// The tables that have other values than in `other`, in the order of their declaration.
+    pub fn tables_unlike(&self, other: &Self) -> Vec<String> {
+        let tables = self.definitions.iter().map(|definition| &definition.table);
+        tables.filter(|table| self.differs_in(other, table)).cloned().collect()
+    }
+
+    /// The same under another number.
+    pub(in crate::config) fn as_generation(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+
+    /// Takes the sections over from `other` that have the same values there, so that whoever follows one sees by the pointer
+    /// whether it has changed.
+    pub(in crate::config) fn keeping_sections_of(mut self, other: &Self) -> Self {
+        let changed = self.tables_unlike(other);
+        let kept = other.sections.iter().filter(|(table, _)| !changed.contains(table));
+        let kept = kept.map(|(table, section)| (table.clone(), Arc::clone(section)));
+        self.sections.extend(kept);
+        self
+    }
+
     /// A fault of this key, with its place. For what can only be found once modules have assembled.
     pub(crate) fn fault(&self, path: &[&str], kind: ConfigFaultKind, message: String, remedy: String) -> ConfigFault {
         let path: Vec<String> = path.iter().map(|segment| (*segment).to_owned()).collect();

@@ -148,19 +148,6 @@ impl LoggingConfig {
             "nothing would be logged at all: set platform.logging.file.path, or choose \"stderr\" or \"stdout\"";
         faults.require(!silent, "logging.output", message);
     }
-
-    /// The keys that differ and only count after a restart.
-    pub(super) fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
-        let differences = [
-            ("format", self.format != other.format),
-            ("color", self.color != other.color),
-            ("output", self.output != other.output),
-            ("time", self.time != other.time),
-            ("file", self.file != other.file),
-        ];
-        let differing = differences.into_iter().filter(|(_, differs)| *differs);
-        differing.map(|(key, _)| key).collect()
-    }
 }
 
 impl Color {

@@ -153,18 +153,9 @@ pub struct LoggingHandle {
     applied: Mutex<LoggingConfig>,
 }
 
-/// What [`LoggingHandle::reload`] has done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggingReload {
-    /// Whether levels have changed.
-    pub levels_changed: bool,
-    /// The keys, within `[platform.logging]`, whose new values only count after a restart.
-    pub needs_restart: Vec<&'static str>,
-}
-
 impl LoggingHandle {
-    /// Applies new levels at once, and says which other changes need a restart.
-    pub fn reload(&self, config: &LoggingConfig) -> LoggingReload {
+    /// Applies new levels at once, and says whether there are any. What else the section says counts from the next start.
+    pub fn reload(&self, config: &LoggingConfig) -> bool {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         let levels_changed = applied.level != config.level || applied.levels != config.levels;
         if levels_changed {
@@ -175,10 +166,13 @@ impl LoggingHandle {
             applied.level = config.level;
             applied.levels.clone_from(&config.levels);
         }
-        LoggingReload {
-            levels_changed,
-            needs_restart: applied.fixed_differences(config),
-        }
+        levels_changed
+    }
+
+    /// The levels that are in force: by default, and by target.
+    pub fn levels(&self) -> (LogLevel, BTreeMap<String, LogLevel>) {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        (applied.level, applied.levels.clone())
     }
 
     /// How many lines could not be written since the start: the buffer was full, or a disk, or a file was taken away.

@@ -6,7 +6,7 @@ mod innermost;
 mod layer;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plba_contracts::clock::Clock;
@@ -38,6 +38,7 @@ pub struct TraceConfig {
     /// How many finished spans are kept in memory for the control plane, up to 100,000.
     pub keep: usize,
     /// Whether finished spans are written to the log, at level INFO under the target `plba::trace`.
+    #[schemars(extend("x-needs-restart" = true))]
     pub log: bool,
 }
 
@@ -59,8 +60,9 @@ pub struct TraceService {
 
 struct Shared {
     clock: Arc<dyn Clock>,
-    keep: usize,
-    sample: f64,
+    keep: AtomicUsize,
+    /// A share as its bits.
+    sample: AtomicU64,
     random: Mutex<fastrand::Rng>,
     ring: Mutex<VecDeque<Arc<FinishedSpan>>>,
     outgoing: Option<mpsc::Sender<Arc<FinishedSpan>>>,
@@ -83,8 +85,8 @@ impl TraceService {
         let (sender, incoming) = mpsc::channel(WAITING);
         let shared = Arc::new(Shared {
             clock,
-            keep: config.keep,
-            sample: config.sample,
+            keep: AtomicUsize::new(config.keep),
+            sample: AtomicU64::new(config.sample.to_bits()),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             ring: Mutex::default(),
             outgoing: (!transports.is_empty()).then_some(sender),
@@ -97,6 +99,13 @@ impl TraceService {
             shared: Arc::clone(&shared),
         };
         (Self { shared }, export)
+    }
+
+    /// From now on samples and keeps as this says. Journeys that have begun go on as they were; `log` counts from the next
+    /// start.
+    pub fn tune(&self, config: &TraceConfig) {
+        self.shared.sample.store(config.sample.to_bits(), Ordering::Relaxed);
+        self.shared.keep.store(config.keep, Ordering::Relaxed);
     }
 
     /// The layer that watches `tracing` spans. Install it once, beside the log's.
@@ -154,7 +163,8 @@ impl TraceFactory for TraceService {
 impl Shared {
     fn new_journey(&self) -> TraceContext {
         let mut random = lock(&self.random);
-        let sampled = self.sample >= 1.0 || random.f64() < self.sample;
+        let sample = f64::from_bits(self.sample.load(Ordering::Relaxed));
+        let sampled = sample >= 1.0 || random.f64() < sample;
         TraceContext {
             trace_id: random.u128(1..),
             span_id: random.u64(1..),
@@ -177,14 +187,14 @@ impl Shared {
         {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
-        if self.keep == 0 {
-            return;
-        }
+        let keep = self.keep.load(Ordering::Relaxed);
         let mut ring = lock(&self.ring);
-        while ring.len() >= self.keep {
+        while ring.len() > keep.saturating_sub(1) {
             ring.pop_front();
         }
-        ring.push_back(span);
+        if keep > 0 {
+            ring.push_back(span);
+        }
     }
 }
 

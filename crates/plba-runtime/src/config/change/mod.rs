@@ -35,16 +35,20 @@
 //! - **To say that a key needs a restart**: `#[schemars(extend("x-needs-restart" = true))]` on its field, for modules as for
 //!   the platform; everything below it needs one too. Diffs say so by key, and nothing else keeps a list.
 
+mod board;
 mod diff;
 mod outcome;
 mod part;
 mod proving;
 mod requests;
+mod transaction;
 mod trigger;
 
+pub(super) use board::{Board, Upcoming};
 pub use diff::{ConfigChange, ConfigDiff, MAXIMUM_CHANGES};
 pub use outcome::{ChangeObserver, Conclusion, ReloadOutcome, Stage};
 pub use part::{LivePart, Proposal, Refusal};
 pub use proving::{Proving, Trial, TrialVerdict};
 pub use requests::{Asked, ReloadRequests, Request, RequestError};
+pub use transaction::{Due, Transactions};
 pub use trigger::Trigger;

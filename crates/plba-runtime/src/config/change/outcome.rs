@@ -44,6 +44,17 @@ pub enum ReloadOutcome {
         /// What changed in them; the keys that need a restart say so.
         diff: ConfigDiff,
     },
+    /// A configuration failed its probation: the one that was proven last runs again.
+    TakenBack {
+        /// The number of the one that runs again.
+        generation: u64,
+        /// The number of the one that failed.
+        failed: u64,
+        /// Why: which worker fares worse by it, and what it says.
+        reason: String,
+        /// What is different now.
+        diff: ConfigDiff,
+    },
     /// The configuration that ran goes on running.
     Rejected {
         /// Its number.
@@ -73,7 +84,7 @@ pub struct Conclusion {
     pub before: Arc<Configuration>,
     /// What was to run instead: missing where it could not be read.
     pub tried: Option<Arc<Configuration>>,
-    /// How it ended. With [`Trigger::Probation`], `Applied` means that `tried`, an earlier generation, runs again.
+    /// How it ended. With [`Trigger::Probation`], `before` is what failed and `tried` what is to run again.
     pub outcome: ReloadOutcome,
     /// From its beginning to its end.
     pub took: Duration,

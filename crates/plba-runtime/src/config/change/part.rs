@@ -2,8 +2,11 @@
 //! In which order parts follow, and go back when one can't, lives in `transaction`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use plba_contracts::config::TimeSpan;
+use tokio::time::Instant;
 
 use crate::config::check::report::ConfigFault;
 use crate::config::snapshot::Configuration;
@@ -15,16 +18,37 @@ pub struct Proposal {
     pub running: Arc<Configuration>,
     /// The one that is to run; valid in itself.
     pub next: Arc<Configuration>,
+    /// Whether `next` ran before and is to come back. Then nobody is asked whether they like it.
+    pub back: bool,
+    /// By when all must have answered who are asked.
+    pub deadline: Instant,
+    timeout: Duration,
 }
 
 impl Proposal {
-    /// The way back.
-    #[must_use]
-    pub fn reversed(&self) -> Self {
+    pub(super) fn forward(running: &Arc<Configuration>, next: &Arc<Configuration>, timeout: Duration) -> Self {
         Self {
-            running: Arc::clone(&self.next),
-            next: Arc::clone(&self.running),
+            running: Arc::clone(running),
+            next: Arc::clone(next),
+            back: false,
+            deadline: Instant::now() + timeout,
+            timeout,
         }
+    }
+
+    pub(super) fn back(running: &Arc<Configuration>, next: &Arc<Configuration>, timeout: Duration) -> Self {
+        Self {
+            back: true,
+            ..Self::forward(running, next, timeout)
+        }
+    }
+
+    /// What is said of who has not answered by the deadline.
+    pub(crate) fn too_late(&self) -> String {
+        format!(
+            "no answer within {} (platform.config.prepare_timeout)",
+            TimeSpan(self.timeout)
+        )
     }
 }
 

@@ -11,13 +11,14 @@ pub trait Proving: Send + Sync + 'static {
     fn begin(&self) -> Box<dyn Trial>;
 }
 
-/// A configuration on probation. Dropped without a verdict when the process stops, or when another change takes over.
+/// A configuration on probation. Dropped without a verdict when the process stops.
 #[async_trait]
 pub trait Trial: Send + 'static {
-    /// Watches from now on, for as long as `window`. Called once after the change was put to work.
+    /// Watches from now on, for as long as `window`. Called after the change was put to work.
     ///
     /// # Cancel safety
-    /// A dropped call is not asked again.
+    /// Dropped whenever a reload is asked for, and called again after it: with what is left of the window, or with a whole one
+    /// if the reload has put another configuration to work. The picture stays the one from [`begin`](Proving::begin).
     async fn verdict(&mut self, window: Duration) -> TrialVerdict;
 }
 

@@ -171,6 +171,11 @@ pub(crate) fn bare(kind: ConfigFaultKind, message: String) -> ConfigFault {
     Located::new(kind, message).report(&Sources::default())
 }
 
+/// A refusal by a part of the running process.
+pub(crate) fn vetoed(name: &str, reason: &str) -> ConfigFault {
+    bare(ConfigFaultKind::Vetoed, format!("refused by {name}: {reason}"))
+}
+
 impl ConfigReport {
     pub(crate) fn new(mut faults: Vec<ConfigFault>, consequence: Consequence) -> Self {
         let omitted = faults.len().saturating_sub(MAXIMUM_REPORTED);

@@ -84,14 +84,15 @@ async fn it_is_opened_once_while_it_stays_the_same() {
     let manager = ConfigurationManager::load(on_the_platform(), directory.sources.clone())
         .await
         .unwrap();
-    manager.reload().await.unwrap();
+    let manager = Arc::new(manager);
+    reload(&manager).await;
     assert_eq!(tables.opened.load(Ordering::Relaxed), 1);
     fs::write(
         directory.path.join("a.toml"),
         "platform.config.database = 'table:?bot.workers=8'\n",
     )
     .unwrap();
-    manager.reload().await.unwrap();
+    assert!(!reload(&manager).await.is_rejected());
     assert_eq!(tables.opened.load(Ordering::Relaxed), 2);
     assert_eq!(manager.current().typed::<Bot>("bot").unwrap().workers, 8);
 }

@@ -13,14 +13,18 @@ mod secrets;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use plba_contracts::clock::Clock;
 use plba_contracts::config::{FilePath, Location, Secret};
 use plba_contracts::section::{ConfigSection, Faults, SectionDefinition};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::clock::SystemClock;
+use crate::config::change::{ReloadOutcome, Transactions, Trigger};
 
 /// The orders of a shop.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -112,6 +116,13 @@ impl ConfigSection for Bot {
 
 impl ConfigSection for Process {}
 
+/// Reloads where no part of a process has to follow.
+async fn reload(manager: &Arc<ConfigurationManager>) -> ReloadOutcome {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut transactions = Transactions::new(Arc::clone(manager), clock, Vec::new());
+    transactions.reload(vec![Trigger::Signal]).await.outcome
+}
+
 fn definitions() -> Vec<SectionDefinition> {
     vec![
         SectionDefinition::new::<Process>("platform"),
@@ -183,7 +194,7 @@ impl Directory {
         text.replace(&format!("{}/", self.path.display()), "")
     }
 
-    fn bot(&self) -> std::sync::Arc<Bot> {
+    fn bot(&self) -> Arc<Bot> {
         let manager = self.load().unwrap_or_else(|report| panic!("{report}"));
         manager.current().typed::<Bot>("bot").unwrap()
     }
