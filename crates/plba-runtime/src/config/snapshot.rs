@@ -171,7 +171,7 @@ impl Configuration {
     }
 
     /// The same under another number.
-    pub(in crate::config) fn as_generation(self, generation: u64) -> Self {
+    pub(in crate::config) fn numbered(self, generation: u64) -> Self {
         Self { generation, ..self }
     }
 

@@ -118,7 +118,7 @@ impl<'a> Transactions<'a> {
         let unfinished = self.parts.iter().any(|part| part.unfinished());
         if !unfinished && next.has_values_of(before) {
             let generation = before.generation;
-            self.manager.publish(Arc::new(next.as_generation(generation)));
+            self.manager.publish(Arc::new(next.numbered(generation)));
             return (None, ReloadOutcome::Unchanged { generation });
         }
         let next = Arc::new(next);
