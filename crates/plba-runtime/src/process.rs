@@ -26,7 +26,7 @@ use crate::modules::{Foundation, RunningModules};
 use crate::notify::ServiceManager;
 use crate::platform::PlatformConfig;
 use crate::previous_run::PreviousRun;
-use crate::reload::{Followers, Reloader};
+use crate::reload::{Followers, Reloader, watchers};
 use crate::run_journal::RunJournal;
 use crate::shutdown::{Asked, ExitReason, Signals, StopCause, StopReport};
 use crate::state::StateDirectory;
@@ -278,6 +278,7 @@ impl Process {
         };
         let (clock, service_manager) = (Arc::clone(&self.clock), self.service_manager.clone());
         let mut reloader = Reloader::new(Arc::clone(&configuration), clock, parts, service_manager);
+        let _watching = watchers(&configuration);
         let changing = reloader.run();
         tokio::pin!(changing);
         loop {

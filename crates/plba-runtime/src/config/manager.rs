@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use plba_contracts::config::Published;
+use plba_contracts::config::{ConfigProvider, Published};
 use plba_contracts::section::SectionDefinition;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -109,6 +109,21 @@ impl ConfigurationManager {
     /// From now on changes are on probation before `proving`; without it there is none.
     pub fn prove_with(&self, proving: Arc<dyn Proving>) {
         *lock(&self.proving) = Some(proving);
+    }
+
+    /// The providers of the configuration that runs: that of the configured database, and the program's own.
+    pub(super) fn providers(&self) -> Vec<Arc<dyn ConfigProvider>> {
+        let current = self.current();
+        let database = current.database().cloned();
+        database
+            .into_iter()
+            .chain(self.reader.sources.providers.iter().cloned())
+            .collect()
+    }
+
+    /// The providers that were down when they were asked last, by their names, each with why. What they gave before counts on.
+    pub fn providers_down(&self) -> Vec<(String, String)> {
+        self.reader.outages.list()
     }
 
     /// What all sources say now, read and checked as a reload would; nothing is asked, changed or published.

@@ -40,7 +40,7 @@ pub use manager::{ConfigurationManager, READ_LIMIT};
 pub use read::assignments::ENVIRONMENT_PREFIX;
 pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
 pub use read::layers::ConfigurationSources;
-pub use read::reader::PROVIDER_LIMIT;
+pub use read::providers::PROVIDER_LIMIT;
 pub use read::secrets::{MAXIMUM_SECRET_SIZE, MAXIMUM_SECRETS};
 pub use settings::{ConfigSettings, OnInvalidStart};
 pub use snapshot::{Configuration, SectionError};

@@ -16,6 +16,7 @@ use crate::config::check::sections::Sections;
 use crate::config::overrides::Override;
 use crate::config::read::annotate::annotate;
 use crate::config::read::bootstrap::Bootstrap;
+use crate::config::read::providers::ProviderLayer;
 use crate::config::read::reader::OpenDatabase;
 use crate::config::read::sources::{Place, Sources};
 use crate::config::read::toml_file;
@@ -42,6 +43,8 @@ pub struct Configuration {
     pub(in crate::config) effective: Node,
     /// What was read first.
     pub(in crate::config) bootstrap: Bootstrap,
+    /// What providers gave for it, the database's first.
+    pub(in crate::config) provided: Vec<ProviderLayer>,
     /// The database that gave a layer.
     pub(in crate::config) database: Option<OpenDatabase>,
     /// The overrides that it was read with.

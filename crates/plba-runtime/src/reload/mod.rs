@@ -4,6 +4,7 @@
 mod logging;
 mod modules;
 mod traces;
+mod watchers;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tracing::{error, info, warn};
 use self::logging::LoggingPart;
 use self::modules::ModulesPart;
 use self::traces::TracesPart;
+pub(crate) use self::watchers::watchers;
 use crate::TARGET;
 use crate::blueprint::Launch;
 use crate::config::change::{Conclusion, Due, LivePart, ReloadOutcome, Transactions, Trigger};

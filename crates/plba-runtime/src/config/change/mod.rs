@@ -23,7 +23,7 @@
 //!   called as often as one likes; [`ReloadRequests::ask_and_wait`] gives the [`ReloadOutcome`] of a reload that began after the
 //!   question, so an action writes first, asks then, and takes back what it wrote when the outcome is `Rejected`. Whoever
 //!   watches debounces by itself; how often a reload can be asked for is not limited here.
-//! - **To run a watcher** along with the process: `Process::new` hands it a handle and spawns it; it is aborted at the stop.
+//! - **To run a watcher** for as long as the process works: add it to `crate::reload::watchers`; it is aborted at the stop.
 //! - **To be told of every end** (history, last good, metrics, health): implement [`ChangeObserver`] and register it with
 //!   [`ConfigurationManager::observe`](super::ConfigurationManager::observe).
 //! - **To judge a probation**: implement [`Proving`] and register it with
@@ -37,6 +37,7 @@
 
 mod board;
 mod diff;
+mod follow;
 mod outcome;
 mod part;
 mod proving;
@@ -46,6 +47,7 @@ mod trigger;
 
 pub(super) use board::{Board, Upcoming};
 pub use diff::{ConfigChange, ConfigDiff, MAXIMUM_CHANGES};
+pub use follow::follow_providers;
 pub use outcome::{ChangeObserver, Conclusion, ReloadOutcome, Stage};
 pub use part::{LivePart, Proposal, Refusal};
 pub use proving::{Proving, Trial, TrialVerdict};

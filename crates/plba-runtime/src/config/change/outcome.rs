@@ -82,7 +82,7 @@ pub struct Conclusion {
     pub triggers: Vec<Trigger>,
     /// What ran when it began.
     pub before: Arc<Configuration>,
-    /// What was to run instead: missing where it could not be read.
+    /// What was to run instead; where nothing has changed, the same with its origins of now. Missing where it could not be read.
     pub tried: Option<Arc<Configuration>>,
     /// How it ended. With [`Trigger::Probation`], `before` is what failed and `tried` what is to run again.
     pub outcome: ReloadOutcome,

@@ -95,14 +95,19 @@ impl<'a> Transactions<'a> {
         let before = self.manager.current();
         let (tried, outcome) = self.stages(&triggers, &before).await;
         let took = self.clock.monotonic().saturating_sub(began);
-        self.conclude(Conclusion {
+        let needs_no_trial = matches!(outcome, ReloadOutcome::Applied { .. }) && self.on_trial.is_none();
+        let conclusion = Conclusion {
             triggers,
             before,
             tried,
             outcome,
             took,
-        })
-        .await
+        };
+        let conclusion = self.conclude(conclusion).await;
+        if needs_no_trial {
+            self.prove().await;
+        }
+        conclusion
     }
 
     async fn stages(
@@ -118,8 +123,9 @@ impl<'a> Transactions<'a> {
         let unfinished = self.parts.iter().any(|part| part.unfinished());
         if !unfinished && next.has_values_of(before) {
             let generation = before.generation;
-            self.manager.publish(Arc::new(next.numbered(generation)));
-            return (None, ReloadOutcome::Unchanged { generation });
+            let next = Arc::new(next.numbered(generation));
+            self.manager.publish(Arc::clone(&next));
+            return (Some(next), ReloadOutcome::Unchanged { generation });
         }
         let next = Arc::new(next);
         let tried = Some(Arc::clone(&next));
@@ -161,7 +167,7 @@ impl<'a> Transactions<'a> {
         self.taken_back = None;
 
         // Probation.
-        self.put_on_trial(trial, &next).await;
+        self.put_on_trial(trial, &next);
         let applied = ReloadOutcome::Applied {
             generation: next.generation,
             changed: next.tables_unlike(before),
@@ -262,17 +268,14 @@ impl<'a> Transactions<'a> {
         Err(reason)
     }
 
-    async fn put_on_trial(&mut self, trial: Option<Box<dyn Trial>>, next: &Configuration) {
+    fn put_on_trial(&mut self, trial: Option<Box<dyn Trial>>, next: &Configuration) {
         let window = settings_of(next).probation.0;
         // Another change takes over the probation of the one before, so that what comes back is one that worked.
         let trial = self.on_trial.take().map(|on_trial| on_trial.trial).or(trial);
-        match trial.filter(|_| !window.is_zero()) {
-            Some(trial) => {
-                let until = Instant::now() + window;
-                self.on_trial = Some(OnTrial { trial, until });
-            }
-            None => drop(self.prove().await),
-        }
+        self.on_trial = trial.filter(|_| !window.is_zero()).map(|trial| OnTrial {
+            trial,
+            until: Instant::now() + window,
+        });
     }
 
     /// Why a configuration isn't tried that was taken back before.

@@ -257,10 +257,9 @@ impl OverrideKeeper {
 impl ChangeObserver for OverrideKeeper {
     async fn concluded(&self, conclusion: &Conclusion) {
         match conclusion.outcome {
+            ReloadOutcome::Applied { .. } => lock(&self.state).on_trial = true,
             // What comes back has been proven before.
-            ReloadOutcome::Applied { .. } => {
-                lock(&self.state).on_trial = !conclusion.triggers.contains(&Trigger::Probation);
-            }
+            ReloadOutcome::TakenBack { .. } => lock(&self.state).on_trial = false,
             ReloadOutcome::Unchanged { .. } => {}
             ReloadOutcome::Rejected { .. } => return,
         }

@@ -8,6 +8,7 @@ pub(crate) mod files;
 pub(crate) mod json_file;
 pub(crate) mod layers;
 pub(crate) mod mask;
+pub(crate) mod providers;
 pub(crate) mod reader;
 pub(crate) mod secrets;
 pub(crate) mod sources;

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use plba_contracts::config::{ConfigProvider, FilePath, Location, Origin};
 use plba_contracts::section::SectionDefinition;
@@ -11,7 +10,8 @@ use serde_json::Value;
 
 use super::annotate::annotate;
 use super::bootstrap::Bootstrap;
-use super::layers::{ConfigurationSources, Found, Layers, Provided};
+use super::layers::{ConfigurationSources, Found, Layers};
+use super::providers::{Answers, Outages};
 use super::secrets::SecretDirectory;
 use super::sources::{Place, Sources};
 use super::tree::Node;
@@ -20,9 +20,6 @@ use crate::config::check::schema::{self, SchemaView};
 use crate::config::check::sections::Check;
 use crate::config::overrides::Override;
 use crate::config::snapshot::Configuration;
-
-/// How long one provider may take to give its layer.
-pub const PROVIDER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The provider of the configured database, and where it was configured to be.
 #[derive(Clone)]
@@ -36,6 +33,7 @@ pub(crate) struct Reader {
     pub(crate) definitions: Arc<[SectionDefinition]>,
     pub(crate) schema: Arc<Value>,
     pub(crate) sources: ConfigurationSources,
+    pub(crate) outages: Outages,
 }
 
 impl Reader {
@@ -44,10 +42,11 @@ impl Reader {
             schema: Arc::new(schema::whole(&definitions)),
             definitions: definitions.into(),
             sources,
+            outages: Outages::default(),
         }
     }
 
-    /// Reads and checks everything. A database that `running` has open, at the same location, is asked again; another one
+    /// Reads and checks everything. A provider that is down is stood in for by what it gave for `running`. A database that `running` has open, at the same location, is asked again; another one
     /// is opened.
     pub(crate) async fn read(
         self: &Arc<Self>,
@@ -64,16 +63,13 @@ impl Reader {
         })
         .await?;
         let database = self.database(&mut layers, &bootstrap, running);
-        let mut provided = Vec::new();
         let providers = database.iter().map(|database| &database.provider);
-        for provider in providers.chain(&self.sources.providers) {
-            let values = match tokio::time::timeout(PROVIDER_LIMIT, provider.load()).await {
-                Ok(values) => values.map_err(|error| format!("can't be read: {error}")),
-                Err(_) => Err(format!("no answer within {} s", PROVIDER_LIMIT.as_secs())),
-            };
-            let name = provider.name().to_owned();
-            provided.push(Provided { name, values });
-        }
+        let providers = providers.chain(&self.sources.providers).cloned().collect();
+        let before = running.map_or(&[][..], |running| &running.provided);
+        let Answers {
+            provided,
+            layers: given,
+        } = self.outages.ask(providers, before).await;
         let found = Found {
             secrets: SecretDirectory::all(bootstrap.config.secrets.as_ref().map(FilePath::as_path), &self.sources),
             provided,
@@ -83,6 +79,7 @@ impl Reader {
         blocking(move || {
             let mut configuration = reader.assemble(layers, found, bootstrap, generation)?;
             configuration.database = database;
+            configuration.provided = given;
             Ok(configuration)
         })
         .await?
@@ -213,6 +210,7 @@ impl Reader {
             effective,
             bootstrap,
             database: None,
+            provided: Vec::new(),
             overrides,
             secrets,
         })

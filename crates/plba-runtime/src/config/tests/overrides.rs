@@ -9,7 +9,9 @@ use plba_contracts::clock::Clock;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::change::{ChangeObserver, Conclusion, ConfigDiff, ReloadOutcome, Stage, Trigger};
+use crate::config::change::{
+    ChangeObserver, LivePart, Proposal, Proving, Refusal, ReloadOutcome, Transactions, Trial, TrialVerdict, Trigger,
+};
 use crate::config::overrides::{FILE, Override, OverrideChange, OverrideKeeper, OverrideRefusal, Overrides};
 
 /// A clock that is set.
@@ -193,20 +195,71 @@ struct Process {
     clock: Set,
     manager: Arc<ConfigurationManager>,
     keeper: Arc<OverrideKeeper>,
+    transactions: tokio::sync::Mutex<Transactions<'static>>,
+}
+
+/// A probation without end.
+struct Undecided;
+
+impl Proving for Undecided {
+    fn begin(&self) -> Box<dyn Trial> {
+        Box::new(Self)
+    }
+}
+
+#[async_trait::async_trait]
+impl Trial for Undecided {
+    async fn verdict(&mut self, _: Duration) -> TrialVerdict {
+        std::future::pending().await
+    }
+}
+
+/// A part of the process that can't have nine workers.
+struct Shop;
+
+#[async_trait::async_trait]
+impl LivePart for Shop {
+    fn name(&self) -> &str {
+        "shop"
+    }
+
+    async fn prepare(&mut self, proposal: &Proposal) -> Result<(), Refusal> {
+        match proposal.next.typed::<Bot>("bot").unwrap().workers {
+            9 => Err("nine is too many".to_owned().into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn apply(&mut self, _: &Proposal) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn undo(&mut self, _: &Proposal) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 impl Process {
     async fn start() -> Self {
+        Self::with(Vec::new()).await
+    }
+
+    async fn with(parts: Vec<Box<dyn LivePart>>) -> Self {
         let (directory, clock) = directory();
         let sources = directory.sources.clone();
         let manager = ConfigurationManager::load(on_the_platform(), sources).await.unwrap();
         let (path, requests) = (&directory.path, manager.requests().clone());
         let begun = OverrideKeeper::begin(&manager.current(), manager.overrides().clone(), path, requests);
+        let (manager, keeper) = (Arc::new(manager), Arc::new(begun.unwrap().0));
+        manager.observe(Arc::clone(&keeper) as Arc<dyn ChangeObserver>);
+        manager.prove_with(Arc::new(Undecided));
+        let transactions = Transactions::new(Arc::clone(&manager), Arc::new(clock.clone()), parts);
         Self {
             clock,
-            manager: Arc::new(manager),
-            keeper: Arc::new(begun.unwrap().0),
+            manager,
+            keeper,
             directory,
+            transactions: transactions.into(),
         }
     }
 
@@ -225,25 +278,13 @@ impl Process {
 
     async fn reload(&self) {
         let request = self.manager.requests().next().await;
-        let before = self.manager.current();
-        let reloaded = self.manager.reload().await;
-        let (tried, outcome) = match reloaded {
-            Ok(published) => (Some(self.manager.current()), applied(published.generation)),
-            Err(report) => (None, rejected(&report.to_string())),
-        };
-        let conclusion = Conclusion {
-            triggers: request.triggers.clone(),
-            before,
-            tried,
-            outcome: outcome.clone(),
-            took: Duration::ZERO,
-        };
-        self.keeper.concluded(&conclusion).await;
+        let mut transactions = self.transactions.lock().await;
+        let outcome = transactions.reload(request.triggers.clone()).await.outcome;
         request.answer(&outcome);
     }
 
     async fn prove(&self) {
-        self.keeper.proven(&self.manager.current()).await;
+        self.transactions.lock().await.prove().await;
     }
 
     /// The workers that whoever reads the configuration in this process finds.
@@ -255,23 +296,6 @@ impl Process {
 
     fn workers(&self) -> u32 {
         self.manager.current().typed::<Bot>("bot").unwrap().workers
-    }
-}
-
-fn applied(generation: u64) -> ReloadOutcome {
-    ReloadOutcome::Applied {
-        generation,
-        changed: Vec::new(),
-        diff: ConfigDiff::default(),
-    }
-}
-
-fn rejected(reason: &str) -> ReloadOutcome {
-    ReloadOutcome::Rejected {
-        generation: 1,
-        stage: Stage::Check,
-        reason: reason.to_owned(),
-        faults: Vec::new(),
     }
 }
 
@@ -327,7 +351,7 @@ async fn a_change_is_on_trial_until_it_is_proven() {
 
 #[tokio::test]
 async fn what_is_rejected_never_touches_the_file() {
-    let process = Process::start().await;
+    let process = Process::with(vec![Box::new(Shop)]).await;
     process.change(set("bot.workers", 8)).await.unwrap();
     process.prove().await;
     let path = process.directory.path.join(FILE);
@@ -352,12 +376,6 @@ async fn what_is_rejected_never_touches_the_file() {
         );
         assert_eq!(process.workers(), 8);
     }
-    process
-        .manager
-        .on_reload("shop", |_, next| match next.typed::<Bot>("bot")?.workers {
-            9 => Err("nine is too many".into()),
-            _ => Ok(()),
-        });
     let refused = process.change(set("bot.workers", 9)).await.unwrap_err().to_string();
     assert!(refused.contains("refused by shop: nine is too many"), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), before.0);
@@ -375,16 +393,9 @@ async fn what_fails_on_probation_is_taken_back_in_the_file_too() {
     process.change(set("bot.workers", 9)).await.unwrap();
     process.change(set("bot.pace", "fast")).await.unwrap();
     assert_eq!(kept(&process.directory)["trial"].as_array().map(Vec::len), Some(2));
-    let failed = process.manager.current();
-    process.manager.restore(Arc::clone(&proven));
-    let conclusion = Conclusion {
-        triggers: vec![Trigger::Probation],
-        before: failed,
-        tried: Some(proven),
-        outcome: applied(2),
-        took: Duration::ZERO,
-    };
-    process.keeper.concluded(&conclusion).await;
+    let reason = "orders is unhealthy".to_owned();
+    let conclusion = process.transactions.lock().await.take_back(reason).await;
+    assert!(Arc::ptr_eq(&proven, &process.manager.current()), "{conclusion:?}");
     assert_eq!(kept(&process.directory), before);
     assert_eq!(process.read_anew().await, 8);
 }
