@@ -143,6 +143,7 @@ pub(super) const LEDGER: Part = Part {
     CREATE INDEX plba_ledger_pending ON plba_ledger (source, place) WHERE state = 0 AND tasked = 0;
     CREATE INDEX plba_ledger_dead ON plba_ledger (place) WHERE state = 3;
     CREATE INDEX plba_ledger_hand ON plba_ledger (entry) WHERE in_hand = 1;
+    CREATE INDEX plba_ledger_buried ON plba_ledger (queue, place) WHERE state = 3 AND tasked = 0;
 "],
 };
 

@@ -27,7 +27,12 @@ pub(super) struct Signal {
     rules: Mutex<Option<Arc<QueueRules>>>,
     /// When the rules were given, in microseconds since 1970, until somebody takes by them; 0 afterwards.
     revised: AtomicI64,
+    /// When somebody last looked after what is buried in the ledger, in microseconds since 1970.
+    looked: AtomicI64,
 }
+
+/// How often it is looked after what is buried in the ledger.
+const LOOKS: i64 = 60_000_000;
 
 impl Signals {
     // Every step under the lock is complete in itself.
@@ -53,6 +58,15 @@ impl Signals {
 }
 
 impl Signal {
+    /// Whether it is time to look after what is buried in the ledger; then it is not for a while.
+    pub(super) fn may_look(&self, now: i64) -> bool {
+        let due = |looked: i64| now.abs_diff(looked) >= LOOKS.unsigned_abs();
+        let claim = |looked| due(looked).then_some(now);
+        self.looked
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
+            .is_ok()
+    }
+
     pub(super) fn govern(&self, rules: QueueRules, now: i64) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rules));
         self.revised.store(now, Ordering::Release);

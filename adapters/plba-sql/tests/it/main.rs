@@ -3,6 +3,7 @@
 
 mod configured;
 mod leases;
+mod letters;
 mod mounted;
 mod postgres;
 mod sqlite;

@@ -288,9 +288,10 @@ impl SourceLedger for PostgresLedger {
     async fn stats(&self) -> Result<Vec<LedgerStats>, LedgerError> {
         let rows = self
             .ask(
+                // A source that has found nothing yet has a cursor, and no entries.
                 "SELECT source, count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1), \
                  count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3) FROM {schema}.ledger \
-                 GROUP BY source ORDER BY source",
+                 FULL JOIN {schema}.cursors USING (source) GROUP BY source ORDER BY source",
                 &[],
             )
             .await?;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use plba_tasks::queue::presence::LOOK;
-use plba_tasks::queue::{ConsumerId, Delivery, QueueError, QueueRules};
+use plba_tasks::queue::{ConsumerId, Delivery, QueueError, QueueRules, is_late};
 use plba_tasks::task::{QueueName, TaskId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -92,6 +92,7 @@ pub(super) async fn consume(
 async fn look(inner: &Arc<Inner>, room: &Arc<Room>, holder: i32, max: usize, everything: bool) -> Result<Look, Fault> {
     let (hand_over, handed_over) = oneshot::channel();
     let (of_task, room) = (Arc::clone(inner), Arc::clone(room));
+    let asked = Instant::now();
     inner.target.executor().spawn(async move {
         let looked = take(&of_task, &room, holder, max, everything).await;
         if let Err(Ok(unwanted)) = hand_over.send(looked) {
@@ -99,7 +100,21 @@ async fn look(inner: &Arc<Inner>, room: &Arc<Room>, holder: i32, max: usize, eve
         }
     });
     let stopping = |_| Err(Fault::new(Kind::Later, "the workers' executor is shutting down"));
-    handed_over.await.unwrap_or_else(stopping)
+    let mut look = handed_over.await.unwrap_or_else(stopping)?;
+    give_back_late(inner, asked, &mut look.deliveries);
+    Ok(look)
+}
+
+/// When server, network or process stood still, leases may have run out on the way here: what is still ours comes again at once.
+pub(super) fn give_back_late(inner: &Arc<Inner>, asked: Instant, deliveries: &mut Vec<Delivery>) {
+    if is_late(asked.elapsed(), inner.settings.lease) {
+        let (of_task, late) = (Arc::clone(inner), std::mem::take(deliveries));
+        // Also for a caller that goes meanwhile.
+        inner
+            .target
+            .executor()
+            .spawn(async move { give_back(&of_task, late).await });
+    }
 }
 
 /// Puts deliveries back where they were.

@@ -86,7 +86,7 @@ async fn swap(
     max: usize,
 ) -> Result<(Vec<Outcome>, Vec<Delivery>), Fault> {
     let (hand_over, handed_over) = oneshot::channel();
-    let of_task = Arc::clone(inner);
+    let (of_task, asked) = (Arc::clone(inner), Instant::now());
     inner.target.executor().spawn(async move {
         let swapped = swap_now(&of_task, &plain, &room, holder, max).await;
         if let Err(Ok((_, unwanted))) = hand_over.send(swapped) {
@@ -94,7 +94,9 @@ async fn swap(
         }
     });
     let stopping = |_| Err(Fault::new(Kind::Later, "the workers' executor is shutting down"));
-    handed_over.await.unwrap_or_else(stopping)
+    let (ended, mut taken) = handed_over.await.unwrap_or_else(stopping)?;
+    consume::give_back_late(inner, asked, &mut taken);
+    Ok((ended, taken))
 }
 
 async fn swap_now(

@@ -40,6 +40,8 @@ BEGIN
 END
 $$;
 
+-- The entry of a letter that goes for good is settled in the same step, or its source would bring it again: one that is open too,
+-- for a task may be dead before its intake is recorded.
 CREATE FUNCTION {schema}.drop_dead_1(p_queue text, p_ids bytea[]) RETURNS integer LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
@@ -52,22 +54,27 @@ BEGIN
                     AND c.place >= {dead} ORDER BY c.place FOR UPDATE))
             RETURNING t.id, t.sourced
     ), told AS (
-        UPDATE {schema}.ledger l SET state = 2 FROM gone g WHERE g.sourced AND l.id = g.id AND l.state = 3 AND l.elsewhere
+        UPDATE {schema}.ledger l SET state = 2, in_hand = NULL FROM gone g
+            WHERE g.sourced AND l.id = g.id AND (l.state = 0 OR l.state = 3 AND (l.elsewhere OR l.queue = p_queue))
     )
     SELECT count(*) INTO v_count FROM gone;
     RETURN v_count;
 END
 $$;
 
--- Retention of one queue's dead letters; at most 1,000 go at once. Gives how many went.
+-- Retention of one queue's dead letters, and of those that only the ledger has, for they were buried before they became tasks; at
+-- most 1,000 of each go at once. Gives how many went.
 CREATE FUNCTION {schema}.trim_dead_1(p_now bigint, p_queue integer, p_limit bigint, p_age bigint)
 RETURNS integer LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_now bigint := {schema}.now_1(p_now);
+    v_queue text;
     v_last bigint;
     v_count integer;
+    v_buried integer;
 BEGIN
+    SELECT q.name INTO v_queue FROM {schema}.queues q WHERE q.number = p_queue;
     SELECT t.place INTO v_last FROM {schema}.tasks t WHERE t.queue = p_queue AND t.place >= {dead}
         ORDER BY t.place DESC OFFSET p_limit LIMIT 1;
     WITH gone AS (
@@ -76,9 +83,19 @@ BEGIN
                 AND (c.place <= v_last OR c.died <= v_now - p_age) ORDER BY c.place LIMIT 1000 FOR UPDATE SKIP LOCKED))
             RETURNING t.id, t.sourced
     ), told AS (
-        UPDATE {schema}.ledger l SET state = 2 FROM gone g WHERE g.sourced AND l.id = g.id AND l.state = 3 AND l.elsewhere
+        UPDATE {schema}.ledger l SET state = 2, in_hand = NULL FROM gone g
+            WHERE g.sourced AND l.id = g.id AND (l.state = 0 OR l.state = 3 AND (l.elsewhere OR l.queue = v_queue))
     )
     SELECT count(*) INTO v_count FROM gone;
-    RETURN v_count;
+    SELECT l.changed INTO v_last FROM {schema}.ledger l WHERE l.queue = v_queue AND l.state = 3 AND NOT l.elsewhere
+        ORDER BY l.changed DESC OFFSET p_limit LIMIT 1;
+    WITH gone AS (
+        UPDATE {schema}.ledger l SET state = 2, history = NULL WHERE l.ctid = ANY(ARRAY(
+            SELECT c.ctid FROM {schema}.ledger c WHERE c.queue = v_queue AND c.state = 3 AND NOT c.elsewhere
+                AND (c.changed <= v_last OR c.died <= v_now - p_age) ORDER BY c.changed LIMIT 1000 FOR UPDATE SKIP LOCKED))
+            RETURNING 1
+    )
+    SELECT count(*) INTO v_buried FROM gone;
+    RETURN v_count + v_buried;
 END
 $$;

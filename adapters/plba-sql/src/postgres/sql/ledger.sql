@@ -27,6 +27,7 @@ CREATE INDEX ledger_id ON {schema}.ledger (id);
 CREATE INDEX ledger_open ON {schema}.ledger (source, number) WHERE state = 0;
 CREATE INDEX ledger_done ON {schema}.ledger (source, changed) WHERE state = 1;
 CREATE INDEX ledger_dead ON {schema}.ledger (changed) WHERE state = 3;
+CREATE INDEX ledger_buried ON {schema}.ledger (queue, changed) WHERE state = 3 AND NOT elsewhere;
 
 CREATE TABLE {schema}.cursors (
     source bytea PRIMARY KEY,

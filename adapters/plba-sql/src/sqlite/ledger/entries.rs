@@ -208,6 +208,42 @@ pub(in crate::sqlite) fn drop_dead(
     Ok(found.len())
 }
 
+/// The oldest dead entries of a queue that no queue has a letter of, at most `count`: those beyond `limit`, and those that died
+/// before a time.
+pub(in crate::sqlite) fn buried(
+    session: &Session<'_>,
+    queue: &str,
+    (limit, before): (i64, i64),
+    count: i64,
+) -> rusqlite::Result<Vec<i64>> {
+    let last: Option<i64> = session
+        .connection
+        .prepare_cached(
+            "SELECT place FROM plba_ledger WHERE queue = ?1 AND state = 3 AND tasked = 0
+             ORDER BY place DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row(params![queue, limit], |row| row.get(0))
+        .optional()?;
+    let mut find = session.connection.prepare_cached(
+        "SELECT entry, place, history FROM plba_ledger WHERE queue = ?1 AND state = 3 AND tasked = 0
+         ORDER BY place LIMIT ?2",
+    )?;
+    let mut rows = find.query(params![queue, count])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let beyond = last.is_some_and(|last| row.get(1).is_ok_and(|place: i64| place <= last));
+        let died = || -> rusqlite::Result<Option<i64>> {
+            let history = read_history(row.get(2)?);
+            Ok(history.last().map(|attempt| attempt.at.as_microsecond()))
+        };
+        if !beyond && died()?.is_some_and(|died| died >= before) {
+            break;
+        }
+        found.push(row.get(0)?);
+    }
+    Ok(found)
+}
+
 /// The dead entries of this queue whose tasks have these ids, and of which no queue has a letter.
 fn find_dead(session: &Session<'_>, queue: &QueueName, ids: &[TaskId]) -> rusqlite::Result<Vec<i64>> {
     let mut found = Vec::new();

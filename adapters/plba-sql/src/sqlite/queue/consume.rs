@@ -1,10 +1,10 @@
 //! Waiting for something to take, and handing over what was taken to somebody who may be gone by then.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plba_tasks::queue::presence::LOOK;
-use plba_tasks::queue::{ConsumerId, Delivery, EndError, QueueError};
+use plba_tasks::queue::{ConsumerId, Delivery, EndError, QueueError, is_late};
 use plba_tasks::task::QueueName;
 
 use super::crowded;
@@ -111,7 +111,7 @@ fn ask(shared: &Arc<Shared>, wish: Wish) -> tokio::sync::oneshot::Receiver<Resul
     shared.inbox.ask_then(Needs::Nothing, taking, hand_over)
 }
 
-/// What was taken, on its way to whoever asked. Dropped on the way, it is put back.
+/// What was taken, on its way to whoever asked. Dropped on the way, or late, it is put back.
 struct Handed {
     taken: Taken,
     shared: Arc<Shared>,
@@ -122,8 +122,14 @@ impl Handed {
         Self { taken, shared }
     }
 
+    /// What comes late stays here, and is put back.
     fn take(&mut self) -> Taken {
-        std::mem::take(&mut self.taken)
+        let mut taken = std::mem::take(&mut self.taken);
+        let late = |granted: Instant| is_late(granted.elapsed(), self.shared.settings.lease);
+        if taken.granted.is_some_and(late) {
+            self.taken.deliveries = std::mem::take(&mut taken.deliveries);
+        }
+        taken
     }
 }
 

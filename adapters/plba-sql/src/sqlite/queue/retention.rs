@@ -33,6 +33,9 @@ pub(super) fn forget_old(session: &mut Session<'_>, room: usize) -> rusqlite::Re
     rows.retain(|row| row.since < before);
     remove(session, room, rows, "it is too old")?;
     keep_within(session, room)?;
+    if session.ledger && session.rooms[room].signal.may_look(session.now) {
+        forget_buried(session, room, before)?;
+    }
     unique::forget_old(session)?;
     session
         .connection
@@ -42,6 +45,26 @@ pub(super) fn forget_old(session: &mut Session<'_>, room: usize) -> rusqlite::Re
         )?
         .execute([session.now])
         .map(drop)
+}
+
+/// Settles what was buried before it became a task, so that only the ledger knows it: by the same rules.
+fn forget_buried(session: &mut Session<'_>, room: usize, before: i64) -> rusqlite::Result<()> {
+    let (name, limit) = (session.rooms[room].name.clone(), session.rooms[room].rules.dead_limit);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let found = entries::buried(session, name.as_str(), (limit, before), PASS)?;
+    for entry in &found {
+        entries::dropped(session, *entry)?;
+    }
+    if !found.is_empty() {
+        session.rooms[room].tally.dropped += found.len() as u64;
+        let removed = found.len();
+        tracing::warn!(
+            queue = %name,
+            removed,
+            "the oldest letters that were dead before they were tasks are dropped: there are too many, or they are too old"
+        );
+    }
+    Ok(())
 }
 
 fn remove(session: &mut Session<'_>, room: usize, rows: Vec<Row>, why: &str) -> rusqlite::Result<()> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use plba_tasks::envelope::Envelope;
@@ -34,6 +34,8 @@ pub(super) struct Wish {
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) deliveries: Vec<Delivery>,
+    /// When their leases were granted.
+    pub(super) granted: Option<Instant>,
     /// Whether there is more to take.
     pub(super) more: bool,
     /// When to look again, in microseconds since 1970.
@@ -70,6 +72,7 @@ pub(super) fn take(session: &mut Session<'_>, wish: &Wish) -> rusqlite::Result<T
         fill(session, room, wish, quota, &mut taken)?;
     }
     if !taken.deliveries.is_empty() {
+        taken.granted = Some(Instant::now());
         let counts = &mut session.rooms[room];
         counts.changed = true;
         // What was there before, and is taken now, need not wake anybody; what is left is told of by the taker.

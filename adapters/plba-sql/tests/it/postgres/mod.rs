@@ -10,6 +10,7 @@ mod exchange;
 mod faults;
 mod forgotten;
 mod ground;
+mod letters;
 mod prepared;
 mod random;
 mod schema;

@@ -9,6 +9,7 @@ mod faults;
 mod ground;
 mod history;
 mod killed;
+mod letters;
 mod power;
 mod several;
 mod synced;
