@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use plba_tasks::queue::{ConsumerId, Delivery, EndError, Ending, Exchange, QueueError};
+use plba_tasks::queue::{ConsumerId, Delivery, EndError, Ending, Exchange, QueueError, is_late};
 use plba_tasks::task::QueueName;
 use tokio::time::Instant;
 
@@ -118,7 +118,7 @@ pub(super) async fn take(
     let mut outcome = handed_over.await.unwrap_or_else(stopping)?;
     // When server, network or process stood still, leases may have run out on the way here: somebody else may have the tasks,
     // and has perhaps carried them out. What is still ours comes again at once.
-    if asked.elapsed() >= inner.shared.settings.lease {
+    if is_late(asked.elapsed(), inner.shared.settings.lease) {
         let (inner, late) = (Arc::clone(inner), std::mem::take(&mut outcome.taken));
         // Also for a caller that goes meanwhile.
         tokio::spawn(async move { give_back(&inner, &room, late).await });

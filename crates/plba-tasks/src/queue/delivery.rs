@@ -10,6 +10,12 @@ use crate::task::{QueueName, Task, TaskId};
 /// its neighbours too, but takes none of them down a third time, since suspects go one at a time.
 pub const SUSPECT_CRASHES: u32 = 2;
 
+/// Whether what was granted at least `since` ago comes too late to be handed out: less than half of its lease may be left, and
+/// whoever carries it out renews after a third. For backends, whose servers, networks and processes may stand still between.
+pub fn is_late(since: Duration, lease: Duration) -> bool {
+    since >= lease / 2
+}
+
 /// Proves who holds a delivery. Meaningless outside the backend that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryToken {

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 pub use self::consumer::{ConsumerId, Incarnation};
 pub use self::cursor::{Cursor, Recovery};
 pub use self::dead::{DeadFilter, DeadLetter, DeadPage, DeadTask, UNDECODABLE};
-pub use self::delivery::{Delivery, DeliveryToken, SUSPECT_CRASHES};
+pub use self::delivery::{Delivery, DeliveryToken, SUSPECT_CRASHES, is_late};
 pub use self::durability::Durability;
 pub use self::effect::Effect;
 pub use self::ending::{Completion, Ending, Exchange, How};
@@ -113,7 +113,8 @@ pub trait TaskQueue: Send + Sync + 'static {
     async fn publish(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, PublishError>;
 
     /// Takes up to `max` tasks (at least 1) that are ready, the highest priority first and then the oldest, each under a
-    /// lease of its own; waits for the first one, and then takes only what is there.
+    /// lease of its own; waits for the first one, and then takes only what is there. At least half of a lease is left when it is
+    /// handed out: what comes later is given back (see [`is_late`]).
     ///
     /// # Errors
     /// The backend can't be reached or is closed; the caller backs off and asks again.
