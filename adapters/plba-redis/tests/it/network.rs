@@ -1,9 +1,7 @@
 //! Networks and clocks that go wrong between a queue and its server: failures 22, 23 and 26 of the catalogue. Cuts are in
 //! `torture`.
 
-use std::future::{Future as _, poll_fn};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use plba_redis::{RedisSettings, RedisTaskQueue, Site};
@@ -11,7 +9,7 @@ use plba_tasks::queue::{ConsumerId, Delivery, EndError, How, Incarnation, TaskQu
 use plba_tasks::task::{NewTask, QueueName};
 use plba_testkit::clock::ManualClock;
 use plba_testkit::proxy::{Direction, FaultProxy};
-use plba_testkit::runtime;
+use plba_testkit::{runtime, torture};
 use plba_testservers::{RedisOptions, RedisServer, require};
 use tokio::time::timeout;
 
@@ -158,30 +156,10 @@ fn failure_26_a_clock_that_is_set_back_takes_no_lease_and_stops_nothing() {
 }
 
 #[test]
-fn what_is_looked_for_after_its_lease_is_not_handed_out() {
+fn what_is_looked_for_late_is_not_handed_out() {
     runtime::real(async {
-        let Some((_server, _proxy, queue, _)) = through_a_proxy("lease=1").await else {
-            return;
-        };
-        queue.publish(vec![task("a")]).await.unwrap();
-        let (name, consumer) = (orders(), consumer());
-        let mut consuming = Box::pin(queue.consume(&name, &consumer, 1));
-        let first = poll_fn(|context| Poll::Ready(consuming.as_mut().poll(context))).await;
-        assert!(first.is_pending());
-        // As in a process that stands still: the answer comes, and nobody looks for it.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let taken = timeout(Duration::from_secs(20), consuming)
-            .await
-            .unwrap()
-            .unwrap()
-            .remove(0);
-        assert!(
-            taken.deliveries > 1,
-            "it was handed out with a lease that may be another's"
-        );
-        queue
-            .end_one(taken.token, How::ack(Vec::new()))
-            .await
-            .expect("its lease holds");
+        if let Some((_server, _proxy, queue, _)) = through_a_proxy("lease=2").await {
+            torture::late(&queue).await;
+        }
     });
 }

@@ -54,7 +54,7 @@ pub use self::judge::{Judge, Verdict};
 pub use self::kills::{Kills, ServerFault, kills};
 pub use self::machine::MachineClock;
 pub(crate) use self::machine::die;
-pub use self::network::{flapping, partitions};
+pub use self::network::{flapping, late, partitions};
 pub use self::planted::Planted;
 pub use self::report::Report;
 pub use self::server::OnServer;

@@ -4,7 +4,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use plba_contracts::services::BoxFuture;
@@ -46,6 +48,30 @@ fn consumer(epoch: u64) -> ConsumerId {
 async fn within<T>(what: &str, call: impl Future<Output = T>) -> T {
     let called = timeout(LIMIT, call).await;
     called.unwrap_or_else(|_| panic!("{what} did not come to an end within {LIMIT:?}"))
+}
+
+/// What is looked for only when less than half of its lease is left, as in a process that stood still, is not handed out; it
+/// comes again at once, with a lease that holds. For a queue with leases of at most two seconds, in real time.
+pub async fn late(queue: &dyn TaskQueue) {
+    let (orders, consumer) = (orders(), consumer(1));
+    queue.publish(vec![task("first")]).await.unwrap();
+    let first = within("taking", queue.consume(&orders, &consumer, 1)).await;
+    let token = first.unwrap().remove(0).token;
+    queue.end_one(token, How::ack(Vec::new())).await.unwrap();
+    // The consumer is known from here: the next take is one exchange.
+    queue.publish(vec![task("late")]).await.unwrap();
+    let mut consuming = Box::pin(queue.consume(&orders, &consumer, 1));
+    let first = poll_fn(|context| Poll::Ready(consuming.as_mut().poll(context))).await;
+    assert!(first.is_pending(), "no queue answers at once");
+    // The answer comes, and nobody looks for it.
+    sleep(queue.lease() * 3 / 4).await;
+    let taken = within("taking", consuming).await.unwrap().remove(0);
+    assert!(
+        taken.deliveries > 1,
+        "it was handed out with less than half of its lease"
+    );
+    let ended = within("the end", queue.end_one(taken.token, How::ack(Vec::new()))).await;
+    ended.expect("its lease holds");
 }
 
 /// Takes what is there, whatever is wrong, for a little while.

@@ -132,3 +132,11 @@ fn failure_29_a_network_that_flaps_for_long_loses_nothing_and_everybody_stays_ca
         torture::flapping(reach(&server, PARTED));
     }
 }
+
+#[test]
+fn what_is_looked_for_late_is_not_handed_out() {
+    if let Some(server) = server() {
+        let location = format!("{}?schema={}&lease=2", server.url(), schema());
+        runtime::real(async { torture::late(&*open(&location).await).await });
+    }
+}

@@ -1,13 +1,15 @@
 //! Processes on one file that are killed at every failpoint and at random moments: failure 1, and 38 for the file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use plba_sql::sqlite::{SqliteSettings, SqliteTaskQueue};
 use plba_tasks::queue::TaskQueue;
 use plba_testkit::directory::Directory;
+use plba_testkit::runtime;
 use plba_testkit::torture::{self, Kills, Place, Planted, Subject};
 
-use super::ground::sound;
+use super::ground::{Ground, sound};
 
 /// A place that looks, at its end, whether the file is sound.
 struct File(Directory);
@@ -67,4 +69,14 @@ fn the_torture_finds_a_backend_that_acks_before_the_handler_has_run() {
 #[test]
 fn the_torture_finds_a_backend_that_nacks_in_two_steps() {
     is_found(Planted::NacksInTwoSteps, "tasks are lost");
+}
+
+#[test]
+fn what_is_looked_for_late_is_not_handed_out() {
+    runtime::real(async {
+        let ground = Ground::new();
+        let mut settings = ground.settings();
+        settings.lease = Duration::from_secs(2);
+        torture::late(&ground.open_with(settings).await).await;
+    });
 }
