@@ -19,6 +19,7 @@
 pub(crate) mod amend;
 mod error;
 pub mod mails;
+pub mod messages;
 mod orders;
 pub mod outbox;
 pub(crate) mod postgres;
@@ -41,6 +42,7 @@ use self::sqlite::SqliteDatabase;
 pub use self::amend::{Change, Changed};
 pub use self::error::StoreError;
 pub use self::mails::{Attachment, Keep};
+pub use self::messages::{MailFilter, SeenMail};
 pub use self::orders::NewOrder;
 pub use self::outbox::{Channel, MAX_PENDING, Outbox, OutboxId, OutboxRow};
 pub use self::postgres::settings as postgres_settings;

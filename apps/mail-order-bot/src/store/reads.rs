@@ -267,7 +267,7 @@ impl OrderReads {
 }
 
 /// A LIKE pattern that finds the text as it is.
-fn pattern(text: &str) -> String {
+pub(super) fn pattern(text: &str) -> String {
     let mut pattern = String::from("%");
     for letter in text.to_lowercase().chars() {
         if matches!(letter, '%' | '_' | '!') {

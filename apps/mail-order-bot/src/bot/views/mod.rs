@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `orders`, `orders.show`, `orders.close`, `orders.reprocess` | `orders` |
 //! | `review`, `review.show`, `review.accept`, `review.reject` | `review` |
+//! | `mails`, `mails.show` | `mails` |
 //! | `replay` | `replay` |
 //! | `outbox`, `outbox.show`, `templates.check`, `templates.preview`, `templates.show` | `letters` |
 //! | `export` | [`export`](super::export) |
@@ -12,6 +13,7 @@
 
 mod letters;
 mod listing;
+mod mails;
 mod orders;
 mod replay;
 mod review;
@@ -35,6 +37,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     let mut all = vec![super::export::endpoint(), replay::endpoint()];
     all.extend(orders::endpoints());
     all.extend(review::endpoints());
+    all.extend(mails::endpoints());
     all.extend(letters::endpoints());
     all
 }

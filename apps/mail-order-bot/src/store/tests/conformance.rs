@@ -1,6 +1,7 @@
 //! What every store promises, whatever keeps it: run on SQLite and on PostgreSQL.
 
 mod changes;
+mod mails;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -73,6 +74,10 @@ const PROMISES: &[(&str, Promise)] = &[
         changes::what_was_found_out_about_a_sender_stays_with_the_message,
     ),
     (
+        "every_mail_is_listed_with_what_became_of_it",
+        mails::every_mail_is_listed_with_what_became_of_it,
+    ),
+    (
         "a_search_finds_what_people_look_for_and_no_pattern",
         changes::a_search_finds_what_people_look_for_and_no_pattern,
     ),
@@ -138,6 +143,55 @@ async fn programs_that_start_at_once_make_the_tables_once() {
         .await
         .unwrap();
     assert!(matches!(newer, Err(StoreError::Newer { found: 99, .. })), "{newer:?}");
+}
+
+/// One customer may write from two addresses, so that neither the message nor the correspondent holds the second one up.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_addresses_of_one_customer_wait_for_each_other_in_postgres() {
+    let Some(server) = require(PostgresServer::start().await) else {
+        return;
+    };
+    let database = server.fresh_database().await.unwrap();
+    let location = Location::from(database.url().as_str());
+    let store = tokio::task::spawn_blocking(move || OrderStore::connect(&location).unwrap());
+    let store = store.await.unwrap();
+    let (entered, in_transaction) = std::sync::mpsc::channel();
+    let (go, gone) = std::sync::mpsc::channel();
+    let by = |id: &'static str, address: &'static str, held: Option<_>| {
+        let store = store.clone();
+        let mut new = order(1000);
+        new.order_number = Some("PO-1".to_owned());
+        tokio::task::spawn_blocking(move || {
+            let plan = |order: &Order, recent| {
+                if let Some((entered, gone)) = held {
+                    let (entered, gone): (std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>) = (entered, gone);
+                    entered.send(()).unwrap();
+                    gone.recv().unwrap();
+                }
+                send(order, recent)
+            };
+            match store.record_order(&message(id, NOW), new, address, plan).unwrap() {
+                Recorded::New { record, .. } => record,
+                known @ Recorded::Known(_) => panic!("{known:?}"),
+            }
+        })
+    };
+    let first = by("m1", "jane@example.com", Some((entered, gone)));
+    tokio::task::spawn_blocking(move || in_transaction.recv().unwrap())
+        .await
+        .unwrap();
+    let second = by("m2", "john@example.com", None);
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while database.query(waiting).await.unwrap().trim() != "1" {
+        assert!(!second.is_finished(), "the second order did not wait for the first one");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    go.send(()).unwrap();
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!(
+        (first.possible_duplicate_of, second.possible_duplicate_of),
+        (None, Some(first.id))
+    );
 }
 
 fn an_order_comes_back_as_it_was_stored(store: &OrderStore) {
