@@ -84,6 +84,9 @@ pub enum ControlError {
     Failed(#[from] BoxError),
 }
 
+/// What of the parameters of a call may be recorded.
+type Recorded = dyn Fn(Parameters) -> Parameters + Send + Sync;
+
 type Ask = dyn Fn(Services, Parameters) -> BoxFuture<'static, Result<Value, ControlError>> + Send + Sync;
 
 /// A view (which tells) or an action (which changes), contributed by a module.
@@ -127,6 +130,7 @@ pub struct Endpoint {
     pub parameters: Vec<Parameter>,
     /// The JSON schema of its answer.
     pub answer: Schema,
+    recorded: Option<Arc<Recorded>>,
     ask: Arc<Ask>,
 }
 
@@ -156,6 +160,7 @@ impl Endpoint {
             role,
             parameters,
             answer,
+            recorded: None,
             ask: Arc::new(ask),
         }
     }
@@ -228,6 +233,21 @@ impl Endpoint {
     pub fn role(mut self, role: Role) -> Self {
         self.role = role;
         self
+    }
+
+    /// What the audit log gets of its parameters, where they may hold a secret.
+    #[must_use]
+    pub fn recorded_as(mut self, recorded: impl Fn(Parameters) -> Parameters + Send + Sync + 'static) -> Self {
+        self.recorded = Some(Arc::new(recorded));
+        self
+    }
+
+    /// What the audit log gets of these parameters.
+    pub fn recorded(&self, parameters: &Parameters) -> Parameters {
+        match &self.recorded {
+            Some(recorded) => recorded(parameters.clone()),
+            None => parameters.clone(),
+        }
     }
 
     /// Answers. Checks the parameters' names, not the caller: that is done before.

@@ -19,6 +19,7 @@
 
 pub mod change;
 mod check;
+pub mod control;
 mod manager;
 pub mod overrides;
 mod read;

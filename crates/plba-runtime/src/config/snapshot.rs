@@ -15,6 +15,7 @@ use crate::config::check::schema::SchemaView;
 use crate::config::check::sections::Sections;
 use crate::config::overrides::Override;
 use crate::config::read::annotate::annotate;
+use crate::config::read::assignments;
 use crate::config::read::bootstrap::Bootstrap;
 use crate::config::read::providers::ProviderLayer;
 use crate::config::read::reader::OpenDatabase;
@@ -92,6 +93,15 @@ impl Configuration {
         let mut node = Node::from_value(value.clone(), Place::DEFAULT).at_path(&path, Place::DEFAULT);
         annotate(&mut node, &self.view(), &mut Sources::default());
         node.at(&path).map(Node::shown).unwrap_or_default()
+    }
+
+    /// The key and the value of `KEY=VALUE`: a TOML value, or text where the key wants text; `None` for what is no such
+    /// assignment.
+    pub fn assignment(&self, text: &str) -> Option<(String, Value)> {
+        let (key, value) = text.split_once('=')?;
+        let path = toml_file::parse_key(key)?;
+        let node = assignments::value_of(value, Place::DEFAULT, &self.view().at(&path));
+        Some((dotted(&path), node.value()))
     }
 
     /// The section of a table with its type erased, for handing to the module that declared it.

@@ -133,12 +133,18 @@ impl ControlPlane {
 
     /// Carries out an action and records it, refused and failed ones too.
     async fn act(&self, name: &str, caller: &Caller, parameters: Parameters) -> Answer {
-        let recorded = parameters.clone();
+        let recorded = self.recorded(name, &parameters);
         let answer = self.answer(name, true, caller, parameters).await;
         let at = self.shared.clock.now();
         let failed = answer.as_ref().err();
         self.shared.audit.record(at, caller, name, &recorded, failed);
         answer
+    }
+
+    fn recorded(&self, name: &str, parameters: &Parameters) -> Parameters {
+        let contributed = self.contributed();
+        let endpoint = self.shared.own.get(name).or_else(|| contributed.endpoints.get(name));
+        endpoint.map_or_else(|| parameters.clone(), |endpoint| endpoint.recorded(parameters))
     }
 
     async fn answer(&self, name: &str, changes: bool, caller: &Caller, parameters: Parameters) -> Answer {
@@ -154,11 +160,14 @@ impl ControlPlane {
         if caller.role < endpoint.role {
             return Err(ControlError::Forbidden { needed: endpoint.role });
         }
+        // Whoever answers may ask for the caller, as for a service.
+        let asking = Arc::new(caller.clone());
         match &contributed.means {
             Some((services, executor)) if own.is_none() => {
-                answer_elsewhere(endpoint.clone(), services.clone(), executor, parameters).await
+                answer_elsewhere(endpoint.clone(), services.with(asking), executor, parameters).await
             }
-            _ => endpoint.call(no_services(), parameters).await,
+            // The platform's own endpoints capture what else they need.
+            _ => endpoint.call(Services::none().with(asking), parameters).await,
         }
     }
 }
@@ -194,28 +203,6 @@ fn unique(
         }
     }
     Ok(by_name)
-}
-
-/// The platform's own endpoints capture what they need; they are handed an empty container.
-fn no_services() -> Services {
-    struct Nothing;
-
-    #[async_trait]
-    impl plba_contracts::services::ServiceSource for Nothing {
-        async fn resolve(
-            &self,
-            key: &plba_contracts::services::ServiceKey,
-            _: &[plba_contracts::services::ServiceKey],
-        ) -> Result<plba_contracts::services::ErasedService, plba_contracts::services::ServiceError> {
-            let asked_by = "a view of the platform itself".to_owned();
-            Err(plba_contracts::services::ServiceError::Missing {
-                key: key.clone(),
-                asked_by,
-            })
-        }
-    }
-
-    Services::new(Arc::new(Nothing), Vec::new())
 }
 
 #[async_trait]

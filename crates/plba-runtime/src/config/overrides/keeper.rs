@@ -2,7 +2,7 @@
 //! on trial is kept as such, so that a process that it kills comes back without it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use super::file::{Kept, MAXIMUM_OVERRIDES, OverridesError};
 use super::origin::Override;
 use crate::TARGET;
 use crate::config::change::{ChangeObserver, Conclusion, ReloadOutcome, ReloadRequests, RequestError, Trigger};
+use crate::config::manager::ConfigurationManager;
 use crate::config::snapshot::Configuration;
 
 /// How many characters what an override is for may have.
@@ -121,6 +122,8 @@ fn absence(key: &str, before: &[Override]) -> String {
 
 /// Keeps the overrides of the running process: its file follows what runs.
 pub struct OverrideKeeper {
+    /// It has this one among its observers.
+    manager: Weak<ConfigurationManager>,
     overrides: Overrides,
     directory: PathBuf,
     requests: ReloadRequests,
@@ -147,10 +150,8 @@ impl OverrideKeeper {
     /// # Errors
     /// The file can't be read or written.
     pub fn begin(
-        configuration: &Configuration,
-        overrides: Overrides,
+        manager: &Arc<ConfigurationManager>,
         directory: &Path,
-        requests: ReloadRequests,
     ) -> Result<(Self, Vec<Override>), OverridesError> {
         let mut written = Kept::read(directory)?;
         let trial = written.trial.take();
@@ -164,14 +165,15 @@ impl OverrideKeeper {
         let left = left.collect();
         let state = State {
             written,
-            running: configuration.overrides().to_vec(),
+            running: manager.current().overrides().to_vec(),
             on_trial: false,
             fault: None,
         };
         let keeper = Self {
-            overrides,
+            manager: Arc::downgrade(manager),
+            overrides: manager.overrides().clone(),
             directory: directory.to_owned(),
-            requests,
+            requests: manager.requests().clone(),
             state: Arc::new(Mutex::new(state)),
             changing: tokio::sync::Mutex::default(),
         };
@@ -263,8 +265,9 @@ impl ChangeObserver for OverrideKeeper {
             ReloadOutcome::Unchanged { .. } => {}
             ReloadOutcome::Rejected { .. } => return,
         }
-        let running = conclusion.tried.as_ref().unwrap_or(&conclusion.before);
-        self.follow(Some(running.overrides())).await;
+        if let Some(manager) = self.manager.upgrade() {
+            self.follow(Some(manager.current().overrides())).await;
+        }
     }
 
     async fn proven(&self, _: &Arc<Configuration>) {

@@ -119,13 +119,13 @@ impl Assignment<'_> {
         let equals = start + self.key.len();
         let source = sources.add(kind, format!("{}{}={}", self.prefix, self.key, self.value));
         let place = Place::new(source, equals + 1..equals + 1 + self.value.len());
-        let node = value(self.value, place, &view.at(self.path));
+        let node = value_of(self.value, place, &view.at(self.path));
         node.at_path(self.path, Place::new(source, start..equals))
     }
 }
 
 /// A TOML value, else text. Where the schema wants text, `12345` and `true` are text too: a password may look like that.
-fn value(text: &str, place: Place, view: &SchemaView<'_>) -> Node {
+pub(crate) fn value_of(text: &str, place: Place, view: &SchemaView<'_>) -> Node {
     let types = view.types();
     let textual = types.contains("string") && types.iter().all(|name| matches!(*name, "string" | "null"));
     let parsed = toml_file::parse_value(text, place);

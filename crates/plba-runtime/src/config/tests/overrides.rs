@@ -133,7 +133,7 @@ fn they_are_checked_as_all_other_values_and_secrets_stay_hidden() {
     let report = directory.report();
     for part in [
         "override by anna at 2026-11-22T10:00:00Z: bot.workers: found the text \"hunter1\", expected a whole number",
-        "bot.pasword: unknown key `pasword`\n     = did you mean `password`?",
+        "bot.pasword: unknown key `pasword`\n     = help: did you mean `password`?",
         "bot.password: ",
         "`platform.config` can't be set by an override: it is read before it",
         "bot..x: not a dotted key",
@@ -154,7 +154,7 @@ fn a_broken_file_is_one_clear_fault() {
     for (text, part) in [
         (
             "",
-            "are broken: line 1: no JSON\n     = mend it, or put it aside: without it there are no overrides",
+            "are broken: line 1: no JSON\n     = help: mend it, or put it aside: without it there are no overrides",
         ),
         (
             "{\"version\": 1, \"overrides\": [{\"key\": \"hunter\"",
@@ -248,9 +248,9 @@ impl Process {
         let (directory, clock) = directory();
         let sources = directory.sources.clone();
         let manager = ConfigurationManager::load(on_the_platform(), sources).await.unwrap();
-        let (path, requests) = (&directory.path, manager.requests().clone());
-        let begun = OverrideKeeper::begin(&manager.current(), manager.overrides().clone(), path, requests);
-        let (manager, keeper) = (Arc::new(manager), Arc::new(begun.unwrap().0));
+        let manager = Arc::new(manager);
+        let begun = OverrideKeeper::begin(&manager, &directory.path);
+        let keeper = Arc::new(begun.unwrap().0);
         manager.observe(Arc::clone(&keeper) as Arc<dyn ChangeObserver>);
         manager.prove_with(Arc::new(Undecided));
         let transactions = Transactions::new(Arc::clone(&manager), Arc::new(clock.clone()), parts);
@@ -411,13 +411,7 @@ async fn a_process_that_is_killed_on_trial_comes_back_without_it() {
     sources.kept = Overrides::by(Arc::new(process.clock.clone()));
     let next = ConfigurationManager::load(on_the_platform(), sources).await.unwrap();
     assert_eq!(next.current().typed::<Bot>("bot").unwrap().workers, 8);
-    let requests = next.requests().clone();
-    let begun = OverrideKeeper::begin(
-        &next.current(),
-        next.overrides().clone(),
-        &process.directory.path,
-        requests,
-    );
+    let begun = OverrideKeeper::begin(&Arc::new(next), &process.directory.path);
     let left: Vec<Override> = begun.unwrap().1;
     assert_eq!((left.len(), &left[0].value), (1, &json!(9)));
     assert_eq!(kept(&process.directory)["trial"], Value::Null);

@@ -122,9 +122,9 @@ fn what_can_not_be_a_secret_is_a_fault_at_its_file() {
     symlink("nowhere", directory.path.join("secrets/bot.pace")).unwrap();
     let report = directory.report();
     for part in [
-        "secrets/bot.pasword:1:1: bot.pasword: unknown key `pasword`\n     = did you mean `password`?",
+        "secrets/bot.pasword:1:1: bot.pasword: unknown key `pasword`\n     = help: did you mean `password`?",
         "secrets/tls.key:1:1: tls: unknown table `tls`",
-        "secrets/server key:1:1: the name of this file is no key\n     = name it by its key, such as mail_order_bot.password",
+        "secrets/server key:1:1: the name of this file is no key\n     = help: name it by its key, such as mail_order_bot.password",
         "secrets/bot.password:1:1: the file is empty",
         "secrets/bot.source:1:1: not UTF-8",
         "secrets/bot.catalogue:1:1: larger than 128 KiB",
