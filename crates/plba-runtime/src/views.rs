@@ -1,5 +1,4 @@
-//! The platform's own views: status, workers, events, the start, health, traces. All answer from memory. Those of the
-//! configuration live with it.
+//! The platform's own views: status, workers, events, the start, health, traces, configuration. All answer from memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -136,6 +135,15 @@ pub fn own(facts: Facts) -> Vec<Endpoint> {
             "metrics",
             "Lists every figure that is measured; `/metrics` tells the same as text, to be scraped.",
             |facts, _| Ok(lines(&facts.metrics)),
+        ),
+        view(
+            &facts,
+            "config",
+            "Shows the running configuration with origins; secrets are masked.",
+            |facts, _| {
+                serde_json::to_value(facts.configuration.current().show())
+                    .map_err(|error| ControlError::Failed(error.into()))
+            },
         ),
     ]
 }

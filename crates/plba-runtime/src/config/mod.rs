@@ -26,6 +26,7 @@ mod read;
 mod settings;
 mod snapshot;
 mod tell;
+mod whereabouts;
 
 #[cfg(test)]
 mod tests;
@@ -47,3 +48,4 @@ pub use settings::{ConfigSettings, OnInvalidStart};
 pub use snapshot::{Configuration, SectionError};
 pub use tell::explain::{ExplainError, Explanation, LayerValue};
 pub use tell::show::{Shown, ShownTable, ShownValue};
+pub use whereabouts::Whereabouts;

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Runs until asked to stop; what is done when no command is given.
     Run,
-    /// Validates the configuration without starting anything.
+    /// Validates the configuration without starting anything: exit code 0 if it is in order, 2 if it isn't.
     Check,
     /// Tells how the running process is, at a glance.
     Status,
@@ -58,7 +58,7 @@ pub(crate) enum Command {
         #[arg(long)]
         limit: Option<u32>,
     },
-    /// Tells about the configuration.
+    /// Tells about the configuration, and changes it while the process runs.
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
@@ -67,20 +67,60 @@ pub(crate) enum Command {
     Contributed(Vec<OsString>),
 }
 
-/// What to tell about the configuration.
+/// What to tell about the configuration, or to change in it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Shows every value with its origin; secrets are masked.
-    Show,
+    /// Shows every value with its origin, secrets masked: of the process that runs, else of what the next start would read.
+    Show {
+        /// Of what the next start would read, also while a process runs.
+        #[arg(long)]
+        on_disk: bool,
+    },
     /// Explains one key: what it is for, its value in every layer, and which one wins.
     Explain {
         /// The key, such as `platform.control.listen`.
         key: String,
+        /// In what the next start would read, also while a process runs.
+        #[arg(long)]
+        on_disk: bool,
     },
     /// Prints the JSON schema of the whole configuration.
     Schema,
     /// Prints a commented configuration file with every default.
     Default,
+    /// Tells what a reload of the running process would change, or why it would be refused; changes nothing.
+    Diff,
+    /// Lists the latest changes of the running process's configuration, accepted and refused ones, the newest first.
+    History {
+        /// How many at most.
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// Lists the overrides: who set what, when, until when and what for.
+    Overrides,
+    /// Sets values above all other layers, without a restart; kept until they are unset or their time is over.
+    Set {
+        /// What to set, such as `platform.logging.level=debug`; several are set at once.
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        values: Vec<String>,
+        /// For how long, such as `2h`; for good when left out.
+        #[arg(long = "for", value_name = "SPAN", conflicts_with = "until")]
+        span: Option<String>,
+        /// Until when, such as `2026-12-01T08:00:00Z`.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// What for, for those who look at it later.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Takes overrides back: what the other layers say counts again.
+    Unset {
+        /// The keys, as `config overrides` lists them.
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+    },
+    /// Reads the configuration of the running process again, and puts it to work if nothing speaks against it.
+    Reload,
 }
 
 /// Reads the command line.

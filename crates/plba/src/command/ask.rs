@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::clock::Clock;
-use plba_contracts::control::{Caller, Endpoint, ParameterKind, Parameters, Role};
+use plba_contracts::control::{Caller, ControlError, Endpoint, ParameterKind, Parameters, Role};
 use plba_contracts::metrics::Metrics;
 use plba_contracts::services::ServiceDefinition;
 use plba_contracts::trace::TraceFactory;
@@ -16,8 +16,7 @@ use plba_runtime::audit::AuditLog;
 use plba_runtime::blueprint::{Blueprint, Launch};
 use plba_runtime::children::ChildProcesses;
 use plba_runtime::clock::SystemClock;
-use plba_runtime::config::ConfigurationSources;
-use plba_runtime::platform::PlatformConfig;
+use plba_runtime::config::{ConfigurationSources, Whereabouts};
 use plba_runtime::services::{Provided, ServiceContainer};
 use plba_runtime::state::{Owner, StateDirectory, StateError};
 use plba_runtime::token;
@@ -25,7 +24,7 @@ use plba_runtime::trace::{TraceConfig, TraceService};
 use serde_json::{Value, json};
 
 use super::steps::in_steps;
-use super::{Failure, block_on, draw, print};
+use super::{Failure, block_on, draw, print, whereabouts};
 use crate::app::App;
 use crate::wiring;
 
@@ -54,6 +53,11 @@ pub(super) fn events(launch: &Launch, limit: Option<u32>, json: bool) -> Result<
     ask_running(launch, "events", limited(limit).collect(), json)
 }
 
+/// Asks for the latest changes of the configuration.
+pub(super) fn history(launch: &Launch, limit: Option<u32>, json: bool) -> Result<(), Failure> {
+    ask_running(launch, "config.history", limited(limit).collect(), json)
+}
+
 fn limited(limit: Option<u32>) -> impl Iterator<Item = (String, Value)> {
     limit
         .map(|limit| ("limit".to_owned(), json!(limit.to_string())))
@@ -61,15 +65,20 @@ fn limited(limit: Option<u32>) -> impl Iterator<Item = (String, Value)> {
 }
 
 fn ask_running(launch: &Launch, view: &str, parameters: Parameters, json: bool) -> Result<(), Failure> {
-    let platform = draw(launch)?.platform;
-    let owner = StateDirectory::owner(platform.state_dir.as_path());
-    let owner = owner.ok_or_else(|| not_running(&launch.application, &platform))?;
-    print::answer(&remote(&platform, owner, view, false, parameters)?, json);
+    print::answer(&of_running(launch, view, parameters)?, json);
     Ok(())
 }
 
-fn not_running(name: &str, platform: &PlatformConfig) -> Failure {
-    let directory = platform.state_dir.as_path().display();
+/// The answer of the process that runs.
+pub(super) fn of_running(launch: &Launch, view: &str, parameters: Parameters) -> Result<Value, Failure> {
+    let place = whereabouts(launch)?;
+    let owner = StateDirectory::owner(&place.state_dir);
+    let owner = owner.ok_or_else(|| not_running(&launch.application, &place))?;
+    remote(&place, owner, view, false, parameters)
+}
+
+pub(super) fn not_running(name: &str, place: &Whereabouts) -> Failure {
+    let directory = place.state_dir.display();
     Failure::new(format!(
         "{name} does not run in the state directory {directory}; start it with `{name}`"
     ))
@@ -92,12 +101,12 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
     let (endpoint, rest) = find(&endpoints, &words).ok_or_else(|| unknown(&launch.application, &words, &endpoints))?;
     let endpoint = endpoint.clone();
     let parameters = parameters(&launch.application, &endpoint, rest)?;
-    let platform = Arc::clone(&blueprint.platform);
-    let value = match StateDirectory::owner(platform.state_dir.as_path()) {
+    let place = place_of(&blueprint);
+    let value = match StateDirectory::owner(&place.state_dir) {
         _ if endpoint.here => here(blueprint, &endpoint, parameters)?,
-        Some(owner) => remote(&platform, owner, endpoint.name, endpoint.changes, parameters)?,
+        Some(owner) => remote(&place, owner, endpoint.name, endpoint.changes, parameters)?,
         None if own.iter().any(|own| own.name == endpoint.name) => {
-            return Err(not_running(&launch.application, &platform));
+            return Err(not_running(&launch.application, &place));
         }
         None => local(&launch, blueprint, &endpoint, parameters)?,
     };
@@ -108,6 +117,13 @@ pub(super) fn contributed(launch: &Launch, words: &[OsString], json: bool) -> Re
         _ => print::answer(&value, json),
     }
     Ok(())
+}
+
+fn place_of(blueprint: &Blueprint) -> Whereabouts {
+    Whereabouts {
+        state_dir: blueprint.platform.state_dir.as_path().to_owned(),
+        control: blueprint.platform.control.clone(),
+    }
 }
 
 fn contributions(blueprint: &Blueprint) -> impl Iterator<Item = &Endpoint> {
@@ -302,31 +318,41 @@ fn parameters(application: &str, endpoint: &Endpoint, words: &[String]) -> Resul
 }
 
 fn remote(
-    platform: &PlatformConfig,
+    place: &Whereabouts,
     owner: Owner,
     name: &str,
     changes: bool,
     parameters: Parameters,
 ) -> Result<Value, Failure> {
+    called(place, owner, name, changes, parameters)?.map_err(Failure::new)
+}
+
+/// Calls the process that runs, and gives what it says itself.
+pub(super) fn called(
+    place: &Whereabouts,
+    owner: Owner,
+    name: &str,
+    changes: bool,
+    parameters: Parameters,
+) -> Result<Result<Value, ControlError>, Failure> {
     let client =
         wiring::client().ok_or_else(|| Failure::new("this program was built without a control plane client"))?;
-    let directory = platform.state_dir.as_path();
     block_on(async {
-        let address = address(platform, owner).await?;
-        let token = token::existing(&platform.control, directory).map_err(Failure::new)?;
+        let address = address(place, owner).await?;
+        let token = token::existing(&place.control, &place.state_dir).map_err(Failure::new)?;
         let call = async |parameters| client.call(&address, &token, name, changes, parameters).await;
-        in_steps(call, parameters).await.map_err(Failure::new)
+        Ok(in_steps(call, parameters).await)
     })?
 }
 
 /// Where the owner's control plane listens; waits for one that is still starting.
-async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, Failure> {
+async fn address(place: &Whereabouts, mut owner: Owner) -> Result<String, Failure> {
     for _ in 0..STARTING_LOOKS {
         if let Some(address) = owner.control {
             return Ok(address);
         }
         tokio::time::sleep(STARTING_LOOK).await;
-        match StateDirectory::owner(platform.state_dir.as_path()) {
+        match StateDirectory::owner(&place.state_dir) {
             Some(now) => owner = now,
             None => return Err(Failure::new(format!("process {} has just ended; ask again", owner.pid))),
         }
@@ -336,20 +362,24 @@ async fn address(platform: &PlatformConfig, mut owner: Owner) -> Result<String, 
     Err(Failure::new(format!("process {} {message}", owner.pid)))
 }
 
+/// Nobody has run in this directory; perhaps it is the wrong one.
+pub(super) fn never_ran(application: &str, directory: &Path) -> String {
+    format!(
+        "{application} has not run here: there is no state directory {}; ask from the directory that it runs in, or name its \
+         state with `--set platform.state_dir=DIRECTORY`",
+        std::path::absolute(directory)
+            .unwrap_or_else(|_| directory.to_owned())
+            .display()
+    )
+}
+
 /// Answers without a running process. The state directory is owned meanwhile, so that none starts in between.
 fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters: Parameters) -> Result<Value, Failure> {
     let clock = Arc::new(SystemClock::new());
     let directory: &Path = blueprint.platform.state_dir.as_path();
     if !endpoint.changes && !endpoint.first && !directory.exists() {
         // Whoever only looks, perhaps from a wrong directory, must leave nothing behind.
-        return Err(Failure::new(format!(
-            "{} has not run here: there is no state directory {}; ask from the directory that it runs in, or name its state \
-             with `--set platform.state_dir=DIRECTORY`",
-            launch.application,
-            std::path::absolute(directory)
-                .unwrap_or_else(|_| directory.to_owned())
-                .display()
-        )));
+        return Err(Failure::new(never_ran(&launch.application, directory)));
     }
     let owned = block_on(StateDirectory::lock_passing(
         directory,
@@ -360,14 +390,14 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
         Ok(owned) => owned,
         // It started a moment ago: then it is the one to answer.
         Err(StateError::InUse { owner, .. }) => {
-            return remote(&blueprint.platform, *owner, endpoint.name, endpoint.changes, parameters);
+            return remote(&place_of(&blueprint), *owner, endpoint.name, endpoint.changes, parameters);
         }
         Err(error) => return Err(Failure::new(error)),
     };
     // Whoever acts is recorded, whether a process runs or not.
     let audit = endpoint.changes.then(|| AuditLog::open(directory)).transpose();
     let audit = audit.map_err(|error| Failure::new(format!("the audit log can't be written: {error}")))?;
-    let (at, recorded) = (clock.now(), parameters.clone());
+    let (at, recorded) = (clock.now(), endpoint.recorded(&parameters));
     let container = container(blueprint, clock)?;
     block_on(async {
         let call = async |parameters| endpoint.call(container.services(), parameters).await;

@@ -3,14 +3,15 @@
 
 mod arguments;
 mod ask;
+mod config;
 mod print;
 mod settings;
 mod steps;
 
 use std::process::ExitCode;
 
-use plba_runtime::blueprint::{Blueprint, BlueprintError, Launch};
-use plba_runtime::config::ConfigurationSources;
+use plba_runtime::blueprint::{Blueprint, BlueprintError, Launch, declare};
+use plba_runtime::config::{ConfigurationSources, Whereabouts};
 use plba_runtime::manager::RuntimeManager;
 use plba_runtime::shutdown::ExitReason;
 
@@ -86,7 +87,7 @@ fn obey(app: App, arguments: Arguments) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(ended));
         }
         Command::Check => settings::check(&launch, json)?,
-        Command::Config { what } => settings::tell(&launch, what, json)?,
+        Command::Config { what } => config::obey(&launch, what, json)?,
         Command::Status => ask::running(&launch, "status", json)?,
         Command::Workers => ask::running(&launch, "workers", json)?,
         Command::Events { limit } => ask::events(&launch, limit, json)?,
@@ -120,6 +121,18 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     Ok(outcome)
+}
+
+/// Where a process that may run is to be found.
+fn whereabouts(launch: &Launch) -> Result<Whereabouts, Failure> {
+    if let Ok(blueprint) = draw(launch) {
+        return Ok(Whereabouts {
+            state_dir: blueprint.platform.state_dir.as_path().to_owned(),
+            control: blueprint.platform.control.clone(),
+        });
+    }
+    // Whoever broke a file can still ask the process that runs.
+    Ok(Whereabouts::of(declare(&launch.modules)?, launch.sources.clone()))
 }
 
 fn draw(launch: &Launch) -> Result<Blueprint, Failure> {

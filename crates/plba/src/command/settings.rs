@@ -1,11 +1,11 @@
-//! Commands about the configuration: check it, show it, explain it. They start nothing and need no running process.
+//! Commands about the configuration that need nothing but this program: check it, and tell its schema and its defaults. Those
+//! that ask a running process, or change what it runs by, live in `config`.
 
 use plba_runtime::blueprint::{BlueprintError, Launch, declare};
 use plba_runtime::config::{ConfigurationManager, ConfigurationSources};
 use serde_json::json;
 
-use super::arguments::ConfigCommand;
-use super::{Failure, draw, print};
+use super::{Failure, print};
 
 /// Validates the configuration and assembles the modules, without starting anything.
 pub(super) fn check(launch: &Launch, json: bool) -> Result<(), Failure> {
@@ -19,45 +19,34 @@ pub(super) fn check(launch: &Launch, json: bool) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Err(BlueprintError::Misconfigured(report)) if json => {
-            print::answer(&json!({ "ok": false, "faults": report.faults }), true);
-            Err(Failure::usage(report))
+        Err(error) => {
+            let faults = match &error {
+                BlueprintError::Misconfigured(report) => json!(report.faults),
+                _ => json!([]),
+            };
+            if json {
+                print::answer(&json!({ "ok": false, "faults": faults, "error": error.to_string() }), true);
+            }
+            // Whatever is wrong with it: for whoever checks there are two answers.
+            Err(Failure::usage(error))
         }
-        Err(error) => Err(error.into()),
     }
 }
 
-/// Tells about the configuration.
-pub(super) fn tell(launch: &Launch, what: ConfigCommand, json: bool) -> Result<(), Failure> {
-    match what {
-        ConfigCommand::Show => {
-            let shown = draw(launch)?.configuration.current().show();
-            if json {
-                print::answer(&serde_json::to_value(&shown).map_err(Failure::new)?, true)
-            } else {
-                print::text(&shown.to_string())
-            }
-        }
-        ConfigCommand::Explain { key } => {
-            let explained = draw(launch)?
-                .configuration
-                .current()
-                .explain(&key)
-                .map_err(Failure::usage)?;
-            if json {
-                print::answer(&serde_json::to_value(&explained).map_err(Failure::new)?, true);
-            } else {
-                print::text(&explained.to_string());
-            }
-        }
-        ConfigCommand::Schema => print::answer(built_in(launch)?.current().schema(), true),
-        ConfigCommand::Default => print::text(&built_in(launch)?.current().default_toml()),
-    }
+/// The schema of the whole configuration.
+pub(super) fn schema(launch: &Launch) -> Result<(), Failure> {
+    print::answer(built_in(launch)?.current().schema(), true);
+    Ok(())
+}
+
+/// A commented file with every default.
+pub(super) fn default(launch: &Launch) -> Result<(), Failure> {
+    print::text(&built_in(launch)?.current().default_toml());
     Ok(())
 }
 
 /// The built-in defaults alone: known without any source, so that a broken one does not hide them.
-fn built_in(launch: &Launch) -> Result<ConfigurationManager, Failure> {
+pub(super) fn built_in(launch: &Launch) -> Result<ConfigurationManager, Failure> {
     let sections = declare(&launch.modules)?;
     super::block_on(ConfigurationManager::load(sections, ConfigurationSources::default()))?.map_err(Failure::usage)
 }

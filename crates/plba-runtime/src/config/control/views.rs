@@ -1,4 +1,4 @@
-//! Views of the configuration. All but one answer from memory; what a reload would change is found by reading everything,
+//! Views of the configuration, besides the one of all values. All but one answer from memory; what a reload would change is found by reading everything,
 //! and changes nothing.
 
 use std::sync::Arc;
@@ -49,13 +49,8 @@ pub struct ReloadPreview {
 
 /// The views.
 pub fn endpoints(manager: &Arc<ConfigurationManager>) -> Vec<Endpoint> {
-    let (showing, explaining, listing, comparing) = (manager.clone(), manager.clone(), manager.clone(), manager.clone());
+    let (explaining, listing, comparing) = (Arc::clone(manager), Arc::clone(manager), Arc::clone(manager));
     vec![
-        Endpoint::view(
-            "config",
-            "Shows the running configuration with origins; secrets are masked.",
-            move |_, _| std::future::ready(json(&showing.current().show())),
-        ),
         Endpoint::view(
             "config.explain",
             "Explains one key: what it is for, its value in every layer, and which one wins; secrets are masked.",

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::sources::{Place, Sources};
@@ -46,11 +47,11 @@ fn text(node: &Node) -> Option<String> {
     }
 }
 
-/// The settings without those values that can't be used.
-fn usable(config: &Node) -> ConfigSettings {
-    let read = |entries: Map<String, Value>| serde_json::from_value::<ConfigSettings>(Value::Object(entries));
-    let Value::Object(entries) = config.value() else {
-        return ConfigSettings::default();
+/// A table without those values that can't be used.
+pub(crate) fn usable<T: DeserializeOwned + Default>(table: &Node) -> T {
+    let read = |entries: Map<String, Value>| serde_json::from_value::<T>(Value::Object(entries));
+    let Value::Object(entries) = table.value() else {
+        return T::default();
     };
     let alone = |(key, value): &(String, Value)| read(Map::from_iter([(key.clone(), value.clone())])).is_ok();
     read(entries.into_iter().filter(alone).collect()).unwrap_or_default()

@@ -85,6 +85,21 @@ impl Reader {
         .await?
     }
 
+    /// What can be read without asking anybody, as far as it can be used: also of a configuration that is wrong.
+    pub(crate) fn glimpse(&self) -> (Node, Bootstrap) {
+        let (mut layers, bootstrap) = self.begin();
+        let found = Found {
+            secrets: SecretDirectory::all(bootstrap.config.secrets.as_ref().map(FilePath::as_path), &self.sources),
+            provided: Vec::new(),
+            overrides: self.overrides(bootstrap.state_dir.clone(), &mut layers),
+        };
+        let view = SchemaView::new(&self.schema);
+        layers.complete(found, &view);
+        let mut tree = self.defaults(&view);
+        tree.overlay(&layers.merged());
+        (tree, bootstrap)
+    }
+
     /// Reads what needs nothing else to be found.
     fn begin(&self) -> (Layers, Bootstrap) {
         let view = SchemaView::new(&self.schema);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use plba_contracts::config::Origin;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::show::inline;
@@ -12,7 +12,7 @@ use crate::config::read::tree::dotted;
 use crate::config::snapshot::Configuration;
 
 /// What there is to know about a key. Secrets are masked.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The dotted key.
     pub key: String,
@@ -31,7 +31,7 @@ pub struct Explanation {
 }
 
 /// A key's value in one layer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerValue {
     /// Where it stands.
     pub origin: Origin,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use plba_contracts::config::Origin;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::read::tree::{Content, Node, dotted};
@@ -13,7 +13,7 @@ use crate::config::snapshot::Configuration;
 const MAXIMUM_COLUMN: usize = 60;
 
 /// The effective configuration.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
     /// The number of the snapshot.
     pub generation: u64,
@@ -22,7 +22,7 @@ pub struct Shown {
 }
 
 /// One table with its values; tables within it stand on their own.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShownTable {
     /// Its dotted name.
     pub table: String,
@@ -31,7 +31,7 @@ pub struct ShownTable {
 }
 
 /// One value.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShownValue {
     /// Its key within the table.
     pub key: String,
