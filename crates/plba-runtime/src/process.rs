@@ -1,6 +1,7 @@
 //! The parts of a running process, and how they are started, kept at work and stopped. The order of a whole life is the
 //! manager's.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use crate::actions;
 use crate::audit::AuditLog;
 use crate::blueprint::{AssembledModule, platform_of};
 use crate::children::ChildStop;
-use crate::config::ConfigurationManager;
-use crate::config::change::{Asked as When, Trigger};
+use crate::config::change::{Asked as When, ChangeObserver, Trigger};
+use crate::config::overrides::OverrideKeeper;
+use crate::config::{self, ConfigurationManager};
 use crate::control::{ControlParts, ControlPlane, ControlPlaneService, Lifecycle, Stage, transport_failed};
 use crate::health::HealthRegistry;
 use crate::manager::StartupError;
@@ -44,9 +46,33 @@ const CLOSE_LEAST: Duration = Duration::from_millis(100);
 const CLOSE_SHARE: Duration = Duration::from_secs(1);
 
 /// The platform's own views and actions.
-fn own(facts: views::Facts) -> Vec<Endpoint> {
-    let actions = actions::endpoints(Some(&facts.supervisor));
-    views::own(facts).into_iter().chain(actions).collect()
+fn own(facts: views::Facts, keeper: &Arc<OverrideKeeper>) -> Vec<Endpoint> {
+    let configuration = Arc::clone(&facts.configuration);
+    let mut own = actions::endpoints(Some(&facts.supervisor));
+    own.extend(config::control::views(&configuration));
+    own.extend(config::control::actions(Some((configuration, Arc::clone(keeper)))));
+    own.extend(views::own(facts));
+    own
+}
+
+/// Keeps what operators set while the process runs, and ends it in time.
+fn keep_overrides(
+    configuration: &Arc<ConfigurationManager>,
+    directory: &Path,
+) -> Result<Arc<OverrideKeeper>, StartupError> {
+    let begun = OverrideKeeper::begin(configuration, directory).map_err(StartupError::failed)?;
+    let (keeper, left) = (Arc::new(begun.0), begun.1);
+    for one in left {
+        warn!(target: TARGET,
+            "the override of {} by {} is not taken: it was on probation when the last run ended without having been asked to stop",
+            one.key,
+            one.by
+        );
+    }
+    let keeping: Arc<dyn ChangeObserver> = Arc::clone(&keeper) as _;
+    configuration.observe(keeping);
+    tokio::spawn(config::overrides::expire(Arc::clone(configuration)));
+    Ok(keeper)
 }
 
 /// How a start ended.
@@ -74,6 +100,7 @@ pub(crate) struct Process {
     workers: Handle,
     platform: Arc<PlatformConfig>,
     pub(crate) configuration: Arc<ConfigurationManager>,
+    overrides: Arc<OverrideKeeper>,
     traces: TraceService,
     metrics: Metrics,
     /// Held, so that the platform's own figures are told.
@@ -122,6 +149,7 @@ impl Process {
             Duration::from(platform.map_or(at_start, |platform| platform.health.stall_limit))
         };
         let lifecycle = Lifecycle::default();
+        let keeper = keep_overrides(&configuration, directory)?;
         let plane = ControlPlane::new(ControlParts {
             lifecycle: lifecycle.clone(),
             clock: Arc::clone(&clock),
@@ -130,20 +158,23 @@ impl Process {
             live: views::live(supervisor.clone(), stall_limit),
             usable: views::usable(health.clone()),
             metrics: metrics.clone(),
-            own: own(views::Facts {
-                application: application.to_owned(),
-                started: clock.now(),
-                clock: Arc::clone(&clock),
-                state_dir: directory.to_owned(),
-                lifecycle: lifecycle.clone(),
-                configuration: Arc::clone(&configuration),
-                supervisor: supervisor.clone(),
-                health: health.clone(),
-                traces: traces.clone(),
-                metrics: metrics.clone(),
-                previous,
-                timeline: timeline.clone(),
-            }),
+            own: own(
+                views::Facts {
+                    application: application.to_owned(),
+                    started: clock.now(),
+                    clock: Arc::clone(&clock),
+                    state_dir: directory.to_owned(),
+                    lifecycle: lifecycle.clone(),
+                    configuration: Arc::clone(&configuration),
+                    supervisor: supervisor.clone(),
+                    health: health.clone(),
+                    traces: traces.clone(),
+                    metrics: metrics.clone(),
+                    previous,
+                    timeline: timeline.clone(),
+                },
+                &keeper,
+            ),
         });
         let application = application.to_owned();
         let (control, modules, end_of_traces) = (None, None, StopHandle::new());
@@ -154,6 +185,7 @@ impl Process {
             workers,
             platform,
             configuration,
+            overrides: keeper,
             traces,
             metrics,
             _observed: observed,
@@ -304,6 +336,7 @@ impl Process {
     ) -> StopReport {
         self.lifecycle.enter(Stage::Stopping);
         self.configuration.requests().close();
+        self.overrides.settle().await;
         let StopCause { text: cause, exit_code } = cause;
         self.service_manager.stopping(&cause);
         self.supervisor.children().stopping();

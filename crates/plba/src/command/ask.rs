@@ -390,7 +390,13 @@ fn local(launch: &Launch, blueprint: Blueprint, endpoint: &Endpoint, parameters:
         Ok(owned) => owned,
         // It started a moment ago: then it is the one to answer.
         Err(StateError::InUse { owner, .. }) => {
-            return remote(&place_of(&blueprint), *owner, endpoint.name, endpoint.changes, parameters);
+            return remote(
+                &place_of(&blueprint),
+                *owner,
+                endpoint.name,
+                endpoint.changes,
+                parameters,
+            );
         }
         Err(error) => return Err(Failure::new(error)),
     };

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use plba_contracts::clock::Clock;
 use plba_contracts::control::{Caller, ControlError, Parameters, Role};
 use plba_runtime::audit::AuditLog;
 use plba_runtime::blueprint::Launch;
@@ -11,7 +12,6 @@ use plba_runtime::config::control::{self, ConfigActed, OverrideView, ReloadPrevi
 use plba_runtime::config::overrides::{self, OverrideChange, OverrideRefusal};
 use plba_runtime::config::{Explanation, Shown, Whereabouts};
 use plba_runtime::state::{Owner, StateDirectory, StateError};
-use plba_contracts::clock::Clock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -36,7 +36,9 @@ pub(super) fn obey(launch: &Launch, what: ConfigCommand, json: bool) -> Result<(
             why,
         } => {
             let given = [("for", span), ("until", until), ("why", why)];
-            let given = given.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text?))));
+            let given = given
+                .into_iter()
+                .filter_map(|(name, text)| Some((name.to_owned(), json!(text?))));
             let mut parameters: Parameters = given.collect();
             parameters.insert("values".into(), json!(values));
             change(launch, "config.set", parameters, json)
@@ -130,7 +132,10 @@ fn diff(launch: &Launch, json: bool) -> Result<(), Failure> {
         let generation = preview.generation;
         match preview.diff.is_empty() {
             true => print::text(&format!("a reload would change nothing in configuration {generation}")),
-            false => print::text(&format!("a reload would change configuration {generation}:\n{}", preview.diff)),
+            false => print::text(&format!(
+                "a reload would change configuration {generation}:\n{}",
+                preview.diff
+            )),
         }
     }
     Ok(())
@@ -182,7 +187,10 @@ fn change(launch: &Launch, name: &'static str, parameters: Parameters, json: boo
         role: Role::Admin,
     };
     let changed = kept(launch, &directory, name, &parameters);
-    let failed = changed.as_ref().err().map(|failure| ControlError::Invalid(failure.message.clone()));
+    let failed = changed
+        .as_ref()
+        .err()
+        .map(|failure| ControlError::Invalid(failure.message.clone()));
     audit.record(now, &who, name, &recorded, failed.as_ref());
     let count = changed?;
     let file = directory.join(overrides::FILE);
@@ -215,10 +223,12 @@ fn kept(launch: &Launch, directory: &Path, name: &str, parameters: &Parameters) 
     };
     let before = overrides::kept_in(directory).map_err(Failure::new)?;
     let before: Vec<_> = before.into_iter().filter(|one| !one.is_over(now)).collect();
-    let after = change.apply(&before, "command-line", now).map_err(|error| match error {
-        OverrideRefusal::File(error) => Failure::new(error),
-        error => Failure::usage(error),
-    })?;
+    let after = change
+        .apply(&before, "command-line", now)
+        .map_err(|error| match error {
+            OverrideRefusal::File(error) => Failure::new(error),
+            error => Failure::usage(error),
+        })?;
     let proposed = launch.sources.kept.propose(after.clone());
     let checked = draw(launch);
     drop(proposed);
@@ -242,7 +252,9 @@ fn acted(answer: &Value, json: bool) -> Result<(), Failure> {
     let mut text = match acted.outcome.as_str() {
         "applied" => format!("configuration {generation} runs:\n{}", acted.diff),
         "unchanged" => format!("no value has changed: configuration {generation} runs\n"),
-        _ => format!("it takes longer; configuration {generation} runs meanwhile, and `config history` tells the end\n"),
+        _ => {
+            format!("it takes longer; configuration {generation} runs meanwhile, and `config history` tells the end\n")
+        }
     };
     if let Some(probation) = acted.probation {
         text.push_str(&format!(

@@ -25,7 +25,10 @@ pub(super) fn check(launch: &Launch, json: bool) -> Result<(), Failure> {
                 _ => json!([]),
             };
             if json {
-                print::answer(&json!({ "ok": false, "faults": faults, "error": error.to_string() }), true);
+                print::answer(
+                    &json!({ "ok": false, "faults": faults, "error": error.to_string() }),
+                    true,
+                );
             }
             // Whatever is wrong with it: for whoever checks there are two answers.
             Err(Failure::usage(error))

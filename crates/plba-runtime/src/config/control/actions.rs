@@ -132,7 +132,11 @@ where
         probation: None,
     };
     let Ok(asked) = tokio::time::timeout(ANSWER_TIMEOUT, asking).await else {
-        return Ok(acted("under_way", manager.current().generation(), ConfigDiff::default()));
+        return Ok(acted(
+            "under_way",
+            manager.current().generation(),
+            ConfigDiff::default(),
+        ));
     };
     let asked = asked.map_err(|broken| ControlError::Failed(broken.into()))?;
     let probation = manager.current().settings().probation;
@@ -142,7 +146,9 @@ where
             probation: (!probation.0.is_zero()).then(|| probation.to_string()),
             ..acted("applied", generation, diff)
         }),
-        ReloadOutcome::Rejected { reason, .. } => Err(ControlError::Invalid(reason)),
+        ReloadOutcome::Rejected { reason, .. } | ReloadOutcome::TakenBack { reason, .. } => {
+            Err(ControlError::Invalid(reason))
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use crate::config::snapshot::Configuration;
 ///
 /// # Errors
 /// It is something else.
-pub fn assignments(parameters: &Parameters, configuration: &Configuration) -> Result<Vec<(String, Value)>, ControlError> {
+pub fn assignments(
+    parameters: &Parameters,
+    configuration: &Configuration,
+) -> Result<Vec<(String, Value)>, ControlError> {
     let read = |text: &Value| {
         let assignment = text.as_str().and_then(|text| configuration.assignment(text));
         // What can't be read may be a secret.
@@ -151,7 +154,12 @@ mod tests {
     fn keys_are_one_or_many() {
         assert_eq!(keys(&given(json!({ "keys": "a.b" }))).unwrap(), ["a.b"]);
         assert_eq!(keys(&given(json!({ "keys": ["a", "b"] }))).unwrap(), ["a", "b"]);
-        for wrong in [json!({}), json!({ "keys": [] }), json!({ "keys": [1] }), json!({ "keys": 1 })] {
+        for wrong in [
+            json!({}),
+            json!({ "keys": [] }),
+            json!({ "keys": [1] }),
+            json!({ "keys": 1 }),
+        ] {
             assert!(keys(&given(wrong)).is_err());
         }
     }

@@ -195,7 +195,7 @@ impl OverrideKeeper {
         let trigger = Trigger::Action { by: by.to_owned() };
         let proposed = self.overrides.propose(after);
         let outcome = self.requests.ask_and_wait(trigger.clone()).await?;
-        if let ReloadOutcome::Rejected { reason, .. } = outcome {
+        if let ReloadOutcome::Rejected { reason, .. } | ReloadOutcome::TakenBack { reason, .. } = outcome {
             return Err(OverrideRefusal::Rejected(reason));
         }
         drop(proposed);
