@@ -11,6 +11,7 @@ mod faults;
 mod hangs;
 mod metrics;
 mod operators;
+mod overrides;
 mod previous_run;
 mod pulse;
 mod service_manager;

@@ -83,6 +83,11 @@ impl Overrides {
         Ok(list.iter().filter(|one| !one.is_over(now)).cloned().collect())
     }
 
+    /// Whether somebody tries other ones.
+    pub(in crate::config) fn is_proposed(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.lock().proposed.is_some())
+    }
+
     /// From now on, configurations are read with these, until the proposal is dropped.
     pub fn propose(&self, list: Vec<Override>) -> Proposed {
         self.set_proposed(Some(list.into()));

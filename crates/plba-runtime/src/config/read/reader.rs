@@ -209,6 +209,9 @@ impl Reader {
         let mut faults = layers.faults.clone();
         let sections = check.run().map_err(|found| faults.extend(found)).ok();
         let Some(sections) = sections.filter(|_| faults.is_empty()) else {
+            if !self.sources.kept.is_proposed() {
+                faults.iter_mut().for_each(tell_of_unset);
+            }
             return Err(faults);
         };
         let defaults = self.defaults(&view);
@@ -239,6 +242,14 @@ impl Reader {
         let mut defaults = Node::from_value(Value::Object(tables), Place::DEFAULT);
         annotate(&mut defaults, view, &mut Sources::default());
         defaults
+    }
+}
+
+/// An override that is wrong by itself, such as after an update of the program, is not in any file that could be mended.
+fn tell_of_unset(fault: &mut ConfigFault) {
+    if matches!(fault.origin, Some(Origin::Override { .. })) {
+        let note = "`config overrides` lists what was set, `config unset KEY` takes it back";
+        fault.note.get_or_insert_with(|| note.to_owned());
     }
 }
 
