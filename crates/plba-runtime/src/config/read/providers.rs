@@ -40,7 +40,13 @@ impl Outages {
     /// Asks all of them. `before` is what they gave last; one that is down and isn't there gives why it is down.
     pub(crate) async fn ask(&self, providers: Vec<Arc<dyn ConfigProvider>>, before: &[ProviderLayer]) -> Answers {
         let asked = join_all(providers.iter().map(|provider| load(provider.as_ref()))).await;
-        let (mut answers, mut down) = (Answers { provided: Vec::new(), layers: Vec::new() }, BTreeMap::new());
+        let (mut answers, mut down) = (
+            Answers {
+                provided: Vec::new(),
+                layers: Vec::new(),
+            },
+            BTreeMap::new(),
+        );
         for (provider, loaded) in providers.into_iter().zip(asked) {
             let name = provider.name().to_owned();
             let values = loaded.map(Arc::<[ProvidedValue]>::from).or_else(|reason| {
@@ -62,7 +68,9 @@ impl Outages {
     /// Those that are down, and why.
     pub(crate) fn list(&self) -> Vec<(String, String)> {
         let down = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        down.iter().map(|(name, reason)| (name.clone(), reason.clone())).collect()
+        down.iter()
+            .map(|(name, reason)| (name.clone(), reason.clone()))
+            .collect()
     }
 
     fn note(&self, down: BTreeMap<String, String>) {

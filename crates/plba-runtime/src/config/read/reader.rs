@@ -248,8 +248,11 @@ impl Reader {
 /// An override that is wrong by itself, such as after an update of the program, is not in any file that could be mended.
 fn tell_of_unset(fault: &mut ConfigFault) {
     if matches!(fault.origin, Some(Origin::Override { .. })) {
-        let note = "`config overrides` lists what was set, `config unset KEY` takes it back";
-        fault.note.get_or_insert_with(|| note.to_owned());
+        let how = "`config overrides` lists what was set, `config unset KEY` takes it back";
+        fault.remedy = Some(match fault.remedy.take() {
+            Some(remedy) => format!("{remedy}; {how}"),
+            None => how.to_owned(),
+        });
     }
 }
 
