@@ -136,3 +136,39 @@ pub(crate) fn read(name: &str, version: Option<&str>, words: Vec<OsString>) -> R
         .version(version);
     Arguments::from_arg_matches(&command.try_get_matches_from(words)?)
 }
+
+/// Whether help was asked for about the whole program, and not about one of the platform's own commands.
+pub(crate) fn is_of_the_whole(mut words: impl Iterator<Item = String>) -> bool {
+    let command = Arguments::command();
+    !words.any(|word| command.get_subcommands().any(|own| own.get_name() == word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_is_about_the_whole_or_about_one_command() {
+        for (line, whole) in [
+            ("bot --help", true),
+            ("bot --config bot.toml -h", true),
+            ("bot config set --help", false),
+            ("bot --json check -h", false),
+        ] {
+            assert_eq!(is_of_the_whole(line.split(' ').map(str::to_owned)), whole, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_override_ends_at_a_moment_or_after_a_span() {
+        let given = |line: &str| read("bot", None, line.split(' ').map(OsString::from).collect());
+        assert!(given("bot config set a.b=1 c=2 --for 2h --why sale").is_ok());
+        for wrong in [
+            "bot config set",
+            "bot config unset",
+            "bot config set a=1 --for 2h --until 2026-12-01T08:00:00Z",
+        ] {
+            assert!(given(wrong).is_err(), "{wrong}");
+        }
+    }
+}

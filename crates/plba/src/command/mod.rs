@@ -56,7 +56,8 @@ pub(crate) fn run(app: App) -> ExitCode {
         Ok(arguments) => arguments,
         // Help and version come this way too; clap knows which stream and exit code each takes.
         Err(told) => {
-            let listed = told.kind() == clap::error::ErrorKind::DisplayHelp;
+            let whole = arguments::is_of_the_whole(std::env::args());
+            let listed = told.kind() == clap::error::ErrorKind::DisplayHelp && whole;
             let _ = told.print();
             if listed {
                 ask::list_contributed(&app);
