@@ -24,7 +24,8 @@ use crate::task::{EndedAttempt, Origin, QueueName, TaskId};
 ///
 /// An open entry counts *deliveries* before the handler runs, *attempts* that the handler ended, and *crashes*:
 /// deliveries whose process died. Every method is durable, to the ledger's [`durability`](Self::durability), when it
-/// returns `Ok`; all are idempotent, and an entry never goes back: intake of a known key changes nothing.
+/// returns `Ok`, but for counted deliveries, which then survive the end of the process and the rest a moment later; all are
+/// idempotent, and an entry never goes back: intake of a known key changes nothing.
 ///
 /// Sources are named by `&str`, keys are the source's own (see [`Origin`]).
 ///
@@ -52,7 +53,7 @@ pub trait SourceLedger: Send + Sync + 'static {
     /// It could not be recorded; do not tell upstream, and try again.
     async fn record_intake(&self, source: &str, keys: &[Arc<str>]) -> Result<(), LedgerError>;
 
-    /// Counts a delivery of each, durably, before it is handed out; gives the counts with it, in order. An unknown key
+    /// Counts a delivery of each before it is handed out, so that the end of the process can't undo it; gives the counts with it, in order. An unknown key
     /// becomes open; `None` for an entry that is not open, which must not be handed out. A delivery counted while the one
     /// before has not ended counts that as a crash: its holder disappeared.
     ///

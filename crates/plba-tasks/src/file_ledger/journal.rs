@@ -7,12 +7,15 @@
 //! …
 //! ```
 //!
-//! A line is one write. The last one may be torn by whatever ended the process: nobody was told that it is kept, so it is
-//! cut off. A damaged line *before* a sound one is damage of another kind, and the file is refused.
+//! A line is one write. The last one may be torn by whatever ended the process or the system: nobody was told that it is
+//! kept for good, so it is cut off. A line that is written while lines before it may not be on the disk yet ends with a space:
+//! it may outlive those, and what is cut off then ends before the first damaged one. A damaged line *before* a sound one
+//! without that space is damage of another kind, and the file is refused.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::OpenLedgerError;
 use super::event::Event;
@@ -21,13 +24,17 @@ const NAME: &str = "plba-ledger";
 const VERSION: u32 = 1;
 /// How many events a line of a snapshot holds.
 const SNAPSHOT_LINE: usize = 500;
+/// Ends a line that may outlive those before it. JSON doesn't mind it.
+const EARLY: u8 = b' ';
 
 /// An open journal.
 pub(super) struct Journal {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// Where the next line begins.
     end: u64,
+    /// Up to here it is on the disk.
+    synchronised: u64,
     /// Length after the latest rewrite.
     base: u64,
     /// A write failed: what the file holds is unknown until it is rewritten.
@@ -58,10 +65,13 @@ impl Journal {
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         file.set_len(end as u64).map_err(failed)?;
         file.seek(SeekFrom::Start(end as u64)).map_err(failed)?;
+        // What the last process wrote need not be on the disk.
+        file.sync_data().map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             end: end as u64,
+            synchronised: end as u64,
             base: end as u64,
             suspect: false,
         })
@@ -71,19 +81,20 @@ impl Journal {
         let (file, end) = replace(path, std::iter::empty())?;
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             end,
+            synchronised: end,
             base: end,
             suspect: false,
         })
     }
 
-    /// Appends events as one line and synchronises the file: they survive the end of the operating system.
+    /// Appends events as one line: they survive the end of the process. The end of the operating system they survive once
+    /// what is [unsynchronised](Self::unsynchronised) has been synchronised.
     pub(super) fn append(&mut self, events: &[&Event]) -> io::Result<()> {
-        let line = line(events)?;
-        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        let line = line(events, self.synchronised < self.end)?;
+        let written = (&*self.file).write_all(&line);
         if written.is_err() {
-            // After a failed synchronisation nobody knows what is on the disk; only a new file can be trusted.
             self.suspect = true;
             return written;
         }
@@ -91,10 +102,29 @@ impl Journal {
         Ok(())
     }
 
+    /// What may not be on the disk yet; `None` if all is. To be synchronised without holding the journal, and then
+    /// [told](Self::synchronised).
+    pub(super) fn unsynchronised(&self) -> Option<Unsynchronised> {
+        (self.synchronised < self.end).then(|| Unsynchronised {
+            file: Arc::clone(&self.file),
+            end: self.end,
+        })
+    }
+
+    /// How a synchronisation has ended.
+    pub(super) fn synchronised(&mut self, what: &Unsynchronised, result: io::Result<()>) -> io::Result<()> {
+        match &result {
+            Ok(()) => self.synchronised = self.synchronised.max(what.end),
+            // Nobody knows what is on the disk; only a new file can be trusted.
+            Err(_) => self.suspect = true,
+        }
+        result
+    }
+
     /// Makes every write fail until the next rewrite.
     #[cfg(test)]
     pub(super) fn break_file(&mut self) -> io::Result<()> {
-        self.file = File::open(&self.path)?;
+        self.file = Arc::new(File::open(&self.path)?);
         Ok(())
     }
 
@@ -111,9 +141,22 @@ impl Journal {
     /// Puts a new file with just these events in the place of the old one, at once and for good.
     pub(super) fn rewrite(&mut self, events: impl Iterator<Item = Event>) -> io::Result<()> {
         let (file, end) = replace(&self.path, events)?;
-        self.file = file;
-        (self.end, self.base, self.suspect) = (end, end, false);
+        self.file = Arc::new(file);
+        (self.end, self.synchronised, self.base, self.suspect) = (end, end, end, false);
         Ok(())
+    }
+}
+
+/// The part of a journal that may not be on the disk yet.
+pub(super) struct Unsynchronised {
+    file: Arc<File>,
+    end: u64,
+}
+
+impl Unsynchronised {
+    /// Puts it there. Others may write to the journal meanwhile.
+    pub(super) fn synchronise(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 }
 
@@ -149,7 +192,7 @@ fn read(path: &Path, content: &[u8], start: usize, replay: &mut impl FnMut(&Even
         events.iter().for_each(&mut *replay);
         place += length + 1;
     }
-    let sound = |rest: &[u8]| parse(rest).is_some();
+    let sound = |rest: &[u8]| rest.last() != Some(&EARLY) && parse(rest).is_some();
     let rest = &content[place..];
     if rest.split(|byte| *byte == b'\n').skip(1).any(sound) {
         let line = content[..place].iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -170,9 +213,10 @@ fn parse(line: &[u8]) -> Option<Vec<Event>> {
     serde_json::from_slice(events).ok()
 }
 
-fn line(events: &[&Event]) -> io::Result<Vec<u8>> {
+fn line(events: &[&Event], early: bool) -> io::Result<Vec<u8>> {
     let mut line = vec![b' '; 9];
     serde_json::to_writer(&mut line, events)?;
+    line.extend(early.then_some(EARLY));
     let sum = format!("{:08x}", crc32c(&line[9..]));
     line[..8].copy_from_slice(sum.as_bytes());
     line.push(b'\n');
@@ -195,7 +239,7 @@ fn replace(path: &Path, events: impl Iterator<Item = Event>) -> io::Result<(File
     let mut events = events.peekable();
     while events.peek().is_some() {
         let batch: Vec<Event> = events.by_ref().take(SNAPSHOT_LINE).collect();
-        let line = line(&batch.iter().collect::<Vec<_>>())?;
+        let line = line(&batch.iter().collect::<Vec<_>>(), false)?;
         file.write_all(&line)?;
         end += line.len() as u64;
     }
@@ -240,9 +284,60 @@ fn crc32c(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    fn cursor(cursor: &str) -> Event {
+        Event::Cursor {
+            source: "inbox".into(),
+            cursor: cursor.into(),
+        }
+    }
+
+    fn cursors(path: &Path) -> Result<Vec<String>, OpenLedgerError> {
+        let mut found = Vec::new();
+        Journal::open(path, |event| {
+            if let Event::Cursor { cursor, .. } = event {
+                found.push(cursor.clone());
+            }
+        })?;
+        Ok(found)
+    }
+
     #[test]
     fn the_checksum_is_the_one_of_the_rfc() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+    }
+
+    /// Of two lines on their way to the disk the system may have written only the second before it ended.
+    #[test]
+    fn a_line_that_outlives_an_unsynchronised_one_goes_with_it() {
+        let path = std::env::temp_dir().join(format!("plba-journal-{}", std::process::id()));
+        drop(std::fs::remove_file(&path));
+        let mut journal = Journal::open(&path, |_| {}).unwrap();
+        let places: Vec<u64> = ["a", "b", "c", "d"]
+            .map(|text| {
+                let place = journal.end;
+                journal.append(&[&cursor(text)]).unwrap();
+                if text == "a" {
+                    let all = journal.unsynchronised().unwrap();
+                    journal.synchronised(&all, all.synchronise()).unwrap();
+                }
+                place
+            })
+            .into();
+        drop(journal);
+        let whole = std::fs::read(&path).unwrap();
+        let with_damage_at = |place: u64| {
+            let mut content = whole.clone();
+            content[place as usize + 12] ^= 1;
+            std::fs::write(&path, content).unwrap();
+        };
+        for (damaged, left) in [(3, vec!["a", "b", "c"]), (2, vec!["a", "b"]), (1, vec!["a"])] {
+            with_damage_at(places[damaged]);
+            assert_eq!(cursors(&path).unwrap(), left);
+        }
+        // `b` was written when `a` was on the disk: that `a` is damaged is the disk's doing.
+        with_damage_at(places[0]);
+        assert!(matches!(cursors(&path), Err(OpenLedgerError::Damaged { line: 2, .. })));
+        std::fs::remove_file(&path).unwrap();
     }
 }

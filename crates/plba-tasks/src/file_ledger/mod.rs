@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot::error::RecvError;
 
 use self::book::Book;
 use self::event::{Event, texts};
@@ -54,7 +55,9 @@ impl Default for FileLedgerSettings {
 /// A [`SourceLedger`] on a file.
 ///
 /// Every change is on the disk (`fdatasync`) when it is answered; changes that are asked for at the same time share one
-/// write. An error leaves the ledger as it was, and the next change starts with a fresh file.
+/// write. Only counted deliveries, for which work waits, are answered when they are written, which the end of the process
+/// can't undo, and are on the disk a moment later: a task that takes the operating system down with it at once may be
+/// delivered once more than is counted. An error leaves the ledger as it was, and the next change starts with a fresh file.
 pub struct FileLedger {
     shared: Arc<Shared>,
     /// None for a ledger that is kept in memory only.
@@ -128,6 +131,10 @@ impl FileLedger {
         book.unpublish();
         if book.changes(&Event::Opened) {
             journal.append(&[&Event::Opened]).map_err(failed)?;
+            if let Some(written) = journal.unsynchronised() {
+                let result = written.synchronise();
+                journal.synchronised(&written, result).map_err(failed)?;
+            }
             book.apply(&Event::Opened);
         }
         let shared = Shared::new(book);
@@ -169,9 +176,12 @@ impl FileLedger {
         let Some(writer) = &self.writer else {
             return Ok(self.shared.book().apply(&event));
         };
-        let gone = |_| Err(LedgerError::new("its writer has ended; restart the process"));
         writer.write(event).await.unwrap_or_else(gone)
     }
+}
+
+fn gone(_: RecvError) -> Answer {
+    Err(LedgerError::new("its writer has ended; restart the process"))
 }
 
 fn check<'a>(source: &str, keys: impl IntoIterator<Item = &'a Arc<str>>) -> Result<(), LedgerError> {
@@ -229,8 +239,13 @@ impl SourceLedger for FileLedger {
         for origin in origins {
             check(&origin.source, [&origin.key])?;
         }
-        let origins = origins.to_vec();
-        self.write(Event::Delivered { origins }).await
+        let event = Event::Delivered {
+            origins: origins.to_vec(),
+        };
+        match &self.writer {
+            Some(writer) => writer.write_promptly(event).await.unwrap_or_else(gone),
+            None => Ok(self.shared.book().apply(&event)),
+        }
     }
 
     async fn record_ends(&self, ends: Vec<(Origin, DeliveryEnd)>) -> Result<(), LedgerError> {
