@@ -18,6 +18,10 @@ use crate::{MailSource, open};
 const ONLY_IDLE: &str = "mode=idle&interval=24h&safety=24h";
 
 fn source(dovecot: &Dovecot, port: u16, options: &str) -> Arc<MailSource> {
+    source_of(dovecot, dovecot.user(), port, options)
+}
+
+fn source_of(dovecot: &Dovecot, user: &str, port: u16, options: &str) -> Arc<MailSource> {
     let limits = SourceSettings {
         password: Some(dovecot.password().into()),
         backoff: BackoffSettings {
@@ -31,7 +35,7 @@ fn source(dovecot: &Dovecot, port: u16, options: &str) -> Arc<MailSource> {
         },
         ..settings()
     };
-    let (user, ca) = (dovecot.user(), dovecot.ca_path().display());
+    let ca = dovecot.ca_path().display();
     let encrypted = port == dovecot.imaps_port();
     let url = match encrypted {
         true => format!("imaps://{user}@localhost:{port}/INBOX?ca={ca}&only_ca=true&{options}"),
@@ -195,6 +199,91 @@ async fn a_cut_at_every_few_bytes_loses_and_repeats_nothing() {
     let mail = (1..length).step_by(STEP).count();
     until("all marked", || seen(&dovecot) == mail).await;
     assert_eq!(source.status().published, mail as u64);
+}
+
+/// One mailbox of several, so that their waits for the server pass together.
+struct Lane {
+    user: String,
+    proxy: FaultProxy,
+    source: Arc<MailSource>,
+    bench: Bench,
+    taken: usize,
+}
+
+impl Lane {
+    fn open(dovecot: &Dovecot, number: usize) -> Self {
+        let (user, proxy) = (format!("lane{number}"), proxied(dovecot));
+        let options = "mode=idle&since=all&interval=1s&safety=2s";
+        let source = source_of(dovecot, &user, proxy.port(), options);
+        Lane {
+            user,
+            proxy,
+            source,
+            bench: Bench::new(),
+            taken: 0,
+        }
+    }
+
+    /// One message, from its delivery in an IDLE to its mark, with the connection cut on the way.
+    async fn exchange(&mut self, dovecot: &Dovecot, cut: Option<(Direction, u64)>) {
+        idles(&self.source).await;
+        if let Some((direction, bytes)) = cut {
+            self.proxy.cut_after(direction, bytes, Ending::Reset);
+        }
+        dovecot.deliver(&self.user, message(self.taken).as_bytes()).unwrap();
+        let delivery = self.bench.next().await;
+        assert_eq!(text(&delivery), message(self.taken), "{cut:?}");
+        self.bench.complete(delivery).await;
+        self.taken += 1;
+        until(&format!("marked, {cut:?}"), || {
+            let messages = dovecot.messages(&self.user).unwrap();
+            messages.iter().filter(|message| message.is_seen()).count() == self.taken
+        })
+        .await;
+    }
+}
+
+/// The same from the moment the server is waited for on: its word, the end of the IDLE with what is asked for behind it, the
+/// look after that, and the mark; in both directions.
+#[tokio::test]
+async fn a_cut_at_every_few_bytes_from_idle_to_idle_loses_and_repeats_nothing() {
+    let Some(dovecot) = require(Dovecot::start().await) else {
+        return;
+    };
+    const LANES: usize = 8;
+    let every = std::env::var_os("PLBA_EVERY_BYTE").is_some();
+    let step = if every { 1 } else { 29 };
+    let mut first = Lane::open(&dovecot, LANES);
+    let running = first.bench.run(&first.source);
+    idles(&first.source).await;
+    let before = first.proxy.counts();
+    first.exchange(&dovecot, None).await;
+    idles(&first.source).await;
+    let after = first.proxy.counts();
+    running.abort();
+    let spans = [
+        (Direction::ToClient, after.to_client - before.to_client),
+        (Direction::ToServer, after.to_server - before.to_server),
+    ];
+    let cuts = spans.into_iter().flat_map(|(direction, length)| (1..=length).map(move |cut| (direction, cut)));
+    let cuts: Vec<_> = cuts.step_by(step).collect();
+    let lanes = (0..LANES).map(|number| {
+        let (dovecot, cuts) = (&dovecot, &cuts);
+        async move {
+            let mut lane = Lane::open(dovecot, number);
+            let running = lane.bench.run(&lane.source);
+            for &cut in cuts.iter().skip(number).step_by(LANES) {
+                lane.exchange(dovecot, Some(cut)).await;
+            }
+            lane.proxy.heal();
+            assert_eq!(lane.source.status().published, lane.taken as u64);
+            running.abort();
+            lane.source.status().errors
+        }
+    });
+    let errors: u64 = futures_util::future::join_all(lanes).await.into_iter().sum();
+    eprintln!("{} cuts in {spans:?} bytes, {errors} connections lost", cuts.len());
+    assert!(errors as usize >= cuts.len() / 2, "{errors} of {} cuts", cuts.len());
 }
 
 #[tokio::test]

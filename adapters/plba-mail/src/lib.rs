@@ -15,6 +15,7 @@ pub mod imap;
 mod location;
 pub mod maildir;
 mod open;
+mod parked;
 mod preview;
 mod settings;
 mod since;
@@ -31,6 +32,7 @@ pub use location::{
     After, BadLocation, Common, ImapLocation, Location, MaildirLocation, Mark, Mechanism, TokenSource, Watch,
 };
 pub use open::{MailSource, OpenError, SCHEMES, open};
+pub use parked::Parked;
 pub use preview::{Headline, Preview, PreviewError};
 pub use settings::SourceSettings;
 pub use since::{BadSince, Since};

@@ -11,6 +11,7 @@ use plba_net::{BackoffSettings, ConnectSettings};
 use plba_tasks::task::{NewTask, QueueName};
 
 use crate::imap::Timing;
+use crate::parked::Parked;
 
 /// Settings of a mail source.
 #[derive(Clone)]
@@ -21,6 +22,9 @@ pub struct SourceSettings {
     pub kind: Cow<'static, str>,
     /// The password, as the configuration or the environment gives it. A `password_file` in the URL comes first.
     pub password: Option<Secret>,
+    /// Where the raw bytes of messages are kept that end as dead letters because the server's answers can't be read; `None`
+    /// keeps none (default).
+    pub parked: Option<Parked>,
     /// What relative paths in the URL are relative to: the working directory, or that of the configuration file.
     pub directory: PathBuf,
     /// The time of day, for status and dead letters.
@@ -46,6 +50,7 @@ impl SourceSettings {
             queue: queue.into(),
             kind: kind.into(),
             password: None,
+            parked: None,
             directory: PathBuf::from("."),
             clock,
             seed: None,

@@ -1,5 +1,8 @@
 //! The mail sources of an application under the names of its configuration, so that views and workers find them.
 
+use std::io;
+
+use bytes::Bytes;
 use plba_tasks::intake::note_name;
 use plba_tasks::ledger::{LedgerError, SourceLedger};
 
@@ -56,6 +59,23 @@ impl MailSources {
             name: name.to_owned(),
             known,
         })
+    }
+
+    /// The message with this key of the source that is called so in the ledger, if it is kept as it came because the server's
+    /// answers about it can't be read.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub async fn parked(&self, source: &str, key: &str) -> io::Result<Option<Bytes>> {
+        for (_, known) in &self.0 {
+            if let MailSource::Imap(known) = known
+                && let Some(parked) = known.parked()
+                && let Some(message) = parked.message(source, key).await?
+            {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
     }
 
     /// All of them, in order.

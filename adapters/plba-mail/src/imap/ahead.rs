@@ -1,5 +1,6 @@
 //! Bodies on their way: UID FETCH commands that were sent before their answers are needed, so that the server works while
-//! the last answer is being stored. What is fetched in which order is decided by the source.
+//! the last answer is being stored. What is fetched in which order is decided by the source; large ones are put together in
+//! `pieces`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ImapError, lost};
-use super::fetch::{MAX_UIDS, body_of, uid_of};
+use super::fetch::{MAX_UIDS, body_of, piece_of, size_of, uid_of};
 use super::session::{Heard, ImapSession, out_of_time};
 use super::uid_set::leading_set;
 use super::wire::SMALL_LITERAL;
@@ -20,13 +21,30 @@ const COMMAND: &str = "UID FETCH";
 #[derive(Debug)]
 pub(super) struct Ahead {
     tag: String,
-    /// What was asked for, ascending.
-    uids: Vec<u32>,
+    wanted: Wanted,
     found: BTreeMap<u32, Bytes>,
     ended: Option<Result<(), ImapError>>,
     end: Instant,
     limit: Duration,
 }
+
+/// What one command asks for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The whole bodies of these, ascending.
+    Whole(Vec<u32>),
+    /// Whatever is there from this UID on and is not larger than a beginning, within these bounds in all.
+    Beginnings { first: u32, count: usize, bytes: usize },
+    /// One piece of one body.
+    Piece { uid: u32, offset: u32 },
+}
+
+/// How much of messages that have just arrived is asked for, in bytes: most are whole then. As much as any literal may have
+/// that comes unasked.
+pub(super) const BEGINNING: u32 = SMALL_LITERAL as u32;
+
+/// How much of messages that have just arrived is kept in all, in bytes: more has come meanwhile, and is fetched after.
+const BEGINNINGS: usize = 2 * 1024 * 1024;
 
 /// What one command has brought.
 #[derive(Debug)]
@@ -50,15 +68,38 @@ impl Ahead {
 
     /// Takes a body that was asked for; `false` if it was not. A second one for the same message changes nothing.
     pub(super) fn take(&mut self, attributes: &[AttributeValue<'_>]) -> bool {
-        let Some(uid) = uid_of(attributes).filter(|uid| self.uids.binary_search(uid).is_ok()) else {
-            return false;
+        let Some(uid) = uid_of(attributes) else { return false };
+        let body = match &mut self.wanted {
+            Wanted::Whole(uids) if uids.binary_search(&uid).is_ok() => body_of(attributes),
+            Wanted::Beginnings { first, count, bytes } if uid >= *first => {
+                let fits = |body: &&[u8]| *count > 0 && body.len() <= *bytes;
+                let body = whole_beginning(attributes).filter(fits);
+                if let Some(body) = body.filter(|_| !self.found.contains_key(&uid)) {
+                    *count -= 1;
+                    *bytes -= body.len();
+                }
+                body
+            }
+            Wanted::Piece { uid: wanted, offset } if *wanted == uid => {
+                let whole = || body_of(attributes).filter(|_| *offset == 0);
+                piece_of(attributes, *offset).or_else(whole)
+            }
+            _ => None,
         };
-        let Some(body) = body_of(attributes) else {
-            return false;
-        };
+        let Some(body) = body else { return false };
         self.found.entry(uid).or_insert_with(|| Bytes::copy_from_slice(body));
         true
     }
+}
+
+/// The message of which the beginning was asked for, if that is all of it.
+fn whole_beginning<'r>(attributes: &'r [AttributeValue<'_>]) -> Option<&'r [u8]> {
+    if let Some(body) = body_of(attributes) {
+        return Some(body);
+    }
+    let body = piece_of(attributes, 0)?;
+    let ends = body.len() < BEGINNING as usize && size_of(attributes).is_none_or(|size| size <= BEGINNING);
+    ends.then_some(body)
 }
 
 impl ImapSession {
@@ -69,29 +110,66 @@ impl ImapSession {
     /// Other commands may be run before [`fetch_end`](Self::fetch_end); bodies that come meanwhile are kept.
     pub async fn fetch_begin(&mut self, uids: &[u32], sizes: u64, largest: u64) -> Result<usize, ImapError> {
         let (set, taken) = leading_set(uids, MAX_UIDS);
+        let wanted = Wanted::Whole(uids[..taken].to_vec());
+        self.ask(&format!("{set} (UID BODY.PEEK[])"), wanted, sizes, largest)
+            .await?;
+        Ok(taken)
+    }
+
+    /// Sends a UID FETCH and remembers that its answer is to come.
+    pub(super) async fn ask(&mut self, what: &str, wanted: Wanted, sizes: u64, largest: u64) -> Result<(), ImapError> {
         self.begin(COMMAND)?;
         self.set_max_literal(largest);
-        let limit = self.timing().for_bytes(sizes);
-        let tag = self
-            .send_tagged(COMMAND, &format!("{COMMAND} {set} (UID BODY.PEEK[])"))
-            .await?;
+        let tag = self.send_tagged(COMMAND, &format!("{COMMAND} {what}")).await?;
         self.usable = true;
+        self.expect(tag, wanted, sizes);
+        Ok(())
+    }
+
+    fn expect(&mut self, tag: String, wanted: Wanted, sizes: u64) {
+        let limit = self.timing().for_bytes(sizes);
         // The answers of those before come first.
         let before = self.ahead.back().map(|ahead| ahead.end);
         self.ahead.push_back(Ahead {
             tag,
-            uids: uids[..taken].to_vec(),
+            wanted,
             found: BTreeMap::new(),
             ended: None,
             end: before.unwrap_or_else(Instant::now).max(Instant::now()) + limit,
             limit,
         });
-        Ok(taken)
+    }
+
+    /// Ends the running IDLE and asks for what has arrived, in one write: the messages with UIDs from `first` on that are no
+    /// larger than 64 KiB, at most `count` and 2 MiB of them. [`fetch_end`](Self::fetch_end) has them. The answer says nothing
+    /// of what is not in it: whoever needs to know searches after.
+    ///
+    /// # Errors
+    /// As those of [`idle_end`](Self::idle_end), within the same time.
+    pub async fn idle_end_asking(&mut self, first: u32, count: usize) -> Result<(), ImapError> {
+        if self.idle.is_none() {
+            return Ok(());
+        }
+        let tag = self.next_tag();
+        let line = format!("{tag} {COMMAND} {first}:* (UID RFC822.SIZE BODY.PEEK[]<0.{BEGINNING}>)");
+        self.set_max_literal(u64::from(BEGINNING));
+        let wanted = Wanted::Beginnings {
+            first,
+            count,
+            bytes: BEGINNINGS,
+        };
+        self.expect(tag, wanted, BEGINNINGS as u64);
+        self.idle_end_with(&format!("DONE\r\n{line}")).await
     }
 
     /// Whether bodies were asked for that have not come.
     pub fn is_fetching(&self) -> bool {
         self.ahead.front().is_some_and(|ahead| ahead.ended.is_none())
+    }
+
+    /// Whether answers that were begun are still to be taken.
+    pub(crate) fn is_fetching_anything(&self) -> bool {
+        !self.ahead.is_empty()
     }
 
     /// Reads until the first of the commands that were begun has been answered whole, or the connection is over;
@@ -145,7 +223,12 @@ impl ImapSession {
         if self.ahead.is_empty() {
             self.set_max_literal(SMALL_LITERAL);
         }
-        let missing = ahead.uids.iter().copied().filter(|uid| !ahead.found.contains_key(uid));
+        let asked = match ahead.wanted {
+            Wanted::Whole(uids) => uids,
+            Wanted::Beginnings { .. } => Vec::new(),
+            Wanted::Piece { uid, .. } => vec![uid],
+        };
+        let missing = asked.into_iter().filter(|uid| !ahead.found.contains_key(uid));
         Fetched {
             missing: missing.collect(),
             here: ahead.found.into_iter().collect(),

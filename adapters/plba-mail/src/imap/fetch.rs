@@ -8,6 +8,7 @@ use async_imap::imap_proto::{AttributeValue, MailboxDatum, Response};
 use bytes::Bytes;
 
 use super::error::ImapError;
+use super::pieces::PIECE;
 use super::session::ImapSession;
 use super::uid_set::leading_set;
 
@@ -23,6 +24,17 @@ pub struct Message {
     pub size: Option<u32>,
     /// Whether `\Seen` is set.
     pub seen: bool,
+}
+
+impl Message {
+    /// One of which the server has told nothing but that it is there.
+    pub(crate) fn of_unknown_size(uid: u32) -> Self {
+        Message {
+            uid,
+            size: None,
+            seen: false,
+        }
+    }
 }
 
 /// What became of a body that was asked for.
@@ -127,13 +139,16 @@ impl ImapSession {
     }
 }
 
-/// Splits `messages` off into batches by count and by bytes, as index ranges; a message larger than `max_bytes` is alone.
+/// Splits `messages` off into batches by count and by bytes, as index ranges; a message larger than `max_bytes`, or one that is
+/// [large](is_large), is alone.
 pub(crate) fn batches(messages: &[Message], max_count: usize, max_bytes: u64) -> Vec<RangeInclusive<usize>> {
     let mut batches = Vec::new();
     let (mut first, mut bytes) = (0, 0);
     for (index, message) in messages.iter().enumerate() {
         let size = u64::from(message.size.unwrap_or(0));
-        if index > first && (index - first >= max_count.max(1) || bytes + size > max_bytes) {
+        let after_large = index > first && is_large(&messages[index - 1]);
+        let full = index - first >= max_count.max(1) || bytes + size > max_bytes;
+        if index > first && (full || after_large || is_large(message)) {
             batches.push(first..=index - 1);
             (first, bytes) = (index, 0);
         }
@@ -143,6 +158,11 @@ pub(crate) fn batches(messages: &[Message], max_count: usize, max_bytes: u64) ->
         batches.push(first..=messages.len() - 1);
     }
     batches
+}
+
+/// Whether a message is fetched in pieces: one that is larger than a few of them, or may be.
+pub(crate) fn is_large(message: &Message) -> bool {
+    message.size.is_none_or(|size| size > 2 * PIECE)
 }
 
 /// Takes what one FETCH response tells. A message may be told in several, and in some without its UID: those are about
@@ -189,6 +209,25 @@ pub(super) fn body_of<'r>(attributes: &'r [AttributeValue<'_>]) -> Option<&'r [u
     })
 }
 
+/// The piece from `offset` on among the attributes.
+pub(super) fn piece_of<'r>(attributes: &'r [AttributeValue<'_>], offset: u32) -> Option<&'r [u8]> {
+    attributes.iter().find_map(|attribute| match attribute {
+        AttributeValue::BodySection {
+            section: None,
+            index: Some(index),
+            data: Some(data),
+        } if *index == offset => Some(data.as_ref()),
+        _ => None,
+    })
+}
+
+pub(super) fn size_of(attributes: &[AttributeValue<'_>]) -> Option<u32> {
+    attributes.iter().find_map(|attribute| match attribute {
+        AttributeValue::Rfc822Size(size) => Some(*size),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,5 +254,12 @@ mod tests {
         for (sizes, count, bytes, expected) in cases {
             assert_eq!(batches(&sized(sizes), count, bytes), expected, "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn what_is_large_or_of_unknown_size_is_alone() {
+        let mut messages = sized(&[5, 2 * PIECE + 1, 5, 2 * PIECE, 5]);
+        messages[4].size = None;
+        assert_eq!(batches(&messages, 10, u64::MAX), [0..=0, 1..=1, 2..=3, 4..=4]);
     }
 }

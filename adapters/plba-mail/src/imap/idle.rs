@@ -87,12 +87,17 @@ impl ImapSession {
     /// Ends the wait with DONE, within [`Timing::turn`](super::Timing::turn). What the server still says shows in
     /// [`take_changes`](Self::take_changes).
     pub async fn idle_end(&mut self) -> Result<(), ImapError> {
+        self.idle_end_with("DONE").await
+    }
+
+    /// The same with `lines`, of which the first is DONE and the others are commands of which the answers come after.
+    pub(super) async fn idle_end_with(&mut self, lines: &str) -> Result<(), ImapError> {
         let Some(tag) = self.idle.clone() else {
             return Ok(());
         };
         self.set_silence(self.timing().silence);
         let limit = self.timing().turn;
-        let answer = timeout_at(Instant::now() + limit, self.finish(&tag)).await;
+        let answer = timeout_at(Instant::now() + limit, self.finish(&tag, lines)).await;
         let ended = self.conclude(COMMAND, limit, answer);
         if self.usable {
             self.over();
@@ -100,8 +105,8 @@ impl ImapSession {
         ended
     }
 
-    async fn finish(&mut self, tag: &str) -> Result<Result<(), ImapError>, ImapError> {
-        self.send(COMMAND, "DONE").await?;
+    async fn finish(&mut self, tag: &str, lines: &str) -> Result<Result<(), ImapError>, ImapError> {
+        self.send(COMMAND, lines).await?;
         loop {
             if let Heard::Ended(ended) = self.hear(COMMAND, tag, |_| {}).await? {
                 return Ok(ended);

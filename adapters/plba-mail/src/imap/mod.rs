@@ -9,6 +9,7 @@ mod folder;
 mod idle;
 mod login;
 mod look;
+mod pieces;
 mod relocate;
 mod scram;
 mod session;

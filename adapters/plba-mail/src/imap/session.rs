@@ -78,8 +78,10 @@ pub struct ImapSession {
     pub(super) usable: bool,
     tags: u32,
     changes: Changes,
-    /// How many messages the folder has by the server's latest word.
+    /// How many messages the folder has by the server's latest word,
     exists: u32,
+    /// and by how many that has grown since the changes were last taken.
+    came: u32,
     /// What the greeting said it can, in capitals; `None` if it said nothing of it.
     pub(super) greeted_with: Option<Vec<String>>,
     /// What it said it can since the login, in capitals; `None` if it was not asked and did not say.
@@ -129,6 +131,7 @@ impl ImapSession {
             tags: 0,
             changes: Changes::default(),
             exists: 0,
+            came: 0,
             greeted_with: None,
             able: None,
             resyncs: false,
@@ -150,12 +153,18 @@ impl ImapSession {
 
     /// What the server mentioned about the folder in passing since the last call. Nothing is dropped, however much came.
     pub fn take_changes(&mut self) -> Changes {
+        self.came = 0;
         std::mem::take(&mut self.changes)
     }
 
     /// Whether messages have arrived since the changes were last taken.
     pub fn has_arrivals(&self) -> bool {
         self.changes.arrived
+    }
+
+    /// How many messages have arrived since the changes were last taken, by the server's word, which may be wrong.
+    pub fn arrivals(&self) -> u32 {
+        self.came
     }
 
     /// The highest mod-sequence of the open folder that the server has mentioned, 0 for none (RFC 7162 section 3.1).
@@ -209,6 +218,16 @@ impl ImapSession {
 
     pub(crate) fn set_max_literal(&mut self, bytes: u64) {
         self.inner.get_mut().get_mut().set_max_literal(bytes);
+    }
+
+    /// Keeps what the server sends from now on, up to so many bytes.
+    pub(crate) fn listen(&mut self, most: usize) {
+        self.inner.get_mut().get_mut().listen(most);
+    }
+
+    /// What the server has sent since, as it came.
+    pub(crate) fn take_heard(&mut self) -> Option<Vec<u8>> {
+        self.inner.get_mut().get_mut().take_heard()
     }
 
     /// How long a read may wait from now on.
@@ -394,6 +413,7 @@ impl ImapSession {
                 self.changes.exists = Some(*count);
                 // Some servers repeat the number with every answer, which is no news.
                 self.changes.arrived |= *count != self.exists;
+                self.came = self.came.saturating_add(count.saturating_sub(self.exists));
                 self.exists = *count;
             }
             Response::Expunge(_) => {
@@ -484,7 +504,7 @@ fn not_read(command: &'static str, bye: Option<&str>, error: &std::io::Error) ->
     match error.kind() {
         ErrorKind::FileTooLarge | ErrorKind::Other if bye.is_none() => ImapError::Unreadable {
             command,
-            // Enough to see whose message it is: this is all that a dead letter of it shows.
+            // Enough to see whose message it is.
             reason: cut(&error.to_string(), 1_200),
         },
         _ => lost(command, bye, &shortened(&error.to_string())),

@@ -29,6 +29,14 @@ pub(crate) struct Wire<S> {
     max_literal: u64,
     framing: Framing,
     bye: Option<String>,
+    heard: Option<Heard>,
+}
+
+/// What the server has sent, byte by byte, within a limit.
+#[derive(Debug)]
+struct Heard {
+    bytes: Vec<u8>,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -60,7 +68,19 @@ impl<S> Wire<S> {
             max_literal: SMALL_LITERAL,
             framing: Framing::new_line(),
             bye: None,
+            heard: None,
         }
+    }
+
+    /// Keeps what the server sends from now on, up to so many bytes, for [`take_heard`](Self::take_heard).
+    pub(crate) fn listen(&mut self, most: usize) {
+        let bytes = Vec::new();
+        self.heard = Some(Heard { bytes, most });
+    }
+
+    /// What the server has sent since, and no longer keeps it.
+    pub(crate) fn take_heard(&mut self) -> Option<Vec<u8>> {
+        self.heard.take().map(|heard| heard.bytes)
     }
 
     /// From now on literals of up to `bytes` are accepted.
@@ -147,12 +167,36 @@ fn literal_size(line: &[u8]) -> Option<u64> {
     Some(std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX))
 }
 
+/// The message in what a server has sent in answer to a FETCH of one: the first literal of a FETCH response, and whether all
+/// of it has come. It needs nothing but the framing, so that it is found where the rest of the answer can't be read.
+pub(crate) fn message_in(sent: &[u8]) -> Option<(&[u8], bool)> {
+    let mut rest = sent;
+    while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+        let (line, after) = rest.split_at(end + 1);
+        rest = after;
+        let Some(size) = literal_size(line) else { continue };
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let literal = &rest[..size.min(rest.len())];
+        let is_fetch = line.to_ascii_uppercase().windows(7).any(|word| word == b" FETCH ");
+        if line.starts_with(b"* ") && is_fetch {
+            return Some((literal, literal.len() == size));
+        }
+        rest = &rest[literal.len()..];
+    }
+    None
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        Poll::Ready(this.inspect(&buf.filled()[before..]))
+        let bytes = &buf.filled()[before..];
+        if let Some(heard) = &mut this.heard {
+            let room = heard.most - heard.bytes.len();
+            heard.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+        Poll::Ready(this.inspect(bytes))
     }
 }
 
@@ -199,6 +243,24 @@ mod tests {
         let mut wire = Wire::new(());
         wire.set_max_literal(500_000_000);
         feed(&mut wire, b"* 1 FETCH (UID 1 BODY[] {500000000}\r\n", 7).unwrap();
+    }
+
+    #[test]
+    fn the_message_is_found_in_an_answer_that_makes_no_sense_otherwise() {
+        type Case<'c> = (&'c str, Option<(&'c str, bool)>);
+        let cases: [Case<'_>; 7] = [
+            ("* 1 FETCH (UID 1 BODY[] {5}\r\nhello)\r\nA1 OK\r\n", Some(("hello", true))),
+            ("* 1 FETCH (FLAGS (\u{1}) BODY[] ~{5}\r\nhel\nogarbage\r\n", Some(("hel\no", true))),
+            ("* 2 EXISTS\r\n* 1 fetch (body[] {5}\r\nhel", Some(("hel", false))),
+            ("* LIST () \"/\" {3}\r\na{9}\r\n* 1 FETCH (BODY[] {2}\r\nhi)\r\n", Some(("hi", true))),
+            ("* 1 FETCH (UID 1 BODY[] \"hello\")\r\n", None),
+            ("* 1 FETCH (UID 1 BODY[] {5}", None),
+            ("", None),
+        ];
+        for (sent, expected) in cases {
+            let found = message_in(sent.as_bytes());
+            assert_eq!(found, expected.map(|(text, whole)| (text.as_bytes(), whole)), "{sent}");
+        }
     }
 
     #[test]

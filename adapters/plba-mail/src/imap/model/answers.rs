@@ -110,13 +110,23 @@ pub(super) fn fetch(folder: &Shelf, rest: &str) -> String {
         if items.contains("RFC822.SIZE") {
             parts.push(format!("RFC822.SIZE {}", mail.body.len()));
         }
-        if items.contains("BODY.PEEK[]") {
-            let body = String::from_utf8_lossy(&mail.body);
-            parts.push(format!("BODY[] {{{}}}\r\n{body}", mail.body.len()));
+        if let Some((_, partial)) = items.split_once("BODY.PEEK[]") {
+            let piece = piece_of(&mail.body, partial);
+            let (offset, body) = piece.unwrap_or_else(|| (String::new(), &mail.body));
+            let text = String::from_utf8_lossy(body);
+            parts.push(format!("BODY[]{offset} {{{}}}\r\n{text}", body.len()));
         }
         answer += &format!("* {number} FETCH ({})\r\n", parts.join(" "));
     }
     answer
+}
+
+/// What `<10.5>` cuts out of a body, and how the answer names it.
+fn piece_of<'b>(body: &'b [u8], partial: &str) -> Option<(String, &'b [u8])> {
+    let (offset, length) = partial.strip_prefix('<')?.split_once('>')?.0.split_once('.')?;
+    let (offset, length): (usize, usize) = (offset.parse().ok()?, length.parse().ok()?);
+    let rest = body.get(offset..).unwrap_or_default();
+    Some((format!("<{offset}>"), &rest[..length.min(rest.len())]))
 }
 
 pub(super) fn store(folder: &mut Shelf, rest: &str) -> String {

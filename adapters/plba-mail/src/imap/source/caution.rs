@@ -20,6 +20,8 @@ pub(super) struct Caution {
     /// no more than so many are fetched together.
     together: usize,
     strikes: HashMap<u32, u32>,
+    /// The message that was the last to fail by itself.
+    struck: Option<u32>,
 }
 
 impl Caution {
@@ -30,6 +32,16 @@ impl Caution {
             _ if first <= self.until => self.together.clamp(1, usual),
             _ => usual,
         }
+    }
+
+    /// Whether nothing is amiss with messages from `first` on.
+    pub(super) fn is_calm(&self, first: u32) -> bool {
+        self.suspect.is_none() && first > self.until
+    }
+
+    /// Whether this is the one message that was the last to fail by itself.
+    pub(super) fn is_struck(&self, uids: &[u32]) -> bool {
+        matches!((uids, self.struck), ([uid], Some(struck)) if *uid == struck)
     }
 
     /// Fetching `uids` failed: those that had not come. Answers with the UID to give up on, if one has failed too often by
@@ -49,6 +61,7 @@ impl Caution {
             [] => None,
             [uid] => {
                 self.suspect = Some(*uid);
+                self.struck = Some(*uid);
                 let strikes = self.strikes.entry(*uid).or_insert(0);
                 *strikes += 1;
                 (*strikes >= tries).then(|| {
@@ -72,6 +85,7 @@ impl Caution {
         for uid in uids {
             self.strikes.remove(uid);
             self.suspect.take_if(|suspect| suspect == uid);
+            self.struck.take_if(|struck| struck == uid);
         }
     }
 
@@ -106,11 +120,14 @@ mod tests {
         // Of 1 to 9, the first three came.
         assert_eq!(caution.failed(&[4, 5, 6, 7, 8, 9], &unreadable()), None);
         assert_eq!((caution.portion(4, 50), caution.portion(5, 50)), (1, 3));
+        assert!(!caution.is_calm(10) && !caution.is_struck(&[4]));
         assert_eq!(caution.failed(&[4], &unreadable()), None);
+        assert!(caution.is_struck(&[4]) && !caution.is_struck(&[4, 5]));
         assert_eq!(caution.portion(4, 50), 1);
         assert_eq!(caution.failed(&[4], &unreadable()), None);
         assert_eq!(caution.failed(&[4], &unreadable()), Some(4));
         assert_eq!(caution.portion(5, 50), 50);
+        assert!(caution.is_calm(5) && !caution.is_struck(&[4]));
     }
 
     /// A server whose connection breaks at one message, wherever that stands: halves lead to it.

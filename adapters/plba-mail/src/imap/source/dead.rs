@@ -99,7 +99,7 @@ impl Shift<'_> {
                 Ok(bodies) => bodies,
                 Err(error) => {
                     let uid = open.cursor.uid(key).into_iter().collect::<Vec<u32>>();
-                    return self.blame(&open.cursor, &uid, Err(error)).await;
+                    return self.blame(&open.cursor, &uid, None, Err(error)).await;
                 }
             };
             match bodies.into_iter().next() {

@@ -37,6 +37,23 @@ fn idling(steps: Vec<Step>) -> Vec<Step> {
     opened(7, 1, [look, steps].concat())
 }
 
+/// What is asked for by the write that ends an IDLE.
+const GLIMPSE: &str = "UID FETCH 1:* (UID RFC822.SIZE BODY.PEEK[]<0.65536>)";
+
+/// An IDLE's end after message 1 was announced, which comes at once, and the look that follows and finds that it is known.
+fn glimpsed_one() -> Vec<Step> {
+    vec![
+        done(),
+        answer(
+            GLIMPSE,
+            "* 1 FETCH (UID 1 RFC822.SIZE 5 BODY[]<0> {5}\r\nmail1)\r\n{tag} OK\r\n",
+        ),
+        ok("NOOP"),
+        found("UID SEARCH UID 1:*", "1"),
+        found("UID SEARCH UID 2:*", "1"),
+    ]
+}
+
 /// A look that finds message 1.
 fn look_finds_one() -> Vec<Step> {
     vec![
@@ -52,8 +69,8 @@ fn look_finds_one() -> Vec<Step> {
 async fn a_message_that_arrives_during_idle_is_taken_in_at_once_and_marked_when_done() {
     let scripts = Scripts::new(vec![idling(
         [
-            vec![agreed(), pause(100), say("* 1 EXISTS\r\n"), done()],
-            look_finds_one(),
+            vec![agreed(), pause(100), say("* 1 EXISTS\r\n")],
+            glimpsed_one(),
             vec![
                 agreed(),
                 done(),
@@ -96,15 +113,15 @@ async fn a_message_that_arrives_between_search_and_idle_is_not_missed() {
     );
     let between = idling(
         [
-            vec![answer("IDLE", "* 1 EXISTS\r\n+ idling\r\n"), done()],
-            look_finds_one(),
+            vec![answer("IDLE", "* 1 EXISTS\r\n+ idling\r\n")],
+            glimpsed_one(),
         ]
         .concat(),
     );
     let after = idling(
         [
-            vec![answer("IDLE", "+ idling\r\n* 1 EXISTS\r\n"), done()],
-            look_finds_one(),
+            vec![answer("IDLE", "+ idling\r\n* 1 EXISTS\r\n")],
+            glimpsed_one(),
         ]
         .concat(),
     );
@@ -122,8 +139,8 @@ async fn a_message_that_arrives_between_search_and_idle_is_not_missed() {
 async fn a_message_announced_while_another_is_marked_is_not_missed() {
     let scripts = Scripts::new(vec![idling(
         [
-            vec![agreed(), say("* 1 EXISTS\r\n"), done()],
-            look_finds_one(),
+            vec![agreed(), say("* 1 EXISTS\r\n")],
+            glimpsed_one(),
             vec![
                 agreed(),
                 done(),
@@ -293,6 +310,7 @@ async fn a_dead_letter_that_is_retried_is_fetched_without_a_word_from_the_server
     let scripts = Scripts::new(vec![idling(vec![
         answer("IDLE", "+ idling\r\n* 1 EXISTS\r\n"),
         done(),
+        answer(GLIMPSE, "{tag} NO [SERVERBUG] not now\r\n"),
         ok("NOOP"),
         found("UID SEARCH UID 1:*", "1"),
         outsized,
@@ -398,6 +416,94 @@ async fn a_cut_at_any_byte_of_the_exchange_loses_and_repeats_nothing() {
         assert_eq!(bench.keys(EntryState::Open), ["7:1"]);
         running.abort();
     }
+}
+
+/// Nothing but the end of the IDLE lies between the server's word and the task.
+#[tokio::test(start_paused = true)]
+async fn what_arrives_comes_with_the_end_of_the_idle_and_not_after_a_look() {
+    let scripts = Scripts::new(vec![idling(vec![
+        agreed(),
+        pause(100),
+        say("* 2 EXISTS\r\n"),
+        done(),
+        // The second one is not of this folder's new mail, and the third has more than was asked for.
+        answer(
+            GLIMPSE,
+            "* 1 FETCH (UID 1 RFC822.SIZE 5 BODY[]<0> {5}\r\nmail1)\r\n* 2 FETCH (FLAGS (\\Seen))\r\n\
+             * 2 FETCH (UID 2 RFC822.SIZE 70000 BODY[]<0> {4}\r\nmail)\r\n{tag} OK\r\n",
+        ),
+        Step::Pause(Duration::from_secs(50)),
+        ok("NOOP"),
+        found("UID SEARCH UID 1:*", "1 2"),
+        sizes("UID FETCH 2 (UID FLAGS", &[2]),
+        bodies("UID FETCH 2 (UID BODY.PEEK[])", &[2]),
+    ])]);
+    let bench = Bench::new();
+    let begin = Instant::now();
+    let _running = bench.run(&source(&scripts, IDLE));
+    assert_eq!(bench.take(1).await, ["mail1"]);
+    assert_eq!(begin.elapsed().as_secs(), 100);
+    assert_eq!(bench.take(1).await, ["mail2"]);
+    assert_eq!(begin.elapsed().as_secs(), 150);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_much_that_arrives_at_once_the_sizes_are_looked_at_first() {
+    let scripts = Scripts::new(vec![idling(
+        [vec![agreed(), say("* 17 EXISTS\r\n"), done()], look_finds_one()].concat(),
+    )]);
+    let bench = Bench::new();
+    let _running = bench.run(&source(&scripts, IDLE));
+    assert_eq!(bench.take(1).await, ["mail1"]);
+}
+
+/// A server that loses what comes right behind a DONE: the message is found after the deadline, and from the third time
+/// on nothing is sent there any more.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_loses_what_follows_a_done_is_asked_after_it_from_then_on() {
+    let arrives = || vec![agreed(), say("* 9 EXISTS\r\n"), done()];
+    let life = |last: u32, number: u32, then: Vec<Step>| {
+        let search: &'static str = format!("UID SEARCH UID {number}:*").leak();
+        let fetch: &'static str = format!("UID FETCH {number} ").leak();
+        let later: &'static str = format!("UID SEARCH UID {}:*", number + 1).leak();
+        let uid = number.to_string();
+        let body = format!("* 1 FETCH (UID {number} BODY[] {{2}}\r\nhi)\r\n{{tag}} OK\r\n");
+        let look = match number > last {
+            true => vec![ok("NOOP"), found(search, "")],
+            false => vec![
+                ok("NOOP"),
+                found(search, &uid),
+                sizes(fetch, &[number]),
+                answer(fetch, body),
+                found(later, &uid),
+            ],
+        };
+        opened(7, last + 1, [look, then].concat())
+    };
+    let last_look = vec![
+        ok("NOOP"),
+        found("UID SEARCH UID 4:*", "4"),
+        sizes("UID FETCH 4 ", &[4]),
+        bodies("UID FETCH 4 (UID BODY.PEEK[])", &[4]),
+    ];
+    let swallows = || [arrives(), vec![Step::Silence]].concat();
+    let scripts = Scripts::new(vec![
+        life(0, 1, swallows()),
+        life(1, 1, swallows()),
+        life(2, 2, swallows()),
+        life(3, 3, [arrives(), last_look].concat()),
+    ]);
+    let bench = Bench::new();
+    let begin = Instant::now();
+    let _running = bench.run(&source(&scripts, IDLE));
+    for number in 1..=3_u64 {
+        assert_eq!(bench.take(1).await, ["hi"]);
+        assert!(begin.elapsed() < Duration::from_secs(number * 300), "{:?}", begin.elapsed());
+    }
+    let begin = Instant::now();
+    assert_eq!(bench.take(1).await, ["mail4"]);
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert_eq!(scripts.count(), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,8 +9,10 @@ mod caution;
 mod credentials;
 mod cursor;
 mod dead;
+mod glimpse;
 #[cfg(test)]
 mod idle_tests;
+mod park;
 mod preview;
 mod shift;
 mod status;
@@ -41,6 +43,7 @@ use super::{Account, ImapError, NextMove};
 use crate::board::Board;
 use crate::completions::{Completions, pump};
 use crate::location::{ImapLocation, Mechanism, TokenSource};
+use crate::parked::Parked;
 use crate::settings::SourceSettings;
 
 /// How often refused credentials are tried before the source stops trying.
@@ -105,6 +108,10 @@ impl ImapSource {
 
     pub(crate) fn board(&self) -> &Board {
         &self.board
+    }
+
+    pub(crate) fn parked(&self) -> Option<&Parked> {
+        self.settings.parked.as_ref()
     }
 
     /// How its connection is, from memory.

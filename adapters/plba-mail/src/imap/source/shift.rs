@@ -38,6 +38,8 @@ pub(super) struct Shift<'s> {
     pub(super) unsettled: bool,
     /// How many looks in a row have found nothing new.
     pub(super) futile: u32,
+    /// How often in a row new messages could not be had by the write that ends an IDLE.
+    pub(super) failed_glimpses: u32,
     /// Why the server was polled instead of waited for, as last said.
     pub(super) fallback: Option<String>,
     /// What does not work as configured, by option.
@@ -72,6 +74,7 @@ impl<'s> Shift<'s> {
             unforgotten: Vec::new(),
             unsettled: true,
             futile: 0,
+            failed_glimpses: 0,
             fallback: None,
             hampered: BTreeMap::new(),
         }
@@ -98,6 +101,7 @@ impl<'s> Shift<'s> {
         self.agree_on_means(&mut open)?;
         self.agree_on_watch(&mut open);
         self.give_up_vanished(&open.folder, &open.cursor).await?;
+        self.clear_parked().await?;
         self.greet();
         loop {
             self.reconcile(&mut open).await?;

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use super::Fault;
 use super::cursor::Cursor;
 use super::shift::{KEYS, Open, Shift};
-use crate::imap::fetch::{MAX_UIDS, batches};
+use crate::imap::fetch::{MAX_UIDS, batches, is_large};
 use crate::imap::{Fetched, ImapError, Message};
 
 /// How many messages one command asks for at most: their numbers fit in a line.
@@ -26,6 +26,7 @@ impl Shift<'_> {
             }
             let (aside, keys) = self.split_aside(open, keys);
             self.take_in_aside(open, &aside).await?;
+            let keys = self.take_in_parked(open, keys).await?;
             let (ours, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| open.cursor.uid(key).is_some());
             if !others.is_empty() {
                 // Renumbered since: the same messages come again under new keys if they are still unread.
@@ -57,11 +58,15 @@ impl Shift<'_> {
                 Some(asked) => (asked.wanted, open.session.describe_end().await),
                 None => {
                     let wanted = self.wanted(&open.cursor, portion).await?;
-                    let described = open.session.describe(&wanted).await;
+                    let described = match self.caution.is_struck(&wanted) {
+                        // It may be the size that can't be told.
+                        true => Ok(wanted.iter().copied().map(Message::of_unknown_size).collect()),
+                        false => open.session.describe(&wanted).await,
+                    };
                     (wanted, described)
                 }
             };
-            let messages = self.blame(&open.cursor, &wanted, described).await?;
+            let messages = self.blame(&open.cursor, &wanted, None, described).await?;
             let messages = self.without_gone(open, &wanted, messages).await?;
             let settings = &self.source.settings;
             let largest = self.source.location.common.max_message;
@@ -103,15 +108,27 @@ impl Shift<'_> {
         for (index, batch) in batches.iter().enumerate() {
             while let Some(next) = batches.get(begun)
                 && (begun == index || (begun == index + 1 && batch.bytes.saturating_add(next.bytes) <= room))
+                // While one comes in pieces, nothing else does.
+                && (begun == index || (batch.large.is_none() && next.large.is_none()))
             {
-                if !next.uids.is_empty() {
+                let struck = self.caution.is_struck(&next.uids);
+                if struck {
+                    // Should it fail again, it is kept as it came.
+                    open.session.listen(usize::try_from(literal).unwrap_or(usize::MAX));
+                }
+                if !next.uids.is_empty() && (struck || next.large.is_none()) {
                     open.session.fetch_begin(&next.uids, next.bytes, literal).await?;
                 }
                 begun += 1;
             }
             self.bury_outsized(&open.cursor, batch).await?;
             if !batch.uids.is_empty() {
-                let fetched = open.session.fetch_end().await;
+                let fetched = match batch.large {
+                    Some((uid, size)) if !open.session.is_fetching_anything() => {
+                        open.session.body_in_pieces(uid, size, literal).await
+                    }
+                    _ => open.session.fetch_end().await,
+                };
                 self.hand_on(open, batch, fetched, advance).await?;
             }
             if advance {
@@ -133,13 +150,15 @@ impl Shift<'_> {
             failed => failed,
         };
         if let Err(error) = ended {
+            let heard = open.session.take_heard();
             self.publish(None, arrivals).await?;
             let first = fetched.missing.first().copied().unwrap_or(u32::MAX);
             if advance && let Some(last) = batch.all.iter().copied().take_while(|&uid| uid < first).last() {
                 self.advance(open, last).await?;
             }
-            return self.blame(&open.cursor, &fetched.missing, Err(error)).await;
+            return self.blame(&open.cursor, &fetched.missing, heard, Err(error)).await;
         }
+        open.session.take_heard();
         self.give_up_gone(&open.cursor, &fetched.missing).await?;
         self.caution.succeeded(&batch.uids);
         self.publish(Some(open), arrivals).await
@@ -189,11 +208,7 @@ impl Shift<'_> {
             .filter(|uid| existing.binary_search(uid).is_err())
             .collect();
         self.give_up_gone(&open.cursor, &gone).await?;
-        messages.extend(existing.into_iter().map(|uid| Message {
-            uid,
-            size: None,
-            seen: false,
-        }));
+        messages.extend(existing.into_iter().map(Message::of_unknown_size));
         messages.sort_unstable_by_key(|message| message.uid);
         Ok(messages)
     }
@@ -223,11 +238,13 @@ impl Shift<'_> {
         Ok(())
     }
 
-    /// Passes a result on. A failure of one message alone, for the last time, puts that message out of the way.
+    /// Passes a result on. A failure of one message alone, for the last time, puts that message out of the way, and what the
+    /// server has sent of it, if that was `heard`, into a file.
     pub(super) async fn blame<T>(
         &mut self,
         cursor: &Cursor,
         uids: &[u32],
+        heard: Option<Vec<u8>>,
         result: Result<T, ImapError>,
     ) -> Result<T, Fault> {
         let error = match result {
@@ -235,7 +252,8 @@ impl Shift<'_> {
             Err(error) => error,
         };
         if let Some(uid) = self.caution.failed(uids, &error) {
-            self.bury(cursor, uid, format!("the message can't be fetched: {error}"))
+            let kept = self.park(&cursor.key(uid), heard).await;
+            self.bury(cursor, uid, format!("the message can't be fetched{kept}: {error}"))
                 .await?;
         }
         Err(error.into())
@@ -309,6 +327,8 @@ struct Asked {
 struct Batch {
     /// All of them, ascending.
     all: Vec<u32>,
+    /// The only one, if it is large, with its size if that was told: it comes in pieces.
+    large: Option<(u32, Option<u32>)>,
     /// Those that are asked for,
     uids: Vec<u32>,
     /// and what they amount to, in bytes. A server that told no size may send the largest message.
@@ -323,7 +343,12 @@ impl Batch {
     fn new(messages: &[Message], largest: u64) -> Self {
         let is_outsized = |message: &&Message| message.size.is_some_and(|size| u64::from(size) > largest);
         let (outsized, fitting): (Vec<&Message>, Vec<&Message>) = messages.iter().partition(is_outsized);
+        let large = match fitting.as_slice() {
+            [only] if is_large(only) => Some((only.uid, only.size)),
+            _ => None,
+        };
         Batch {
+            large,
             all: messages.iter().map(|message| message.uid).collect(),
             bytes: fitting
                 .iter()

@@ -254,14 +254,16 @@ async fn a_renumbered_folder_is_searched_for_unread_mail() {
 #[tokio::test(start_paused = true)]
 async fn one_bad_message_blocks_nothing_and_ends_as_a_dead_letter() {
     let nonsense = "* 2 FETCH (UID 2 BODY[] ~{3}\r\nabc)\r\n";
-    let bad = |before: Vec<Step>| {
-        [
-            before,
-            vec![sizes("UID FETCH 2", &[2]), answer("UID FETCH 2", nonsense)],
-        ]
-        .concat()
-    };
-    let again = opened(7, 4, bad(vec![ok("NOOP"), found("UID SEARCH UID 2:3", "2 3")]));
+    let again = opened(
+        7,
+        4,
+        vec![
+            ok("NOOP"),
+            found("UID SEARCH UID 2:3", "2 3"),
+            // Its size is not asked for again: it could be that.
+            answer("UID FETCH 2 (UID BODY.PEEK[])", nonsense),
+        ],
+    );
     let scripts = Scripts::new(vec![
         opened(
             7,
@@ -276,12 +278,14 @@ async fn one_bad_message_blocks_nothing_and_ends_as_a_dead_letter() {
         opened(
             7,
             4,
-            bad(vec![
+            vec![
                 ok("NOOP"),
                 found("UID SEARCH UID 1:3", "1 2 3"),
                 sizes("UID FETCH 1", &[1]),
                 bodies("UID FETCH 1", &[1]),
-            ]),
+                sizes("UID FETCH 2", &[2]),
+                answer("UID FETCH 2", nonsense),
+            ],
         ),
         again.clone(),
         again,

@@ -20,7 +20,7 @@ const PULSE: Duration = Duration::from_secs(300);
 const STIR: Duration = Duration::from_secs(1);
 
 /// How many looks in a row that found nothing an announced arrival may lead to at once.
-const FUTILE: u32 = 3;
+pub(super) const FUTILE: u32 = 3;
 
 /// How a wait ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,7 +126,10 @@ impl Shift<'_> {
             self.source.shown.idling(self.source.board.now());
             let begun = Instant::now();
             let woken = self.listen(open, longest, looked, due).await?;
-            open.session.idle_end().await?;
+            match self.glimpse_from(open).filter(|_| matches!(woken, Woken::Look)) {
+                Some(first) => self.glimpse(open, first).await?,
+                None => open.session.idle_end().await?,
+            }
             self.source.shown.state(ConnectionState::Working);
             match woken {
                 Woken::Look => return Ok(Rest::Over),
