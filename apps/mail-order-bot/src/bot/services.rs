@@ -1,13 +1,13 @@
 //! The bot's services: what is opened, from which setting, and in which type others ask for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plba::clock::Clock;
 use plba::lease::{InProcessLease, Lease};
 use plba::mail::maildir::Maildir;
 use plba::mail::smtp::{SmtpSender, SmtpSettings};
-use plba::mail::{MailSources, SourceSettings};
+use plba::mail::{MailSources, Parked, SourceSettings};
 use plba::prelude::*;
 use plba::tasks::backend::{BackendContext, QueueBackend, open_leases, open_ledger, open_queue};
 use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
@@ -31,6 +31,9 @@ pub const ORDERS: &str = "orders";
 
 /// The kind of its tasks; the payload is the raw message.
 pub const ORDER_MAIL: &str = "order.received";
+
+/// How many bytes of messages are kept as they came because no server's answer about them could be read.
+const PARKED: u64 = 256 * 1024 * 1024;
 
 /// Where orders are stored, for reading beside whoever writes there.
 pub struct OrderPlace(Location);
@@ -117,10 +120,10 @@ pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathB
         authenticator(config),
         desk(config),
         samples(config, with_samples),
-        ledger(config, &backends, state_dir),
+        ledger(config, &backends, state_dir.join("ledger")),
         queue(config, &backends),
         leases(config, &backends),
-        sources(config),
+        sources(config, &state_dir),
     ]
 }
 
@@ -211,11 +214,10 @@ fn samples(config: &Arc<BotConfig>, with_samples: bool) -> ServiceDefinition {
 }
 
 /// The ledger that goes with the queue, or one on a file.
-fn ledger(config: &Arc<BotConfig>, backends: &Backends, state_dir: PathBuf) -> ServiceDefinition {
+fn ledger(config: &Arc<BotConfig>, backends: &Backends, path: PathBuf) -> ServiceDefinition {
     let (config, backends) = (Arc::clone(config), Arc::clone(backends));
     ServiceDefinition::new::<dyn SourceLedger, _, _>(move |services| {
-        let path = state_dir.join("ledger");
-        let (config, backends) = (Arc::clone(&config), Arc::clone(&backends));
+        let (config, backends, path) = (Arc::clone(&config), Arc::clone(&backends), path.clone());
         async move {
             let context = BackendContext {
                 clock: services.get::<dyn Clock>().await?,
@@ -270,16 +272,17 @@ fn leases(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
     })
 }
 
-fn sources(config: &Arc<BotConfig>) -> ServiceDefinition {
-    let config = Arc::clone(config);
+fn sources(config: &Arc<BotConfig>, state_dir: &Path) -> ServiceDefinition {
+    let (config, parked) = (Arc::clone(config), Parked::new(state_dir.join("parked"), PARKED));
     ServiceDefinition::new::<MailSources, _, _>(move |services| {
-        let config = Arc::clone(&config);
+        let (config, parked) = (Arc::clone(&config), parked.clone());
         async move {
             let clock = services.get::<dyn Clock>().await?;
             let mut sources = Vec::new();
             for NamedSource { name, url, password } in config.all_sources() {
                 let mut settings = SourceSettings::new(ORDERS, ORDER_MAIL, Arc::clone(&clock));
                 settings.password = password;
+                settings.parked = Some(parked.clone());
                 sources.push((name, plba::mail::open(url.as_str(), settings)?));
             }
             Ok(Arc::new(MailSources::new(sources)))

@@ -34,6 +34,7 @@ fn a_person_reads_what_was_recognised_and_why() {
     ] {
         assert!(page.contains(piece), "{piece:?} is not in\n{page}");
     }
+    assert!(!page.contains("number is 0"), "it has none until it is stored:\n{page}");
 }
 
 #[test]

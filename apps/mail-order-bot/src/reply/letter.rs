@@ -21,7 +21,8 @@ pub fn about(order: &Order) -> Value {
     let guest = order.customer.id.starts_with("guest:");
     json!({
         "order": {
-            "number": order.id,
+            // An order that is only explained has none.
+            "number": (order.id.0 != 0).then_some(order.id),
             "version": order.version,
             "status": order.status,
             "state": order.state,

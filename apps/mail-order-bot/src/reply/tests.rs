@@ -6,6 +6,7 @@ use mail_parser::MessageParser;
 use super::compose::compose;
 use super::templates::{LANGUAGE, Templates};
 use super::*;
+use crate::domain::number::NumberError;
 use crate::domain::{
     Customer, LineStatus, Money, Order, OrderId, OrderLine, OrderState, OrderStatus, Quantity, RejectReason,
 };
@@ -288,6 +289,94 @@ fn every_template_is_sound_in_every_language_and_none_is_taken_for_an_order() {
     assert!(german.text.contains("vielen Dank"), "{}", german.text);
     let french = templates.render("order", Some("fr"), &letter::about(&order())).unwrap();
     assert!(french.text.contains("thank you"), "{}", french.text);
+}
+
+#[test]
+fn a_rejected_line_says_why_in_german_with_all_that_the_english_one_says() {
+    let quantity = Quantity::from_thousandths(12_500);
+    let text = |text: &str| text.to_owned();
+    let reasons = [
+        (RejectReason::UnknownArticle { suggestion: None }, "nicht"),
+        (
+            RejectReason::UnknownArticle {
+                suggestion: Some(text("TEA-7")),
+            },
+            "meinen Sie TEA-7?",
+        ),
+        (RejectReason::NameContradicts { named: text("TEA-8") }, "der von TEA-8"),
+        (RejectReason::NotAvailable, "nicht lieferbar"),
+        (
+            RejectReason::BadQuantity {
+                problem: NumberError::Ambiguous,
+            },
+            "auf zwei Weisen",
+        ),
+        (
+            RejectReason::BadPrice {
+                problem: NumberError::TooPrecise,
+            },
+            "Nachkommastellen",
+        ),
+        (RejectReason::WholeUnitsOnly { unit: text("Pfund") }, "(Pfund)"),
+        (
+            RejectReason::UnknownUnit {
+                given: text("Palette"),
+                unit: text("Pfund"),
+            },
+            "\"Palette\" können wir ihn nicht zählen; verkauft wird er in Pfund",
+        ),
+        (
+            RejectReason::PackageDiffers {
+                package: text("Karton"),
+                holds: quantity,
+            },
+            "\"Karton\" enthält 12.5",
+        ),
+        (RejectReason::NotAMultiple { multiple: quantity }, "zu je 12.5 verpackt"),
+        (RejectReason::BelowMinimum { minimum: quantity }, "ist 12.5"),
+        (RejectReason::AboveMaximum { maximum: quantity }, "ist 12.5"),
+        (
+            RejectReason::PriceMismatch {
+                catalogue: Money::from_minor(450),
+                currency: text("EUR"),
+            },
+            "unser Preis ist 4.50 EUR",
+        ),
+        (RejectReason::CurrencyMismatch { currency: text("EUR") }, "in EUR"),
+        (RejectReason::MissingArticle, "keinen Artikel"),
+        (RejectReason::ZeroQuantity, "null"),
+        (RejectReason::AmountTooLarge, "zu groß"),
+        (RejectReason::UnknownCustomer, "registrierten Kunden"),
+    ];
+    let templates = Templates::load(None, "de").unwrap();
+    for (reason, expected) in reasons {
+        let english = reason.to_string();
+        let mut order = order();
+        order.lines = vec![line(1, "ART-999", LineStatus::Rejected { reason })];
+        let letter = templates.render("order", Some("de"), &letter::about(&order)).unwrap();
+        assert!(
+            letter.text.contains(expected),
+            "{expected:?} is not in\n{}",
+            letter.text
+        );
+        assert!(!letter.text.contains(&english), "{}", letter.text);
+        let found = letter::reads_as_order(&letter, &|reference: &str| reference.starts_with("ART-"));
+        assert_eq!(found, None, "{}", letter.text);
+    }
+}
+
+#[test]
+fn an_order_without_a_number_is_not_called_number_0() {
+    let mut order = order();
+    order.id = OrderId(0);
+    for language in ["de", "en"] {
+        let templates = Templates::load(None, language).unwrap();
+        let letter = templates
+            .render("order", Some(language), &letter::about(&order))
+            .unwrap();
+        let page = letter.text + &letter.html;
+        assert!(!page.contains("umber is") && !page.contains("hat die Nummer"), "{page}");
+    }
 }
 
 #[test]

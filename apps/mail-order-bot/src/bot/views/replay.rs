@@ -1,9 +1,10 @@
 //! Replay: parked mail once more, with today's settings: dead letters of the queue of orders, and the review list.
 
 use plba::control::{ControlError, Endpoint, Parameters};
+use plba::mail::MailSources;
 use plba::services::Services;
 use plba::tasks::queue::{DeadFilter, DeadLetter, TaskQueue};
-use plba::tasks::task::{QueueName, TaskId};
+use plba::tasks::task::{Origin, QueueName, TaskId};
 use serde_json::{Value, json};
 
 use super::{announce, at_the_desk, decided, failed, reading, source_mail};
@@ -125,15 +126,25 @@ async fn replay_letters(services: &Services, ids: Vec<TaskId>, dry: bool) -> Res
             );
             continue;
         }
-        let payload = letter.payload;
-        let would_be = if payload.is_empty() {
-            "read from its source once more".to_owned()
-        } else {
-            prospect_of_letter(services, payload.into()).await?
+        let raw = match (letter.payload.is_empty(), &letter.letter.origin) {
+            (false, _) => Some(letter.payload.into()),
+            (true, Some(origin)) => parked(services, origin).await?,
+            (true, None) => None,
+        };
+        let would_be = match raw {
+            Some(raw) => prospect_of_letter(services, raw).await?,
+            None => "read from its source once more".to_owned(),
         };
         told.push(json!({ "dead": id, "would_be": would_be }));
     }
     Ok(told)
+}
+
+/// The message of a dead letter that its source keeps as it came.
+async fn parked(services: &Services, origin: &Origin) -> Result<Option<Vec<u8>>, ControlError> {
+    let sources = services.get::<MailSources>().await.map_err(failed)?;
+    let raw = sources.parked(&origin.source, &origin.key).await.map_err(failed)?;
+    Ok(raw.map(Into::into))
 }
 
 /// What the handler would make of a dead letter, who sent it included.

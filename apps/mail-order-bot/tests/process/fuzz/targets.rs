@@ -90,7 +90,14 @@ fn workbooks() -> Vec<Vec<u8>> {
         &["ART-001", "2", "4,50"],
         &["ART-002", "1", "x"],
     ]);
-    vec![workbook::bytes(&rows).unwrap(), hostile::ods(&table).unwrap()]
+    vec![workbook::bytes(&rows).unwrap(), hostile::ods(&table).unwrap(), xls()]
+}
+
+/// The workbook of an old program (BIFF in a compound file) among the order mails.
+fn xls() -> Vec<u8> {
+    let raw = include_bytes!("../../mails/11-xls-de-old-program.eml");
+    let mail = MessageParser::default().parse(raw).unwrap();
+    mail.attachment(0).unwrap().contents().to_vec()
 }
 
 fn catalogue() -> &'static Catalogue {
