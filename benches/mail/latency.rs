@@ -21,7 +21,7 @@ use crate::ours::{Works, clock};
 use crate::tap::Tap;
 use crate::{Link, Result};
 
-const SAMPLES: usize = 50;
+const SAMPLES: usize = 100;
 
 pub(crate) async fn measure(dovecot: &Dovecot) -> Result<()> {
     let (mut bare_tap, mut our_tap) = (Tap::on(dovecot.imap_port()).await?, Tap::on(dovecot.imap_port()).await?);

@@ -3,7 +3,7 @@
 //! that does all of it message by message, as most clients do; and how long a delivered message takes to its handler,
 //! beside the moment at which the server tells another connection of it.
 //!
-//! `cargo xtask bench mail [--json]`
+//! `cargo xtask bench mail [--json]`; of the binary itself, `--latency` measures that alone.
 
 mod bare;
 mod latency;
@@ -62,6 +62,9 @@ async fn run() -> Result<()> {
         Err(StartError::NotRun(reason)) => return Ok(not_run("mail", "Dovecot", &reason.to_string())?),
         Err(error) => return Err(error.into()),
     };
+    if std::env::args().any(|argument| argument == "--latency") {
+        return latency::measure(&dovecot).await;
+    }
     dovecot.deliver_many(dovecot.user(), (0..MESSAGES).map(message))?;
     // Dovecot remembers what it has worked out of a message once: nobody is to pay for that.
     bare::fetch(&dovecot, Link::Plain).await?;
