@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::bare::Bare;
 use crate::ours::{Works, clock};
-use crate::tap::Tap;
+use crate::tap::{Sign, Tap};
 use crate::{Link, Result};
 
 const SAMPLES: usize = 100;
@@ -51,16 +51,18 @@ pub(crate) async fn measure(dovecot: &Dovecot) -> Result<()> {
         )?;
         let limit = Duration::from_secs(10);
         let start = timeout(limit, started.recv()).await?.ok_or("no worker is left")?;
-        let bare = timeout(limit, bare_tap.told.recv())
-            .await?
-            .ok_or("no bare connection")?;
-        let ours = timeout(limit, our_tap.told.recv())
+        let bare = timeout(limit, bare_tap.next(Sign::Exists)).await?;
+        let bare = bare.ok_or("no bare connection")?;
+        let [ours, done, body] = timeout(limit, moments(&mut our_tap))
             .await?
             .ok_or("no connection of ours")?;
         spans.bare.push(bare.saturating_duration_since(began));
         spans.ours.push(ours.saturating_duration_since(began));
         spans.whole.push(start.saturating_duration_since(began));
         spans.added.push(start.saturating_duration_since(ours));
+        spans.asked.push(done.saturating_duration_since(ours));
+        spans.answered.push(body.saturating_duration_since(done));
+        spans.handed.push(start.saturating_duration_since(body));
     }
     waiting.abort();
     team.stop().await;
@@ -77,8 +79,23 @@ struct Spans {
     ours: Vec<Duration>,
     /// and to the handler.
     whole: Vec<Duration>,
-    /// From the word on ours to the handler.
+    /// From the word on ours to the handler,
     added: Vec<Duration>,
+    /// of which until our end of the IDLE,
+    asked: Vec<Duration>,
+    /// until the server's answer with the body,
+    answered: Vec<Duration>,
+    /// and until the handler.
+    handed: Vec<Duration>,
+}
+
+/// The server's word, our end of the IDLE, and the server's body.
+async fn moments(tap: &mut Tap) -> Option<[Instant; 3]> {
+    Some([
+        tap.next(Sign::Exists).await?,
+        tap.next(Sign::Done).await?,
+        tap.next(Sign::Body).await?,
+    ])
 }
 
 impl Spans {
@@ -115,6 +132,25 @@ impl Spans {
                 goal: (percent == 99).then_some(Goal::Below(5.0)),
             }
             .report()?;
+        }
+        for (percent, name) in [(50, "p50"), (99, "p99")] {
+            for (what, spans) in [
+                ("the EXISTS to the end of our IDLE", &mut self.asked),
+                ("the end of our IDLE to the server's body", &mut self.answered),
+                ("the server's body to the handler", &mut self.handed),
+            ] {
+                Figure {
+                    name: &format!("of that, from {what}, {name}"),
+                    value: at(spans, percent),
+                    unit: "ms",
+                    good: Good::Low,
+                    peer: "nothing",
+                    peer_value: 0.0,
+                    ratio: 1.0,
+                    goal: None,
+                }
+                .report()?;
+            }
         }
         Ok(())
     }

@@ -71,6 +71,19 @@ fn failure_73_workbooks_that_the_guard_knows_are_a_note_even_without_a_child() {
 }
 
 #[test]
+fn failure_73_a_table_that_is_never_closed_is_not_read_on_and_on() {
+    // Found by `fuzz`: calamine waits for the end of the table after the end of the file.
+    let table = hostile::ods_rows(&[&["Artikel", "Menge"], &["ART-001", "2"]]);
+    let limits = ReadingLimits::default();
+    let raw = |table: &str| hostile::with_attachment("table", "table.ods", &hostile::ods(table).unwrap());
+    let found = extracted(&read(&raw(&table), &limits).unwrap(), &limits);
+    assert_eq!(found.lines.len(), 1, "{:?}", found.notes);
+    let unclosed = raw(&table.replacen("</table:table-row>", "</tble:table-row>", 1));
+    let found = extracted(&read(&unclosed, &limits).unwrap(), &limits);
+    assert!(found.lines.is_empty() && found.notes[0].contains("not a readable workbook"), "{:?}", found.notes);
+}
+
+#[test]
 fn failure_73_a_panic_of_the_parser_is_a_problem_of_the_workbook() {
     // Found by `fuzz`: calamine computes with the number of the row before it looks whether there can be such a row.
     for place in ["A99999999999", "ZZZZZZZZ1", "A0", "1A", ""] {

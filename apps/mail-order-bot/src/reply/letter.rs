@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::templates::Letter;
-use crate::domain::{CustomerProfile, LineStatus, Order, OrderLine};
+use crate::domain::{CustomerProfile, LineStatus, Order, OrderLine, RejectReason};
 use crate::reading::columns::ANSWER_HEADING;
 use crate::reading::{self, ReadingLimits, WorkbookParser};
 
@@ -65,9 +65,18 @@ fn line(line: &OrderLine) -> Value {
         "accepted": reason.is_none(),
         "price": price,
         "amount": amount,
+        "our_price": reason.and_then(our_price),
         "reason": reason,
         "reason_text": reason.map(ToString::to_string),
     })
+}
+
+/// The catalogue's price, where that is why a line is rejected.
+fn our_price(reason: &RejectReason) -> Option<String> {
+    match reason {
+        RejectReason::PriceMismatch { catalogue, .. } => Some(catalogue.to_string()),
+        _ => None,
+    }
 }
 
 fn title(line: &OrderLine) -> String {

@@ -9,6 +9,7 @@ use std::io::{Cursor, Read};
 
 use zip::ZipArchive;
 
+use super::balance::is_balanced;
 use super::{Container, WorkbookProblem, sniff};
 use crate::reading::ReadingLimits;
 
@@ -127,6 +128,9 @@ fn check_xml(
     };
     if declared_counts(content).any(|count| count.is_none_or(|count| count > limits.shared_strings)) {
         return Err(too_many_texts);
+    }
+    if name == "content.xml" && !is_balanced(content) {
+        return Err(WorkbookProblem::NotAWorkbook);
     }
     // Sheets are read as a stream and counted by their cells. What lies beside them under another name is not a sheet.
     if name.starts_with("xl/worksheets/sheet") || name == "content.xml" {

@@ -4,6 +4,7 @@
 //! | file | noun |
 //! |---|---|
 //! | `guard` | what an archive must pass before calamine sees it |
+//! | `balance` | whether tags close one another |
 //! | `cells` | calamine's cells → sheets, within limits |
 //! | `parent` | the process that wants a workbook parsed, and starts another one for it |
 //! | [`child`] | that other process |
@@ -11,6 +12,7 @@
 //! A parser of spreadsheets allocates what a file tells it to, and an allocation that fails ends the process: one cell in
 //! a far corner made calamine ask for 102 GB. The guard knows such tricks; the child process is for those it doesn't know.
 
+mod balance;
 mod cells;
 pub mod child;
 mod guard;
