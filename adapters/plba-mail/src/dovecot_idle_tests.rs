@@ -265,7 +265,9 @@ async fn a_cut_at_every_few_bytes_from_idle_to_idle_loses_and_repeats_nothing() 
         (Direction::ToClient, after.to_client - before.to_client),
         (Direction::ToServer, after.to_server - before.to_server),
     ];
-    let cuts = spans.into_iter().flat_map(|(direction, length)| (1..=length).map(move |cut| (direction, cut)));
+    let cuts = spans
+        .into_iter()
+        .flat_map(|(direction, length)| (1..=length).map(move |cut| (direction, cut)));
     let cuts: Vec<_> = cuts.step_by(step).collect();
     let lanes = (0..LANES).map(|number| {
         let (dovecot, cuts) = (&dovecot, &cuts);

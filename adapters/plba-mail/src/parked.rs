@@ -170,7 +170,10 @@ mod tests {
         let source = "imap://bot@host/INBOX";
         assert!(parked.keys(source).await.unwrap().is_empty());
         parked.keep(source, "7:1", b"whole".to_vec(), true).await.unwrap();
-        parked.keep("imap://bot@host/INBOX_2", "7:1", b"other".to_vec(), true).await.unwrap();
+        parked
+            .keep("imap://bot@host/INBOX_2", "7:1", b"other".to_vec(), true)
+            .await
+            .unwrap();
         parked.keep(source, "7:2", b"par".to_vec(), false).await.unwrap();
         assert_eq!(parked.keys(source).await.unwrap(), ["7:1", "7:2"]);
         assert_eq!(parked.message(source, "7:1").await.unwrap().unwrap(), "whole");
@@ -183,7 +186,11 @@ mod tests {
             parked.remove(source, key).await.unwrap();
         }
         assert!(parked.keys(source).await.unwrap().is_empty());
-        assert_eq!(fs::read_dir(place.path().join("mail")).unwrap().count(), 1, "the other source's");
+        assert_eq!(
+            fs::read_dir(place.path().join("mail")).unwrap().count(),
+            1,
+            "the other source's"
+        );
     }
 
     #[tokio::test]
@@ -202,7 +209,10 @@ mod tests {
     fn names_of_files_are_plain_and_tell_the_key() {
         for text in ["7:12", "ä/../b", "%", "a_b.c@d", ""] {
             let name = encoded(text);
-            assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.@%".contains(&byte)));
+            assert!(
+                name.bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-.@%".contains(&byte))
+            );
             assert_eq!(decoded(&name).as_deref(), Some(text));
         }
         assert_eq!(decoded("%4"), None);

@@ -74,7 +74,8 @@ impl ImapSession {
 
     async fn grow(&mut self, growing: &mut Growing) -> Result<Grown, ImapError> {
         loop {
-            while growing.asked == 0 || (growing.asked < AHEAD && growing.told.is_some_and(|told| growing.next < told)) {
+            while growing.asked == 0 || (growing.asked < AHEAD && growing.told.is_some_and(|told| growing.next < told))
+            {
                 let (uid, offset) = (growing.uid, growing.next);
                 let what = format!("{uid} (UID BODY.PEEK[]<{offset}.{PIECE}>)");
                 let wanted = Wanted::Piece { uid, offset };
@@ -158,7 +159,10 @@ mod tests {
     fn pieces(message: &[u8], count: usize) -> Vec<Step> {
         let each = |number: usize| {
             let (from, to) = (number * SIZE, ((number + 1) * SIZE).min(message.len()));
-            answer("UID FETCH 5 (UID BODY.PEEK[]<", piece(from, message.get(from..to).unwrap_or_default()))
+            answer(
+                "UID FETCH 5 (UID BODY.PEEK[]<",
+                piece(from, message.get(from..to).unwrap_or_default()),
+            )
         };
         (0..count).map(each).chain([answer("NOOP", "{tag} OK\r\n")]).collect()
     }
@@ -219,13 +223,25 @@ mod tests {
         for (rest, search, left) in [
             ("{tag} OK\r\n", "", 0),
             ("* 1 FETCH (UID 5 BODY[] NIL)\r\n{tag} OK\r\n", "", 0),
-            ("* 1 FETCH (UID 5 BODY[]<524288> \"\")\r\n{tag} OK\r\n", "* SEARCH\r\n{tag} OK\r\n", 0),
+            (
+                "* 1 FETCH (UID 5 BODY[]<524288> \"\")\r\n{tag} OK\r\n",
+                "* SEARCH\r\n{tag} OK\r\n",
+                0,
+            ),
             // Still there: it was the size that was wrong.
-            ("* 1 FETCH (UID 5 BODY[]<524288> \"\")\r\n{tag} OK\r\n", "* SEARCH 5\r\n{tag} OK\r\n", 1),
+            (
+                "* 1 FETCH (UID 5 BODY[]<524288> \"\")\r\n{tag} OK\r\n",
+                "* SEARCH 5\r\n{tag} OK\r\n",
+                1,
+            ),
         ] {
             let fetched = whole(gone(rest, search), told, 1 << 30).await;
             fetched.ended.unwrap();
-            assert_eq!((fetched.here.len(), fetched.missing.len()), (left, 1 - left), "{rest} {search}");
+            assert_eq!(
+                (fetched.here.len(), fetched.missing.len()),
+                (left, 1 - left),
+                "{rest} {search}"
+            );
         }
     }
 
@@ -235,8 +251,14 @@ mod tests {
         let fetched = whole(pieces(&message, 2), None, SIZE as u64 + 1).await;
         assert!(matches!(fetched.ended, Err(ImapError::Unreadable { .. })));
         assert_eq!(fetched.missing, [5]);
-        let refused = vec![answer("UID FETCH", "{tag} NO [SERVERBUG]\r\n"), answer("NOOP", "{tag} OK\r\n")];
-        assert!(matches!(whole(refused, None, 10).await.ended, Err(ImapError::Refused { .. })));
+        let refused = vec![
+            answer("UID FETCH", "{tag} NO [SERVERBUG]\r\n"),
+            answer("NOOP", "{tag} OK\r\n"),
+        ];
+        assert!(matches!(
+            whole(refused, None, 10).await.ended,
+            Err(ImapError::Refused { .. })
+        ));
     }
 
     #[tokio::test(start_paused = true)]

@@ -249,10 +249,19 @@ mod tests {
     fn the_message_is_found_in_an_answer_that_makes_no_sense_otherwise() {
         type Case<'c> = (&'c str, Option<(&'c str, bool)>);
         let cases: [Case<'_>; 7] = [
-            ("* 1 FETCH (UID 1 BODY[] {5}\r\nhello)\r\nA1 OK\r\n", Some(("hello", true))),
-            ("* 1 FETCH (FLAGS (\u{1}) BODY[] ~{5}\r\nhel\nogarbage\r\n", Some(("hel\no", true))),
+            (
+                "* 1 FETCH (UID 1 BODY[] {5}\r\nhello)\r\nA1 OK\r\n",
+                Some(("hello", true)),
+            ),
+            (
+                "* 1 FETCH (FLAGS (\u{1}) BODY[] ~{5}\r\nhel\nogarbage\r\n",
+                Some(("hel\no", true)),
+            ),
             ("* 2 EXISTS\r\n* 1 fetch (body[] {5}\r\nhel", Some(("hel", false))),
-            ("* LIST () \"/\" {3}\r\na{9}\r\n* 1 FETCH (BODY[] {2}\r\nhi)\r\n", Some(("hi", true))),
+            (
+                "* LIST () \"/\" {3}\r\na{9}\r\n* 1 FETCH (BODY[] {2}\r\nhi)\r\n",
+                Some(("hi", true)),
+            ),
             ("* 1 FETCH (UID 1 BODY[] \"hello\")\r\n", None),
             ("* 1 FETCH (UID 1 BODY[] {5}", None),
             ("", None),

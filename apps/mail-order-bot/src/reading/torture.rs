@@ -80,7 +80,11 @@ fn failure_73_a_table_that_is_never_closed_is_not_read_on_and_on() {
     assert_eq!(found.lines.len(), 1, "{:?}", found.notes);
     let unclosed = raw(&table.replacen("</table:table-row>", "</tble:table-row>", 1));
     let found = extracted(&read(&unclosed, &limits).unwrap(), &limits);
-    assert!(found.lines.is_empty() && found.notes[0].contains("not a readable workbook"), "{:?}", found.notes);
+    assert!(
+        found.lines.is_empty() && found.notes[0].contains("not a readable workbook"),
+        "{:?}",
+        found.notes
+    );
 }
 
 #[test]

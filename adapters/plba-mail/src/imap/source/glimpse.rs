@@ -40,7 +40,10 @@ impl Shift<'_> {
             Err(error) => return Err(error.into()),
         }
         let largest = self.source.location.common.max_message;
-        let arrivals = fetched.here.into_iter().filter(|(_, message)| message.len() as u64 <= largest);
+        let arrivals = fetched
+            .here
+            .into_iter()
+            .filter(|(_, message)| message.len() as u64 <= largest);
         let arrivals = arrivals.map(|(uid, message)| Arrival {
             key: open.cursor.key(uid),
             task: self.source.settings.task(message),

@@ -111,20 +111,8 @@ async fn a_message_that_arrives_between_search_and_idle_is_not_missed() {
         ]
         .concat(),
     );
-    let between = idling(
-        [
-            vec![answer("IDLE", "* 1 EXISTS\r\n+ idling\r\n")],
-            glimpsed_one(),
-        ]
-        .concat(),
-    );
-    let after = idling(
-        [
-            vec![answer("IDLE", "+ idling\r\n* 1 EXISTS\r\n")],
-            glimpsed_one(),
-        ]
-        .concat(),
-    );
+    let between = idling([vec![answer("IDLE", "* 1 EXISTS\r\n+ idling\r\n")], glimpsed_one()].concat());
+    let after = idling([vec![answer("IDLE", "+ idling\r\n* 1 EXISTS\r\n")], glimpsed_one()].concat());
     for script in [early, between, after] {
         let scripts = Scripts::new(vec![script]);
         let bench = Bench::new();
@@ -498,7 +486,11 @@ async fn a_server_that_loses_what_follows_a_done_is_asked_after_it_from_then_on(
     let _running = bench.run(&source(&scripts, IDLE));
     for number in 1..=3_u64 {
         assert_eq!(bench.take(1).await, ["hi"]);
-        assert!(begin.elapsed() < Duration::from_secs(number * 300), "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(number * 300),
+            "{:?}",
+            begin.elapsed()
+        );
     }
     let begin = Instant::now();
     assert_eq!(bench.take(1).await, ["mail4"]);

@@ -22,7 +22,10 @@ impl Shift<'_> {
             None => (heard, false),
         };
         match parked.keep(self.intake.source(), key, raw, whole).await {
-            Ok(path) if whole => format!("; its raw bytes are kept in {}, and are taken from there by a retry", path.display()),
+            Ok(path) if whole => format!(
+                "; its raw bytes are kept in {}, and are taken from there by a retry",
+                path.display()
+            ),
             Ok(path) => format!("; what came of it is kept in {}", path.display()),
             Err(error) => {
                 warn!(source = self.source.name, key, %error, "the raw bytes of a message could not be kept");
@@ -32,7 +35,11 @@ impl Shift<'_> {
     }
 
     /// Publishes the messages of dead letters that are retried and whose raw bytes were kept; answers with the other keys.
-    pub(super) async fn take_in_parked(&mut self, open: &mut Open, keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, Fault> {
+    pub(super) async fn take_in_parked(
+        &mut self,
+        open: &mut Open,
+        keys: Vec<Arc<str>>,
+    ) -> Result<Vec<Arc<str>>, Fault> {
         let Some(parked) = self.source.settings.parked.clone() else {
             return Ok(keys);
         };
@@ -120,9 +127,19 @@ mod tests {
     fn lives(nonsense: &[u8], retry: Vec<Step>, steps: Vec<Step>) -> Arc<Scripts> {
         let search = || vec![ok("NOOP"), found("UID SEARCH UID 1:1", "1")];
         let known = vec![found("UID SEARCH UID 1:1", "1"), found("UID SEARCH UID 2:*", "1")];
-        let blind = || opened(7, 2, [search(), vec![answer("UID FETCH 1 (UID BODY.PEEK[])", nonsense)]].concat());
+        let blind = || {
+            opened(
+                7,
+                2,
+                [search(), vec![answer("UID FETCH 1 (UID BODY.PEEK[])", nonsense)]].concat(),
+            )
+        };
         Scripts::new(vec![
-            opened(7, 2, [search(), vec![answer("UID FETCH 1 (UID FLAGS", "garbage\r\n")]].concat()),
+            opened(
+                7,
+                2,
+                [search(), vec![answer("UID FETCH 1 (UID FLAGS", "garbage\r\n")]].concat(),
+            ),
             blind(),
             blind(),
             opened(7, 2, [vec![ok("NOOP")], retry, known, steps].concat()),
@@ -175,7 +192,10 @@ mod tests {
             "UID FETCH 1 (UID BODY.PEEK[])",
             "* 1 FETCH (UID 1 BODY[] {5}\r\nhello)\r\n{tag} OK\r\n",
         );
-        let sizes = answer("UID FETCH 1 (UID FLAGS", "* 1 FETCH (UID 1 RFC822.SIZE 5)\r\n{tag} OK\r\n");
+        let sizes = answer(
+            "UID FETCH 1 (UID FLAGS",
+            "* 1 FETCH (UID 1 RFC822.SIZE 5)\r\n{tag} OK\r\n",
+        );
         let scripts = lives(b"garbage\r\n", vec![sizes, body], Vec::new());
         let directory = Directory::new();
         let (bench, source) = (Bench::new(), source(&scripts, &directory));
@@ -196,8 +216,16 @@ mod tests {
         let search = || vec![ok("NOOP"), found("UID SEARCH UID 1:1", "1")];
         let body = "* 1 FETCH (UID 1 BODY[] {5}\r\nhello)\r\n{tag} OK\r\n";
         let scripts = Scripts::new(vec![
-            opened(7, 2, [search(), vec![answer("UID FETCH 1 (UID FLAGS", "garbage\r\n")]].concat()),
-            opened(7, 2, [search(), vec![answer("UID FETCH 1 (UID BODY.PEEK[])", body)]].concat()),
+            opened(
+                7,
+                2,
+                [search(), vec![answer("UID FETCH 1 (UID FLAGS", "garbage\r\n")]].concat(),
+            ),
+            opened(
+                7,
+                2,
+                [search(), vec![answer("UID FETCH 1 (UID BODY.PEEK[])", body)]].concat(),
+            ),
         ]);
         let directory = Directory::new();
         let bench = Bench::new();

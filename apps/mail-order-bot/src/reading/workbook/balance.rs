@@ -68,7 +68,10 @@ mod tests {
         let deep = "<a>".repeat(MAX_DEPTH + 1) + &"</a>".repeat(MAX_DEPTH + 1);
         for (xml, expected) in [
             ("", true),
-            ("<?xml version=\"1.0\"?><a b='>' c=\"'\"><d/><!-- <e> --><![CDATA[</a>]]></a >", true),
+            (
+                "<?xml version=\"1.0\"?><a b='>' c=\"'\"><d/><!-- <e> --><![CDATA[</a>]]></a >",
+                true,
+            ),
             ("<!DOCTYPE a><a\n b=\"1\">x > y</a>", true),
             ("<a><b></a></b>", false),
             ("<a></b>", false),
