@@ -316,10 +316,9 @@ fn a_process_is_asked_though_its_file_is_broken_and_says_what_a_reload_would_do(
     ] {
         home.text(&[words, &["--config", "bot.toml"]].concat());
     }
-    assert!(
-        home.text(&["config", "show", "--config", "bot.toml"])
-            .contains("workers = 7  # bot.toml:2")
-    );
+    let shown = home.text(&["config", "show", "--config", "bot.toml"]);
+    let line = shown.lines().find(|line| line.starts_with("workers = 7")).unwrap();
+    assert!(line.contains("# bot.toml:2:11"), "{shown}");
     refused(&home, 2, &["config", "show", "--on-disk", "--config", "bot.toml"]);
     refused(&home, 2, &["check", "--config", "bot.toml"]);
     assert_eq!(app.stop(), Some(0), "{}", app.log());
