@@ -6,6 +6,9 @@ mod modules;
 mod traces;
 mod watchers;
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 

@@ -7,8 +7,10 @@ mod layers;
 mod mutation;
 mod overrides;
 mod printed;
+mod providers;
 mod reload;
 mod secrets;
+mod trial;
 
 use std::ffi::OsString;
 use std::fs;

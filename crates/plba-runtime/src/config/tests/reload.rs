@@ -137,3 +137,47 @@ async fn who_is_made_of_the_next_configuration_sees_it_before_the_others_do() {
     reload(&manager).await;
     assert_eq!(heard.await.unwrap(), 7);
 }
+
+/// What two modules read of one generation always belongs together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sections_are_never_read_torn() {
+    const CHANGES: u32 = 100;
+    let text = |count: u32| format!("[bot]\nworkers = {count}\n[platform]\nlimit = {count}.0\n");
+    let directory = Directory::new().file("bot.toml", text(1));
+    let manager = manager(&directory).await;
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let bot = Live::<Bot>::new(manager.published(), "bot").unwrap();
+            let process = Live::<Process>::new(manager.published(), "platform").unwrap();
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                let (mut reads, mut seen) = (0_u64, std::collections::BTreeSet::new());
+                while !over.load(Ordering::Relaxed) {
+                    let generation = bot.generation();
+                    let workers = bot.of(generation.as_ref()).workers;
+                    let limit = process.of(generation.as_ref()).limit;
+                    assert_eq!(
+                        limit,
+                        Some(f64::from(workers)),
+                        "torn in generation {}",
+                        generation.number()
+                    );
+                    reads += 1;
+                    seen.insert(workers);
+                }
+                (reads, seen.len())
+            })
+        })
+        .collect();
+    for count in 2..=CHANGES {
+        write(&directory, &text(count % 60 + 1));
+        assert!(!reload(&manager).await.is_rejected());
+    }
+    over.store(true, Ordering::Relaxed);
+    for reader in readers {
+        let (reads, seen) = reader.join().unwrap();
+        println!("{reads} reads, none torn, over {seen} generations");
+        assert!(reads > 0 && seen > 1);
+    }
+}
