@@ -90,7 +90,7 @@ async fn load(provider: &dyn ConfigProvider) -> Result<Vec<ProvidedValue>, Strin
     match tokio::time::timeout(PROVIDER_LIMIT, loading).await {
         Ok(Ok(Ok(values))) => Ok(values),
         Ok(Ok(Err(error))) => Err(format!("can't be read: {}", describe(error.as_ref()))),
-        Ok(Err(panic)) => Err(format!("can't be read: it panicked: {}", panic_message(panic.as_ref()))),
+        Ok(Err(panic)) => Err(format!("can't be read: {}", panic_message(panic.as_ref()))),
         Err(_) => Err(format!("no answer within {} s", PROVIDER_LIMIT.as_secs())),
     }
 }

@@ -75,7 +75,7 @@ async fn one_that_is_down_is_stood_in_for_by_what_it_gave_last() {
     let bot = || manager.current().typed::<Bot>("bot").unwrap();
     for (answers, reason) in [
         (Answers::Fails, "can't be read: connection refused"),
-        (Answers::Panics, "can't be read: it panicked: the table has fallen over"),
+        (Answers::Panics, "can't be read: panic: the table has fallen over"),
         (Answers::Never, "no answer within 10 s"),
     ] {
         *table.answers.lock().unwrap() = answers;
@@ -102,7 +102,7 @@ async fn one_that_is_down_at_the_start_is_a_fault() {
     let report = ConfigurationManager::load(definitions(), directory.sources.clone())
         .await
         .unwrap_err();
-    assert!(report.to_string().contains("can't be read: it panicked"), "{report}");
+    assert!(report.to_string().contains("can't be read: panic"), "{report}");
 }
 
 /// Carries out what is asked for; gives how often something was asked for within a minute.
