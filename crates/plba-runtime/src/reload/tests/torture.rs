@@ -148,12 +148,7 @@ async fn a_thousand_changes_that_fail_at_a_random_stage_leave_everything_as_it_w
         directory: town.directory.clone(),
     };
     let (manager, directory) = (Arc::clone(&looks.configuration), town.directory.clone());
-    let keeper = OverrideKeeper::begin(
-        &manager.current(),
-        manager.overrides().clone(),
-        &directory,
-        manager.requests().clone(),
-    );
+    let keeper = OverrideKeeper::begin(&manager, &directory);
     let keeper = Arc::new(keeper.unwrap().0);
     manager.observe(Arc::clone(&keeper) as Arc<dyn ChangeObserver>);
     let file = directory.join("town.toml");
