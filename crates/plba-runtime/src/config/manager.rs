@@ -17,6 +17,8 @@ use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, C
 use crate::config::overrides::Overrides;
 use crate::config::read::layers::ConfigurationSources;
 use crate::config::read::reader::Reader;
+use crate::config::read::watch::Watched;
+use crate::config::settings::ConfigSettings;
 use crate::config::snapshot::Configuration;
 
 /// How long reading the sources may take in all, providers included: a file system may hang.
@@ -74,6 +76,11 @@ impl ConfigurationManager {
     /// The files and directories that are read, for whoever watches them.
     pub fn files(&self) -> &[PathBuf] {
         &self.reader.sources.files
+    }
+
+    /// What is read from files by these settings.
+    pub(in crate::config) fn watched(&self, settings: &ConfigSettings) -> Watched {
+        Watched::of(&self.reader.sources, settings)
     }
 
     /// Sees every snapshot that is published from now on.

@@ -1,6 +1,6 @@
 //! Configuration: layers of sources merged into one snapshot of typed sections, with the origin of every value, all
 //! faults at once, and reload as a transaction. What sections look like is the modules' business
-//! (`plba_contracts::section`); watching files and probation are not here.
+//! (`plba_contracts::section`); files are watched in `read::watch`; probation is in `change`.
 //!
 //! Layers, lowest first:
 //!
@@ -33,6 +33,7 @@ mod tests;
 
 pub(crate) use check::report::vetoed;
 pub(crate) use check::sections::suggestion;
+pub(crate) use read::watch::follow as follow_files;
 
 pub use change::{ConfigChange, ConfigDiff, MAXIMUM_CHANGES};
 pub use check::report::{

@@ -42,6 +42,8 @@ pub struct Configuration {
     pub(in crate::config) layers: Vec<Node>,
     /// All layers and the defaults, merged.
     pub(in crate::config) effective: Node,
+    /// What is accepted, but should be written otherwise.
+    pub(in crate::config) warnings: Vec<ConfigFault>,
     /// What was read first.
     pub(in crate::config) bootstrap: Bootstrap,
     /// What providers gave for it, the database's first.
@@ -143,6 +145,12 @@ impl Configuration {
         }
     }
 
+    /// What was accepted, but should be written otherwise: former names of keys, and keys that are on their way out. Each is
+    /// drawn as a fault is.
+    pub fn warnings(&self) -> &[ConfigFault] {
+        &self.warnings
+    }
+
     /// The effective values with their origins, secrets masked: `Display` is TOML-like text, serialised it is JSON.
     pub fn show(&self) -> Shown {
         Shown::of(self)
@@ -209,6 +217,11 @@ impl Configuration {
             ..Located::new(kind, message)
         };
         fault.report(&self.sources)
+    }
+
+    /// The texts that it was read from.
+    pub(in crate::config) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     pub(in crate::config) fn view(&self) -> SchemaView<'_> {

@@ -159,10 +159,23 @@ impl Located {
     }
 }
 
+/// A text in one line of bounded length: keys and values may hold anything.
 fn clipped(text: String) -> String {
+    let text = match text.contains(char::is_control) {
+        true => text.chars().map(shown).collect(),
+        false => text,
+    };
     match text.char_indices().nth(MAXIMUM_TEXT) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
+    }
+}
+
+fn shown(character: char) -> String {
+    match character {
+        '\n' | '\r' | '\t' => " ".to_owned(),
+        control if control.is_control() => control.escape_unicode().to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -14,6 +14,12 @@ const MAXIMUM_STEPS: usize = 16;
 /// How deep secrets are looked for within a table's schema; recursive types would never end.
 const MAXIMUM_SEARCH: usize = 5;
 
+/// The word by which a field's schema lists the names that its key had before.
+pub(crate) const RENAMED_FROM: &str = "x-renamed-from";
+
+/// The word by which a field's schema says in what its number is counted.
+pub(crate) const UNIT: &str = "x-unit";
+
 /// The schema of anything.
 static ANYTHING: Value = Value::Bool(true);
 
@@ -159,6 +165,43 @@ impl<'a> SchemaView<'a> {
         self.branches.iter().any(has)
     }
 
+    /// The keys of a table that have another name now: the former one and the new one.
+    pub(crate) fn renames(&self) -> Vec<(String, String)> {
+        let tables = self
+            .branches
+            .iter()
+            .filter_map(|schema| schema.get("properties")?.as_object());
+        let known = self.keys();
+        let mut renames: Vec<(String, String)> = Vec::new();
+        for (new, property) in tables.flatten() {
+            for old in former_names(property) {
+                // A name that is in use again is nobody's former one.
+                let taken = known.iter().any(|key| key == old) || renames.iter().any(|(known, _)| known == old);
+                if !taken {
+                    renames.push((old.to_owned(), new.clone()));
+                }
+            }
+        }
+        renames
+    }
+
+    /// Whether the key is on its way out.
+    pub(crate) fn is_deprecated(&self) -> bool {
+        let deprecated = |schema: &&Value| schema.get("deprecated") == Some(&Value::Bool(true));
+        self.branches.iter().any(deprecated)
+    }
+
+    /// What to do instead of using a key that is on its way out.
+    pub(crate) fn deprecation(&self) -> Option<&'a str> {
+        let mut branches = self.branches.iter();
+        branches.find_map(|schema| schema.get("deprecationMessage")?.as_str())
+    }
+
+    /// In what a number is counted, such as `bytes`.
+    pub(crate) fn unit(&self) -> Option<&'a str> {
+        self.branches.iter().find_map(|schema| schema.get(UNIT)?.as_str())
+    }
+
     /// What the value is for.
     pub(crate) fn description(&self) -> Option<&'a str> {
         self.branches
@@ -240,6 +283,7 @@ impl<'a> SchemaView<'a> {
             "string" if self.is_secret() => "secret text",
             "string" if self.has_format("path") => "path",
             "string" if self.has_format("location") => "location",
+            "string" if self.has_format("time-span") => "span of time",
             "string" => "text",
             "integer" => "whole number",
             "number" => "number",
@@ -280,7 +324,15 @@ fn expand<'a>(root: &'a Value, schema: &'a Value, steps: usize, branches: &mut V
 
 fn step<'a>(schema: &'a Value, segment: &str) -> Option<&'a Value> {
     let index = segment.parse::<usize>().ok();
-    let property = schema.get("properties").and_then(|properties| properties.get(segment));
+    let properties = schema.get("properties");
+    // What a former name holds is what its key holds now.
+    let former = || {
+        let mut entries = properties?.as_object()?.values();
+        entries.find(|property| former_names(property).any(|name| name == segment))
+    };
+    let property = properties
+        .and_then(|properties| properties.get(segment))
+        .or_else(former);
     let fixed = || index.and_then(|index| schema.get("prefixItems")?.get(index));
     let item = || schema.get("items").filter(|_| index.is_some());
     let entry = || {
@@ -290,4 +342,10 @@ fn step<'a>(schema: &'a Value, segment: &str) -> Option<&'a Value> {
     };
     let open = || (*schema == ANYTHING).then_some(&ANYTHING);
     property.or_else(fixed).or_else(item).or_else(entry).or_else(open)
+}
+
+/// The names that a key had before.
+pub(crate) fn former_names(property: &Value) -> impl Iterator<Item = &str> {
+    let names = property.get(RENAMED_FROM).and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str)
 }

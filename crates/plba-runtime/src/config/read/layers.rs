@@ -9,11 +9,12 @@ use std::sync::Arc;
 use plba_contracts::config::{ConfigBackend, ConfigProvider, ProvidedValue};
 
 use super::mask::KnownKeys;
+use super::renames::{self, Findings};
 use super::secrets::SecretDirectory;
 use super::sources::{Place, SourceKind, Sources};
 use super::tree::Node;
 use super::{annotate, assignments, bootstrap, files};
-use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located};
+use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, MAXIMUM_REPORTED};
 use crate::config::check::schema::SchemaView;
 use crate::config::overrides::{self, Override, Overrides};
 
@@ -79,6 +80,8 @@ pub(crate) struct Found {
 pub(crate) struct Layers {
     pub(crate) sources: Sources,
     pub(crate) faults: Vec<ConfigFault>,
+    /// What is accepted, but should be written otherwise.
+    pub(crate) warnings: Vec<ConfigFault>,
     /// The first file, where a fault without a better place is reported.
     pub(crate) first_file: Option<Place>,
     files: Vec<Node>,
@@ -108,9 +111,10 @@ impl Layers {
         annotate::annotate(&mut environment, view, &mut sources);
         let mut command_line = assignments::command_line(&from.overrides, view, &mut sources, &mut faults);
         annotate::annotate(&mut command_line, view, &mut sources);
-        Self {
+        let mut layers = Self {
             sources,
             faults,
+            warnings: Vec::new(),
             first_file,
             files: trees,
             secrets: Vec::new(),
@@ -118,7 +122,27 @@ impl Layers {
             environment,
             command_line,
             overrides: None,
-        }
+        };
+        layers.rename(view);
+        layers
+    }
+
+    /// Gives keys their new names in all layers that were read by now.
+    fn rename(&mut self, view: &SchemaView<'_>) {
+        let given = [&mut self.environment, &mut self.command_line];
+        let elsewhere = self.secrets.iter_mut().chain(&mut self.provided);
+        let trees = self
+            .files
+            .iter_mut()
+            .chain(elsewhere)
+            .chain(given)
+            .chain(&mut self.overrides);
+        let mut findings = Findings {
+            sources: &self.sources,
+            faults: &mut self.faults,
+            warnings: &mut self.warnings,
+        };
+        trees.for_each(|tree| renames::rename(tree, view, &mut findings));
     }
 
     /// Adds the layers that were found by what was read first.
@@ -137,6 +161,12 @@ impl Layers {
         }
         let (sources, faults) = (&mut self.sources, &mut self.faults);
         self.overrides = Some(overrides::layer(&found.overrides, view, sources, faults));
+        self.rename(view);
+        let mut warnings = std::mem::take(&mut self.warnings);
+        self.trees()
+            .for_each(|tree| renames::warn(tree, view, &self.sources, &mut warnings));
+        warnings.truncate(MAXIMUM_REPORTED);
+        self.warnings = warnings;
     }
 
     /// The layers, lowest first, without the built-in defaults.

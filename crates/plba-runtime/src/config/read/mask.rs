@@ -8,6 +8,8 @@ use plba_contracts::secret::SECRET_WORDS;
 pub(crate) use plba_contracts::secret::{sounds_secret, without_credentials};
 use serde_json::Value;
 
+use crate::config::check::schema::former_names;
+
 /// The keys that schemas name, for judging lines of files too broken to be read.
 #[derive(Debug, Default)]
 pub(crate) struct KnownKeys {
@@ -38,6 +40,7 @@ impl KnownKeys {
                 .any(|schema| schema.get("writeOnly").is_some());
             let keys = if secret { &mut self.secret } else { &mut self.plain };
             keys.insert(name.clone());
+            keys.extend(former_names(property).map(str::to_owned));
         }
         match schema {
             Value::Object(entries) => entries.values().for_each(|entry| self.collect(entry)),

@@ -226,6 +226,7 @@ impl Reader {
             layers: layers.trees().cloned().collect(),
             sources: layers.sources,
             effective,
+            warnings: layers.warnings,
             bootstrap,
             database: None,
             provided: Vec::new(),
@@ -276,11 +277,7 @@ pub(in crate::config) mod tests_support {
     use crate::config::check::report::{ConfigReport, Consequence};
 
     /// Reads a configuration as a first load does, without providers.
-    pub(in crate::config) fn assemble(
-        definitions: Vec<SectionDefinition>,
-        sources: ConfigurationSources,
-    ) -> Result<Configuration, ConfigReport> {
-        let reader = Reader::new(definitions, sources);
+    pub(in crate::config) fn assemble_by(reader: &Reader) -> Result<Configuration, ConfigReport> {
         let (layers, bootstrap) = reader.begin();
         reader
             .assemble(layers, Found::default(), bootstrap, 1)

@@ -115,6 +115,14 @@ impl Sources {
         self.0.get(source).map_or(&SourceKind::Default, |source| &source.kind)
     }
 
+    /// The files that were read, each with its text.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.0.iter().filter_map(|source| match &source.kind {
+            SourceKind::File(path) => Some((path.as_path(), source.text.as_str())),
+            _ => None,
+        })
+    }
+
     /// The directory against which relative paths of a source are resolved.
     pub(crate) fn directory(&self, source: usize) -> Option<&Path> {
         match self.kind(source) {

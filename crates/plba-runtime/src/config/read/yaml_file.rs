@@ -16,7 +16,17 @@ pub(crate) fn parse(text: &str, source: usize) -> Parsed {
     read(text, source).map_err(|fault| vec![fault])
 }
 
+/// Characters that nobody sees, and of which some readers of YAML make the end of a line and others a part of the text.
+const AMBIGUOUS: [char; 4] = ['\u{85}', '\u{2028}', '\u{2029}', '\u{FEFF}'];
+
 fn read(text: &str, source: usize) -> Result<Node, SyntaxFault> {
+    if let Some((at, character)) = text.match_indices(AMBIGUOUS).next() {
+        let code = character.escape_unicode();
+        let fault = SyntaxFault::new(format!("an invisible character, {code}"), at..at + character.len());
+        return Err(fault
+            .label("it stands before this")
+            .help("take it out, or write it as an escape within double quotes"));
+    }
     let mut builder = Builder {
         text,
         source,
