@@ -25,6 +25,7 @@ use crate::config::read::tree::{Node, dotted};
 use crate::config::settings::ConfigSettings;
 use crate::config::tell::default_file;
 use crate::config::tell::explain::{self, ExplainError, Explanation};
+use crate::config::tell::published;
 use crate::config::tell::show::Shown;
 
 /// A snapshot of the configuration.
@@ -164,9 +165,10 @@ impl Configuration {
         explain::explain(self, key)
     }
 
-    /// The JSON schema of the whole configuration.
-    pub fn schema(&self) -> &Value {
-        &self.schema
+    /// The JSON schema of the whole configuration, for editors and other programs: draft 7, with the default and the unit of
+    /// each key, and with former names of keys marked as deprecated.
+    pub fn schema(&self) -> Value {
+        published::schema(&self.schema, &self.definitions)
     }
 
     /// A configuration file in TOML with every key, its description and its default.

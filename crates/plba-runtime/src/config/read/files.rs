@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::mask::KnownKeys;
 use super::sources::{Place, SourceKind, Sources};
 use super::syntax::SyntaxFault;
-use super::tree::Node;
+use super::tree::{Content, Node};
 use super::{json_file, toml_file, yaml_file};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, bare};
 
@@ -18,6 +18,9 @@ pub const MAXIMUM_FILE_SIZE: u64 = 1024 * 1024;
 /// How many files a configuration may have.
 pub const MAXIMUM_FILES: usize = 256;
 
+/// The key by which a file tells editors where its schema is; it sets nothing.
+pub(crate) const SCHEMA_KEY: &str = "$schema";
+
 const EXTENSIONS: [&str; 4] = ["toml", "yaml", "yml", "json"];
 
 /// The files to read, directories replaced by what they hold in the order of names.
@@ -26,6 +29,11 @@ pub(crate) fn list(paths: &[PathBuf], faults: &mut Vec<ConfigFault>) -> Vec<Path
     for path in paths {
         if !path.is_dir() {
             files.push(path.clone());
+            continue;
+        }
+        // An empty directory would be an empty configuration, and nobody would notice that the file is missing.
+        if extension(path).is_some() {
+            faults.push(unreadable(path, "a directory, where a file is expected", MOUNTED));
             continue;
         }
         match entries(path) {
@@ -44,6 +52,8 @@ pub(crate) fn list(paths: &[PathBuf], faults: &mut Vec<ConfigFault>) -> Vec<Path
     }
     files
 }
+
+const MOUNTED: &str = "put the file there; where a file to be mounted is missing, Docker makes a directory of its name";
 
 const PERMISSION: &str = "give the user that runs this process the right to read it";
 
@@ -94,7 +104,12 @@ pub(crate) fn read(
         _ => yaml_file::parse(sources.text(source), source),
     };
     match parsed {
-        Ok(root) => Some(root),
+        Ok(mut root) => {
+            if let Content::Table(entries) = &mut root.content {
+                entries.remove(SCHEMA_KEY);
+            }
+            Some(root)
+        }
         Err(found) => {
             faults.extend(
                 found

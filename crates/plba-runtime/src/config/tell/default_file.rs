@@ -1,4 +1,5 @@
-//! Writes the default configuration file: every key with its description; what has no default is commented out.
+//! Writes the default configuration file: every key with what it is for, its type, its unit and its default; what has no
+//! default is commented out.
 
 use std::fmt::Write;
 
@@ -12,9 +13,17 @@ use crate::config::read::tree::dotted;
 /// How deep tables are written out; recursive types would never end.
 const MAXIMUM_DEPTH: usize = 8;
 
+const HEAD: &str = "\
+# Every key with its default. Keys that are commented out have none.
+#
+# Editors complete and check keys by the schema that `config schema` prints. Saved as configuration.schema.json beside this
+# file, it is found by a first line `#:schema ./configuration.schema.json` in TOML (Even Better TOML), by
+# `# yaml-language-server: $schema=configuration.schema.json` in YAML, and by a key \"$schema\" in JSON.
+";
+
 /// The file as TOML.
 pub(crate) fn toml(definitions: &[SectionDefinition], schema: &Value) -> String {
-    let mut file = String::from("# Every key with its default. Keys that are commented out have none.\n");
+    let mut file = String::from(HEAD);
     let root = SchemaView::new(schema);
     for definition in definitions {
         let defaults = definition.defaults();
@@ -51,6 +60,7 @@ fn table(file: &mut String, view: &SchemaView<'_>, defaults: &Value, path: &mut 
             continue;
         }
         describe(file, &entry);
+        push_line(file, &format!("# {}", facts(&entry, default)));
         let name = dotted(std::slice::from_ref(&key));
         // The default of a secret is masked, and a mask is no password.
         match default.filter(|_| !entry.is_secret()) {
@@ -69,6 +79,28 @@ fn table(file: &mut String, view: &SchemaView<'_>, defaults: &Value, path: &mut 
         );
         path.pop();
     }
+}
+
+/// Type, unit, default, and when a change counts.
+fn facts(view: &SchemaView<'_>, default: Option<&Value>) -> String {
+    let mut facts = view.type_name();
+    if let Some(unit) = view.unit() {
+        facts.push_str(&format!(" in {unit}"));
+    }
+    match default.filter(|_| !view.is_secret()) {
+        Some(value) => facts.push_str(&format!("; default {}", inline(value))),
+        None => facts.push_str("; no default"),
+    }
+    if view.needs_restart(&[]) {
+        facts.push_str("; takes effect at the next start");
+    }
+    if view.is_deprecated() {
+        let instead = view.deprecation().unwrap_or("don't use it anew");
+        facts.push_str(&format!("; on its way out: {instead}"));
+    }
+    let mut characters = facts.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), characters.as_str())
 }
 
 fn push_line(file: &mut String, line: &str) {

@@ -2,4 +2,5 @@
 
 pub(crate) mod default_file;
 pub(crate) mod explain;
+pub(crate) mod published;
 pub(crate) mod show;

@@ -9,8 +9,10 @@ mod overrides;
 mod printed;
 mod providers;
 mod reload;
+mod reports;
 mod secrets;
 mod trial;
+mod watch;
 
 use std::ffi::OsString;
 use std::fs;

@@ -77,7 +77,12 @@ pub(crate) struct FileWatch {
     notices: Option<Notices>,
     /// Whether it was told that there are no notices.
     blind: bool,
+    /// How notices are had.
+    arm: Arm,
 }
+
+/// Has notices come from where the watched paths lead now.
+type Arm = fn(&mut Notices, &Watched) -> Result<(), notify::Error>;
 
 impl FileWatch {
     /// Watches these; `seen` is what was read of them, so that no change from then on is missed.
@@ -87,7 +92,15 @@ impl FileWatch {
             seen,
             notices: Some(Notices::default()),
             blind: false,
+            arm: Notices::arm,
         }
+    }
+
+    /// The same as if the system gave no notices.
+    #[cfg(test)]
+    pub(in crate::config) fn without_notices(mut self) -> Self {
+        self.arm = |_, _| Err(notify::Error::generic("as the test has it"));
+        self
     }
 
     /// Resolves with a path that is not what it was, once what is watched has come to rest. What comes while nobody waits is
@@ -145,10 +158,10 @@ impl FileWatch {
     /// Reads what is there, on a thread that may hang with its file system.
     async fn look(&mut self) -> Stamp {
         let mut notices = self.notices.take().unwrap_or_default();
-        let watched = self.watched.clone();
+        let (watched, arm) = (self.watched.clone(), self.arm);
         let looked = tokio::task::spawn_blocking(move || {
             // Notices first, so that nothing happens between the two.
-            let armed = notices.arm(&watched);
+            let armed = arm(&mut notices, &watched);
             (notices, armed, Stamp::read(&watched))
         });
         let Ok((notices, armed, stamp)) = looked.await else {
