@@ -1,6 +1,6 @@
-//! `cargo xtask fuzz`: changed samples through the bot's parsers, for as long as there is time. What is fuzzed and how
-//! samples are changed is a test of the bot; here it is built, run alone, and what it tells is passed on. It runs as tests
-//! do, without optimisation, because then arithmetic is checked too.
+//! `cargo xtask fuzz`: changed samples through the bot's parsers and through the reader of configurations, for as long as there
+//! is time. What is fuzzed and how samples are changed is a test beside what is fuzzed; here it is built, run alone, and what it
+//! tells is passed on. It runs as tests do, without optimisation, because then arithmetic is checked too.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,10 +10,33 @@ use serde_json::Value;
 
 use crate::{Outcome, Stop, cargo};
 
-const PACKAGE: &str = "mail-order-bot";
-const PROGRAM: &str = "process";
-const TEST: &str = "fuzz::what_the_command_asks_for";
-const TARGETS: [&str; 3] = ["orders", "spreadsheets", "replies"];
+/// Where a target is tested.
+#[derive(Debug, PartialEq, Eq)]
+struct Program {
+    /// How cargo is asked for it.
+    build: &'static [&'static str],
+    /// What cargo calls it when it was built.
+    name: &'static str,
+    /// The test that asks for the variables.
+    test: &'static str,
+}
+
+const BOT: Program = Program {
+    build: &["-p", "mail-order-bot", "--test", "process"],
+    name: "process",
+    test: "fuzz::what_the_command_asks_for",
+};
+const RUNTIME: Program = Program {
+    build: &["-p", "plba-runtime", "--lib"],
+    name: "plba_runtime",
+    test: "config::tests::mutation::what_the_command_asks_for",
+};
+const TARGETS: [(&str, &Program); 4] = [
+    ("orders", &BOT),
+    ("spreadsheets", &BOT),
+    ("replies", &BOT),
+    ("configuration", &RUNTIME),
+];
 const VARIABLES: [&str; 4] = [
     "PLBA_FUZZ_TARGET",
     "PLBA_FUZZ_SECONDS",
@@ -25,10 +48,10 @@ const SECONDS: u64 = 60;
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let request = Request::parse(arguments)?;
-    let program = build()?;
+    let program = build(request.program)?;
     let mut command = std::process::Command::new(program);
     command
-        .args(["--exact", TEST, "--nocapture"])
+        .args(["--exact", request.program.test, "--nocapture"])
         .current_dir(cargo::root());
     for variable in VARIABLES {
         command.env_remove(variable);
@@ -60,6 +83,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
     target: String,
+    program: &'static Program,
     input: Input,
 }
 
@@ -74,13 +98,12 @@ enum Input {
 impl Request {
     fn parse(arguments: &[String]) -> Result<Self, Stop> {
         let usage = |problem: String| Stop::Usage(problem);
-        let known = TARGETS.join(", ");
+        let known = TARGETS.map(|(name, _)| name).join(", ");
         let (target, mut rest) = arguments
             .split_first()
             .ok_or_else(|| usage(format!("`fuzz` takes a target: {known}")))?;
-        if !TARGETS.contains(&target.as_str()) {
-            return Err(usage(format!("`fuzz` has no target `{target}`, but {known}")));
-        }
+        let found = TARGETS.iter().find(|(name, _)| name == target);
+        let (_, program) = found.ok_or_else(|| usage(format!("`fuzz` has no target `{target}`, but {known}")))?;
         let (mut seconds, mut seed, mut file) = (None, None, None);
         while let Some((option, after)) = rest.split_first() {
             let (value, after) = after
@@ -113,14 +136,17 @@ impl Request {
         };
         Ok(Self {
             target: target.clone(),
+            program,
             input,
         })
     }
 }
 
-/// Builds the bot and its tests, and gives the program of the tests.
-fn build() -> Result<PathBuf, Stop> {
-    let output = cargo::command(&["test", "-p", PACKAGE, "--test", PROGRAM, "--no-run"])
+/// Builds a program of tests and gives its path.
+fn build(program: &Program) -> Result<PathBuf, Stop> {
+    let output = cargo::command(&["test"])
+        .args(program.build)
+        .arg("--no-run")
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
@@ -128,16 +154,16 @@ fn build() -> Result<PathBuf, Stop> {
     if !output.status.success() {
         return Err(Stop::Failed("the fuzzer does not build: see above".to_owned()));
     }
-    let built = executable(&String::from_utf8_lossy(&output.stdout));
+    let built = executable(&String::from_utf8_lossy(&output.stdout), program.name);
     built.ok_or_else(|| Stop::Failed("cargo named no program that it built".to_owned()))
 }
 
 /// The program of the tests among cargo's messages; the bot's own is there too.
-fn executable(messages: &str) -> Option<PathBuf> {
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut tests = messages.filter(|message| message["target"]["name"] == PROGRAM);
+    let mut tests = messages.filter(|message| message["target"]["name"] == name);
     tests.find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
 }
 
@@ -153,6 +179,7 @@ mod tests {
     fn a_target_is_named_and_how_long_or_which_input() {
         let made = |seconds, seed| Input::Made { seconds, seed };
         assert_eq!(request("orders").unwrap().input, made(60, None));
+        assert_eq!(request("configuration").unwrap().program, &RUNTIME);
         assert_eq!(request("replies --seed 7 --seconds 5").unwrap().input, made(5, Some(7)));
         let file = Input::File("/tmp/x".into());
         assert_eq!(request("spreadsheets --replay /tmp/x").unwrap().input, file);
@@ -173,6 +200,7 @@ mod tests {
         let messages = r#"{"reason":"compiler-artifact","target":{"name":"mail-order-bot"},"executable":"/t/mail-order-bot"}
 {"reason":"compiler-artifact","target":{"name":"process"},"executable":"/t/deps/process-1"}
 "#;
-        assert_eq!(executable(messages), Some("/t/deps/process-1".into()));
+        assert_eq!(executable(messages, BOT.name), Some("/t/deps/process-1".into()));
+        assert_eq!(executable(messages, RUNTIME.name), None);
     }
 }

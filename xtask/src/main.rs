@@ -36,7 +36,7 @@ usage: cargo xtask <command>
                           run random schedules against supervision: this many, or one told step by step
   shuttle --schedules N [--seed S] | --replay SCENARIO SCHEDULE
                           run supervision under schedules that interleave everything: this many, or one again
-  fuzz orders|spreadsheets|replies [--seconds N] [--seed S] | [--replay FILE]
+  fuzz orders|spreadsheets|replies|configuration [--seconds N] [--seed S] | [--replay FILE]
                           changed sample mails and workbooks through the bot's parsers, for a minute or N seconds, or one
                           that failed again
   up [--redis] [--postgres] [--smtp] [DIRECTORY]

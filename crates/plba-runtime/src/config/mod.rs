@@ -41,7 +41,7 @@ pub use check::report::{
 };
 pub use manager::{ConfigurationManager, READ_LIMIT};
 pub use read::assignments::ENVIRONMENT_PREFIX;
-pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES};
+pub use read::files::{MAXIMUM_FILE_SIZE, MAXIMUM_FILES, MAXIMUM_TOTAL_SIZE};
 pub use read::layers::ConfigurationSources;
 pub use read::providers::PROVIDER_LIMIT;
 pub use read::secrets::{MAXIMUM_SECRET_SIZE, MAXIMUM_SECRETS};

@@ -40,6 +40,14 @@ pub(super) fn wrong(node: &Node, view: &SchemaView<'_>) -> Option<String> {
     }
     let types = view.types();
     match value {
+        Value::Number(_) | Value::Bool(_) | Value::String(_)
+            if types.contains("array") && fits(value, &view.child("0")) =>
+        {
+            Some(format!(
+                "put it in brackets: {}",
+                written(&Value::Array(vec![value.clone()]))
+            ))
+        }
         Value::String(text) if !types.contains("string") => {
             let meant = meant(text).filter(|value| fits(value, view))?;
             let quotes = if meant.is_boolean() {
@@ -57,14 +65,6 @@ pub(super) fn wrong(node: &Node, view: &SchemaView<'_>) -> Option<String> {
             "put it in quotes: {}",
             written(&Value::from(value.to_string()))
         )),
-        Value::Number(_) | Value::Bool(_) | Value::String(_)
-            if types.contains("array") && fits(value, &view.child("0")) =>
-        {
-            Some(format!(
-                "put it in brackets: {}",
-                written(&Value::Array(vec![value.clone()]))
-            ))
-        }
         _ => None,
     }
 }

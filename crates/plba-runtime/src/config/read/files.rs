@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use super::mask::KnownKeys;
 use super::sources::{Place, SourceKind, Sources};
-use super::syntax::SyntaxFault;
+use super::syntax::{MAXIMUM_VALUES, SyntaxFault};
 use super::tree::{Content, Node};
 use super::{json_file, toml_file, yaml_file};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, bare};
 
 /// The largest configuration file, in bytes.
 pub const MAXIMUM_FILE_SIZE: u64 = 1024 * 1024;
+
+/// How large all configuration files may be together, in bytes.
+pub const MAXIMUM_TOTAL_SIZE: u64 = 8 * MAXIMUM_FILE_SIZE;
 
 /// How many files a configuration may have.
 pub const MAXIMUM_FILES: usize = 256;
@@ -53,6 +56,8 @@ pub(crate) fn list(paths: &[PathBuf], faults: &mut Vec<ConfigFault>) -> Vec<Path
     files
 }
 
+const TOTAL: &str = "are these configuration files? Name fewer of them if they are";
+
 const MOUNTED: &str = "put the file there; where a file to be mounted is missing, Docker makes a directory of its name";
 
 const PERMISSION: &str = "give the user that runs this process the right to read it";
@@ -78,10 +83,18 @@ fn extension(path: &Path) -> Option<&'static str> {
     EXTENSIONS.into_iter().find(|known| *known == extension)
 }
 
+/// What all files together hold.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    bytes: u64,
+    values: usize,
+}
+
 /// Reads one file into a tree; what is wrong with it is added to `faults`.
 pub(crate) fn read(
     path: &Path,
     keys: &KnownKeys,
+    total: &mut Total,
     sources: &mut Sources,
     faults: &mut Vec<ConfigFault>,
 ) -> Option<Node> {
@@ -97,6 +110,12 @@ pub(crate) fn read(
             return None;
         }
     };
+    total.bytes = total.bytes.saturating_add(text.len() as u64);
+    if total.bytes > MAXIMUM_TOTAL_SIZE {
+        let message = format!("with this file they are larger than {} KiB", MAXIMUM_TOTAL_SIZE / 1024);
+        faults.push(unreadable(path, message, TOTAL));
+        return None;
+    }
     let source = sources.add(SourceKind::File(path.to_owned()), text);
     let parsed = match extension {
         "toml" => toml_file::parse(sources.text(source), source),
@@ -105,6 +124,13 @@ pub(crate) fn read(
     };
     match parsed {
         Ok(mut root) => {
+            // Each file keeps to this limit by itself, aliases counted out.
+            total.values += root.count();
+            if total.values > MAXIMUM_VALUES {
+                let message = format!("with this file they hold more than {MAXIMUM_VALUES} values");
+                faults.push(unreadable(path, message, TOTAL));
+                return None;
+            }
             if let Content::Table(entries) = &mut root.content {
                 entries.remove(SCHEMA_KEY);
             }

@@ -65,11 +65,11 @@ fn explained(text: &str, message: &str, range: Range<usize>) -> SyntaxFault {
             .help("was the file written completely?");
     }
     match (message, found) {
+        (_, "/" | "#") => plain("JSON has no comments").help("take the comment out, or write the file as YAML or TOML"),
         ("key must be a string", "}") | ("trailing comma", _) => {
             plain("a comma before the closing brace, or a key is missing").help("leave out the last comma")
         }
         ("key must be a string", _) => plain(message).help("write keys in double quotes"),
-        (_, "/" | "#") => plain("JSON has no comments").help("take the comment out, or write the file as YAML or TOML"),
         ("expected value", "'") => plain(message).help("write text in double quotes"),
         ("expected value", "]" | "}") if before.ends_with([',', ':']) => {
             plain("a value is missing here").help("write a value, or leave out what asks for it")
@@ -82,6 +82,7 @@ fn explained(text: &str, message: &str, range: Range<usize>) -> SyntaxFault {
             plain(message)
                 .label("something else is found")
                 .related(open, "in what begins here")
+                .help("is a comma missing before this?")
         }
         ("trailing characters", _) => plain("something follows the end of the configuration")
             .label("the outermost object ended before this")

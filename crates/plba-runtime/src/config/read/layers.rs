@@ -99,9 +99,9 @@ impl Layers {
         let (mut sources, mut faults) = (Sources::default(), Vec::new());
         let mut first_file = None;
         let keys = KnownKeys::of(view.root());
-        let mut trees = Vec::new();
+        let (mut trees, mut total) = (Vec::new(), files::Total::default());
         for path in files::list(&from.files, &mut faults) {
-            if let Some(mut tree) = files::read(&path, &keys, &mut sources, &mut faults) {
+            if let Some(mut tree) = files::read(&path, &keys, &mut total, &mut sources, &mut faults) {
                 first_file.get_or_insert(Place::new(tree.place.source, 0..0));
                 annotate::annotate(&mut tree, view, &mut sources);
                 trees.push(tree);

@@ -33,23 +33,27 @@ pub(super) fn explained(text: &str, read: &DeTable<'_>, fault: SyntaxFault) -> S
             .related(open, "opened here")
             .help(format!("close it with `{closing}`"));
     }
-    let line = text[at..].lines().next().unwrap_or_default();
-    let help = match fault.message.as_str() {
-        message if message.starts_with("unclosed table") => Some("close the header with `]`"),
-        message if message.contains("basic string") || message.contains("literal string") => {
-            Some("close it with the same quotes that open it")
-        }
-        "key with no value" if text[fault.range.clone()].contains(':') || line.contains(':') => {
-            Some("write `key = value`: TOML takes no colon")
-        }
-        "key with no value" => Some("write `key = value`, or `[table]` for a table"),
-        message if message.contains("string values must be quoted") => Some("write text in quotes: \"…\""),
-        _ => None,
-    };
-    match help {
-        Some(help) => fault.help(help),
-        None => fault,
+    if fault.message.starts_with("missing comma between array elements")
+        && let Some(open) = unclosed(text, read, at)
+        && text[open.start..at].contains('\n')
+    {
+        return fault
+            .label("not possible in a list")
+            .related(Some(open), "the list begins here")
+            .help("is a `]` missing before this, or a comma?");
     }
+    let found = text[at..].chars().next();
+    let help = match fault.message.as_str() {
+        message if message.contains("string values must be quoted") => "write text in quotes",
+        message if message.starts_with("unclosed table") => "close the header with `]`",
+        message if message.contains("basic string") || message.contains("literal string") => {
+            "close it with the same quotes that open it"
+        }
+        message if message.contains("unquoted key") && found == Some(':') => "write `key = value`: TOML takes no colon",
+        message if message.contains("key with no value") => "write `key = value`, or `[table]` for a table",
+        _ => return fault,
+    };
+    fault.help(help)
 }
 
 fn line_until(text: &str, at: usize) -> &str {

@@ -83,6 +83,15 @@ impl Node {
         }
     }
 
+    /// How many values there are in it, itself among them.
+    pub(crate) fn count(&self) -> usize {
+        match &self.content {
+            Content::Scalar(_) => 1,
+            Content::List(items) => 1 + items.iter().map(Self::count).sum::<usize>(),
+            Content::Table(entries) => 1 + entries.values().map(Self::count).sum::<usize>(),
+        }
+    }
+
     /// The entry or element by that name or index.
     pub(crate) fn child(&self, segment: &str) -> Option<&Node> {
         match &self.content {

@@ -67,6 +67,16 @@ fn explained(text: &str, message: &str, range: Range<usize>) -> SyntaxFault {
     if indent.is_some_and(|indent| indent.contains('\t')) {
         return fault.help("YAML is indented by spaces: replace the tabs of this line");
     }
+    if message.contains("unknown anchor") {
+        return fault.help("name the value before, such as `key: &name value`");
+    }
+    let before = text[..line].trim_end().lines().next_back().unwrap_or_default();
+    let glued = before
+        .match_indices(':')
+        .any(|(at, _)| !before[at + 1..].starts_with([' ', '\t']) && at + 1 < before.len());
+    if message.contains("mapping values") && glued && !before.contains(": ") {
+        return fault.help("is a space missing after the `:` of the line before?");
+    }
     // Quotes are looked for only where the parser speaks of them: an apostrophe in plain text is none.
     match openers(text, range.start).pop() {
         Some((open, closing)) if closing != '"' || message.contains("quote") || message.contains("scalar") => fault

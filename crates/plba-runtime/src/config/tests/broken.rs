@@ -266,3 +266,23 @@ fn endless_faults_and_keys_are_cut() {
     assert!(text.len() < 100_000, "{} bytes", text.len());
     assert!(text.ends_with("5001 faults, of which the first 200 are shown, in the configuration; nothing was started"));
 }
+
+#[test]
+fn failure_53_all_files_together_are_limited_and_so_are_anchors_within_anchors() {
+    let mut directory = Directory::new();
+    for number in 0..9 {
+        let text = format!("# {}\n[bot]\nworkers = 4\n", "x".repeat(1024 * 1024 - 100));
+        directory = directory.file(&format!("{number}.toml"), text);
+    }
+    check(directory, &["8.toml:1:1: with this file they are larger than 8192 KiB"]);
+    let list = format!("bot: {{words: [{}x]}}\n", "x, ".repeat(60_000));
+    let report = Directory::new().file("a.yaml", &list).file("b.yaml", &list).report();
+    assert!(
+        report.contains("b.yaml:1:1: with this file they hold more than 100000 values"),
+        "{report}"
+    );
+    // Each anchor keeps what is below it.
+    let open: String = (0..60).map(|level| format!("[&a{level} ")).collect();
+    let nested = format!("a: {open}[{}x]{}\n", "x, ".repeat(30_000), "]".repeat(60));
+    check(Directory::new().file("c.yaml", nested), &["c.yaml:1:"]);
+}

@@ -177,3 +177,88 @@ fn secrets_are_never_printed() {
         assert!(!printed.contains("hunter2"), "{:?}\n{printed}", directory.sources);
     }
 }
+
+/// The table whose reports are shown, with keys that were renamed or are on their way out.
+fn orders(text: &str) -> Directory {
+    let mut directory = Directory::new();
+    directory.definitions = super::reports::declared;
+    directory.file("bot.toml", text)
+}
+
+#[test]
+fn a_former_name_is_read_as_the_new_one_wherever_it_stands() {
+    let directory = orders("[orders]\nmax_size = 5000\n").variable("PLBA__ORDERS__LARGEST", "6000");
+    let current = directory.load().unwrap().current();
+    assert_eq!(current.explain("orders.largest").unwrap().value, 6000);
+    let layers = current.explain("orders.largest").unwrap().layers;
+    let origins: Vec<String> = layers
+        .iter()
+        .map(|layer| directory.relative(&layer.origin.to_string()))
+        .collect();
+    assert_eq!(
+        origins,
+        [
+            "environment variable PLBA__ORDERS__LARGEST",
+            "bot.toml:2:12",
+            "built-in default"
+        ]
+    );
+    let [warning] = current.warnings() else {
+        panic!("{:?}", current.warnings())
+    };
+    let text = directory.relative(&warning.headline());
+    assert_eq!(
+        text,
+        "bot.toml:2:1: warning: orders.max_size: `max_size` is called `largest` now"
+    );
+    let old = orders("[orders]\nlargest = 5000\n").variable("PLBA__ORDERS__MAX_SIZE", "7000");
+    let current = old.load().unwrap().current();
+    assert_eq!(
+        current.explain("orders.largest").unwrap().value,
+        7000,
+        "the higher layer wins by any name"
+    );
+    assert_eq!(current.warnings().len(), 1);
+}
+
+#[test]
+fn the_schema_is_one_that_editors_understand() {
+    let manager = orders("# nothing\n\"$schema\" = \"./x.json\"\n").load().unwrap();
+    let schema = manager.current().schema();
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    let keys = &schema["properties"]["orders"]["properties"];
+    assert_eq!(keys["workers"]["default"], 4);
+    assert_eq!(
+        keys["workers"]["description"],
+        "How many orders are handled at once, 1 to 64."
+    );
+    assert_eq!(
+        keys["largest"]["description"],
+        "The largest order that is read.\n\nIn bytes."
+    );
+    assert_eq!(keys["max_size"]["deprecated"], true);
+    assert_eq!(
+        keys["max_size"]["deprecationMessage"],
+        "`max_size` is called `largest` now"
+    );
+    assert!(keys["password"].get("default").is_none() && keys["max_size"].get("default").is_none());
+    assert_eq!(schema["properties"]["$schema"]["type"], "string");
+}
+
+#[test]
+fn the_default_file_says_type_unit_and_default_of_each_key() {
+    let file = orders("# nothing\n").load().unwrap().current().default_toml();
+    for line in [
+        "# Whole number; default 4.",
+        "# Whole number in bytes; default 1000000.",
+        "# Span of time; default \"30s\".",
+        "# Secret text; no default.",
+        "# Text; no default; on its way out: leave it out; answers are sorted by time.",
+        "# Path; default \"\"; takes effect at the next start.",
+        "# One of \"slow\", \"fast\"; default \"slow\".",
+    ] {
+        assert!(file.lines().any(|known| known == line), "{line} in\n{file}");
+    }
+    assert!(file.contains("#:schema ./configuration.schema.json"));
+    assert_eq!(orders(&file).load().unwrap().current().warnings().len(), 0);
+}

@@ -231,7 +231,7 @@ fn syntax() -> Vec<Case> {
         case(
             "A comma that is missing",
             "bot.json",
-            "{ \"orders\": { \"workers\": 4 \"pace\": \"slow\" } }\n",
+            "{ \"orders\": {\n  \"workers\": 4\n  \"pace\": \"slow\"\n} }\n",
         ),
         case(
             "A file that was cut off",
