@@ -37,8 +37,8 @@ usage: cargo xtask <command>
   shuttle --schedules N [--seed S] | --replay SCENARIO SCHEDULE
                           run supervision under schedules that interleave everything: this many, or one again
   fuzz orders|spreadsheets|replies|configuration [--seconds N] [--seed S] | [--replay FILE]
-                          changed sample mails and workbooks through the bot's parsers, for a minute or N seconds, or one
-                          that failed again
+                          changed sample mails and workbooks through the bot's parsers, or configurations through their
+                          reader, for a minute or N seconds, or one that failed again
   up [--redis] [--postgres] [--smtp] [DIRECTORY]
                           start a mail server, with the files of DIRECTORY as mail, and these, until Ctrl-C
 ";

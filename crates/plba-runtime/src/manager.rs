@@ -20,7 +20,7 @@ use crate::notify::{NotifyEnvironment, ServiceManager};
 use crate::panic;
 use crate::platform::ExecutorConfig;
 use crate::process::{Beginnings, Process, Started};
-use crate::reload::Followers;
+use crate::reload::{self, Followers};
 use crate::run_journal::RunJournal;
 use crate::shutdown::{ExitReason, Signals};
 use crate::state::StateDirectory;
@@ -163,6 +163,7 @@ impl RuntimeManager {
         if let Some(previous) = &previous {
             info!(target: TARGET, "{previous}");
         }
+        reload::tell_warnings(&configuration.current());
         let mut process = Process::new(
             &self.launch.application,
             clock,

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use plba_contracts::config::{ConfigProvider, Origin};
 use plba_contracts::secret::MASK;
@@ -45,6 +45,8 @@ pub struct Configuration {
     pub(in crate::config) effective: Node,
     /// What is accepted, but should be written otherwise.
     pub(in crate::config) warnings: Vec<ConfigFault>,
+    /// The schema as others get it, once somebody has asked.
+    pub(in crate::config) published: OnceLock<Value>,
     /// What was read first.
     pub(in crate::config) bootstrap: Bootstrap,
     /// What providers gave for it, the database's first.
@@ -167,8 +169,9 @@ impl Configuration {
 
     /// The JSON schema of the whole configuration, for editors and other programs: draft 7, with the default and the unit of
     /// each key, and with former names of keys marked as deprecated.
-    pub fn schema(&self) -> Value {
-        published::schema(&self.schema, &self.definitions)
+    pub fn schema(&self) -> &Value {
+        let published = || published::schema(&self.schema, &self.definitions);
+        self.published.get_or_init(published)
     }
 
     /// A configuration file in TOML with every key, its description and its default.

@@ -23,7 +23,7 @@ pub(crate) use self::watchers::watchers;
 use crate::TARGET;
 use crate::blueprint::Launch;
 use crate::config::change::{Conclusion, Due, LivePart, ReloadOutcome, Transactions, Trigger};
-use crate::config::{ConfigDiff, ConfigurationManager};
+use crate::config::{ConfigDiff, Configuration, ConfigurationManager};
 use crate::logging::LoggingHandle;
 use crate::modules::RunningModules;
 use crate::notify::ServiceManager;
@@ -120,6 +120,7 @@ fn tell(conclusion: &Conclusion) {
                 asked_by(&conclusion.triggers)
             );
             tell_waiting(diff);
+            conclusion.tried.iter().for_each(|tried| tell_warnings(tried));
         }
         ReloadOutcome::TakenBack {
             generation,
@@ -133,6 +134,16 @@ fn tell(conclusion: &Conclusion) {
         ReloadOutcome::Rejected { reason, .. } => {
             reason.lines().for_each(|line| error!(target: TARGET, "{line}"));
         }
+    }
+}
+
+/// Tells what was accepted, but should be written otherwise.
+pub(crate) fn tell_warnings(configuration: &Configuration) {
+    for warning in configuration.warnings() {
+        warning
+            .to_string()
+            .lines()
+            .for_each(|line| warn!(target: TARGET, "{line}"));
     }
 }
 

@@ -12,9 +12,15 @@ pub(super) fn check(launch: &Launch, json: bool) -> Result<(), Failure> {
     match super::block_on(plba_runtime::blueprint::Blueprint::draw(launch))? {
         Ok(blueprint) => {
             let workers: usize = blueprint.modules.iter().map(|module| module.parts.workers.len()).sum();
+            let current = blueprint.configuration.current();
+            let warnings = current.warnings();
             if json {
-                print::answer(&json!({ "ok": true, "workers": workers, "faults": [] }), true);
+                print::answer(
+                    &json!({ "ok": true, "workers": workers, "faults": [], "warnings": warnings }),
+                    true,
+                );
             } else {
+                warnings.iter().for_each(|warning| print::text(&warning.to_string()));
                 print::text(&format!("the configuration is in order: {workers} workers would start"));
             }
             Ok(())

@@ -2,7 +2,7 @@
 //! and checked. It knows what runs only to go on with what was opened for it; publishing is the manager's.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use plba_contracts::config::{ConfigProvider, FilePath, Location, Origin};
 use plba_contracts::section::SectionDefinition;
@@ -227,6 +227,7 @@ impl Reader {
             sources: layers.sources,
             effective,
             warnings: layers.warnings,
+            published: OnceLock::new(),
             bootstrap,
             database: None,
             provided: Vec::new(),

@@ -181,7 +181,7 @@ fn secrets_are_never_printed() {
 /// The table whose reports are shown, with keys that were renamed or are on their way out.
 fn orders(text: &str) -> Directory {
     let mut directory = Directory::new();
-    directory.definitions = super::reports::declared;
+    directory.definitions = reports::declared;
     directory.file("bot.toml", text)
 }
 
@@ -224,7 +224,8 @@ fn a_former_name_is_read_as_the_new_one_wherever_it_stands() {
 #[test]
 fn the_schema_is_one_that_editors_understand() {
     let manager = orders("# nothing\n\"$schema\" = \"./x.json\"\n").load().unwrap();
-    let schema = manager.current().schema();
+    let current = manager.current();
+    let schema = current.schema();
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
     let keys = &schema["properties"]["orders"]["properties"];
     assert_eq!(keys["workers"]["default"], 4);
