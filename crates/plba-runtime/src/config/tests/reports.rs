@@ -140,7 +140,7 @@ impl Case {
             let _ = writeln!(table, "{described}\n");
         } else {
             for (name, text) in &self.files {
-                let text = String::from_utf8_lossy(text);
+                let text = String::from_utf8_lossy(text).replace('\t', "→");
                 let _ = writeln!(table, "`{name}`\n\n```text\n{}\n```\n", text.trim_end_matches('\n'));
             }
         }
@@ -373,7 +373,7 @@ fn every_broken_input_gets_the_report_that_the_table_shows() {
          The first line of each fault names its place, so that it can be searched for in a log of lines, and editors open the \
          file there; below it the source is shown, what is meant is marked, and other places that belong to it are named. \
          Notes come from the documentation of the key, help says what to write instead. Secrets are masked, also in files that \
-         can't be read.\n"
+         can't be read. `→` is a tab.\n"
     );
     for (room, cases) in rooms {
         let _ = writeln!(table, "\n# {room}");
