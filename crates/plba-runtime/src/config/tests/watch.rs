@@ -158,6 +158,9 @@ const BROKEN: [Broken; 16] = [
     ),
 ];
 
+/// A way to replace a file, by its name.
+type Step<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
 /// Makes good what was broken.
 fn mend(path: &Path) {
     let kind = fs::symlink_metadata(path).map(|metadata| metadata.is_dir());
@@ -287,7 +290,7 @@ async fn failure_57_the_system_gives_notice_of_every_way_to_replace_a_file() {
     assert!(timeout(Duration::from_millis(1), watch.changed()).await.is_err());
     let data = at("..data");
     let conf = directory.path.join("conf.d");
-    let steps: Vec<(&str, Box<dyn Fn()>)> = vec![
+    let steps: Vec<Step<'_>> = vec![
         ("written in place", Box::new(|| overwrite(&at("..one/bot.toml"), "# 1"))),
         ("renamed", Box::new(|| replace(&at("..one/bot.toml"), "# 2"))),
         (
