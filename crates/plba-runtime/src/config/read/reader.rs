@@ -162,26 +162,20 @@ impl Reader {
         let backends = &self.sources.backends;
         let scheme = location.scheme();
         let backend = backends.iter().find(|backend| backend.schemes().contains(&scheme));
+        let schemes = backends.iter().flat_map(|backend| backend.schemes());
+        let schemes: Vec<String> = schemes.map(|scheme| format!("`{scheme}:`")).collect();
+        let remedy = match schemes.is_empty() {
+            true => "this program was built without databases for settings; leave it out".to_owned(),
+            false => format!("a location begins with its scheme; there are {}", schemes.join(", ")),
+        };
         let Some(backend) = backend else {
-            let schemes: Vec<String> = backends
-                .iter()
-                .flat_map(|backend| backend.schemes())
-                .map(|scheme| format!("`{scheme}:`"))
-                .collect();
             let message = match scheme {
-                "" => "this is no location: a scheme such as `sqlite:` is missing".to_owned(),
+                "" => "this is no location: its scheme is missing".to_owned(),
                 scheme => format!("no database is known by the scheme `{scheme}:`"),
-            };
-            let remedy = match schemes.is_empty() {
-                true => "this program was built without databases for settings; leave it out".to_owned(),
-                false => format!("there are {}", schemes.join(", ")),
             };
             return Err((message, remedy));
         };
-        let refused = |error: plba_contracts::BoxError| {
-            let remedy = "a database with settings, such as `sqlite:var/config.db` or `postgres://user@host/database`";
-            (plba_contracts::describe(error.as_ref()), remedy.to_owned())
-        };
+        let refused = |error: plba_contracts::BoxError| (plba_contracts::describe(error.as_ref()), remedy);
         backend.open(location).map_err(refused)
     }
 

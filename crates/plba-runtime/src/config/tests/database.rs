@@ -107,10 +107,10 @@ fn what_can_not_be_opened_is_a_fault_at_its_place() {
     assert!(
         unknown.starts_with(
             "a.toml:2:12: platform.config.database: no database is known by the scheme `mysql:`\n   2 | database = 'mysql://db/settings'\n"
-        ) && unknown.contains("= help: there are `table:`, `tables:`"),
+        ) && unknown.contains("= help: a location begins with its scheme; there are `table:`, `tables:`"),
         "{unknown}"
     );
-    assert!(report("table").contains("a scheme such as `sqlite:` is missing"));
+    assert!(report("table").contains("its scheme is missing"));
     let wrong = report("table:x");
     assert!(wrong.contains("a table is `table:?KEY=NUMBER`"), "{wrong}");
     let mut without = Directory::new().set("platform.config.database=sqlite:x");
