@@ -10,7 +10,8 @@ use plba_contracts::config::{Published, SectionDefinition};
 use plba_contracts::describe;
 
 use crate::config::{
-    ConfigFaultKind, ConfigReport, Configuration, ConfigurationManager, ConfigurationSources, Consequence,
+    ConfigFaultKind, ConfigReport, Configuration, ConfigurationManager, ConfigurationSources, Consequence, FirstLook,
+    OnInvalidStart, StartDoubt,
 };
 use crate::panic::panic_message;
 use crate::platform::PlatformConfig;
@@ -35,6 +36,8 @@ pub struct Blueprint {
     pub platform: Arc<PlatformConfig>,
     /// What each module has registered, in their order.
     pub modules: Vec<AssembledModule>,
+    /// What a person should know of the configuration that it is drawn by.
+    pub doubt: Option<StartDoubt>,
 }
 
 /// A module and what it has registered.
@@ -64,16 +67,68 @@ pub enum BlueprintError {
     /// A module's name can't be used.
     #[error("{0}")]
     Name(String),
+    /// The start was to take the last good configuration, and can't.
+    #[error("{written}\nplatform.config.on_invalid_start asks for the last good configuration then, but {reason}")]
+    NoLastGood {
+        /// What is wrong with the one that is written.
+        written: Box<BlueprintError>,
+        /// Why there is no other.
+        reason: String,
+    },
 }
 
 impl Blueprint {
-    /// Draws the plan.
+    /// Draws the plan by the configuration that is written.
     ///
     /// # Errors
     /// The configuration is wrong, or a module can't be put together.
     pub async fn draw(launch: &Launch) -> Result<Self, BlueprintError> {
         let sections = declare(&launch.modules)?;
         let loaded = ConfigurationManager::load(sections, launch.sources.clone()).await;
+        Self::drawn_by(launch, loaded)
+    }
+
+    /// Draws the plan of a start: if the configuration that is written is wrong, by the last good one, where
+    /// `platform.config.on_invalid_start` asks for that.
+    ///
+    /// # Errors
+    /// As [`draw`](Self::draw), or there is no last good configuration that can be used.
+    pub async fn draw_for_start(launch: &Launch) -> Result<Self, BlueprintError> {
+        let sections = declare(&launch.modules)?;
+        let look = FirstLook::at(sections.clone(), launch.sources.clone(), &launch.application).await;
+        let written = Self::draw(launch).await.and_then(|blueprint| {
+            let configuration = &blueprint.configuration;
+            let doubt = look.compare(&configuration.current(), configuration.files());
+            let doubt = doubt.map_err(|report| BlueprintError::Misconfigured(Box::new(report)))?;
+            Ok(Self { doubt, ..blueprint })
+        });
+        let written = match written {
+            Err(written @ (BlueprintError::Misconfigured(_) | BlueprintError::Assembly { .. })) => written,
+            drawn => return drawn,
+        };
+        if look.policy() == OnInvalidStart::Strict {
+            return Err(written);
+        }
+        let drawn = match &look.last_good {
+            Ok(kept) => {
+                let loaded = ConfigurationManager::load_kept(sections, launch.sources.clone(), Arc::clone(kept)).await;
+                Self::drawn_by(launch, loaded).map_err(|error| format!("it can't be used either:\n{error}"))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match drawn {
+            Ok(blueprint) => Ok(Self {
+                doubt: Some(StartDoubt::LastGood(written.to_string())),
+                ..blueprint
+            }),
+            Err(reason) => Err(BlueprintError::NoLastGood {
+                written: Box::new(written),
+                reason,
+            }),
+        }
+    }
+
+    fn drawn_by(launch: &Launch, loaded: Result<ConfigurationManager, ConfigReport>) -> Result<Self, BlueprintError> {
         let configuration = loaded.map_err(|report| BlueprintError::Misconfigured(Box::new(report)))?;
         let current = configuration.current();
         let platform = platform_of(&current)?;
@@ -88,6 +143,7 @@ impl Blueprint {
             configuration,
             platform,
             modules,
+            doubt: None,
         })
     }
 }

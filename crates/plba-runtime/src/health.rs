@@ -63,10 +63,12 @@ impl HealthReport {
     }
 }
 
-/// How a worker is, as its supervisor says.
-pub struct WorkerHealth {
-    /// The worker's name.
+/// How a part of the platform is, from memory: a worker, as its supervisor says, or something of the platform's own.
+pub struct PartHealth {
+    /// Its name.
     pub name: String,
+    /// `worker` or `contributor`.
+    pub kind: &'static str,
     /// How it is.
     pub health: Health,
     /// What its being unhealthy means for the whole.
@@ -76,7 +78,7 @@ pub struct WorkerHealth {
 /// How often the workers are looked at when nobody asks, so that `since` is right to within this.
 const LOOK: Duration = Duration::from_secs(1);
 
-type AskWorkers = dyn Fn() -> Vec<WorkerHealth> + Send + Sync;
+type AskWorkers = dyn Fn() -> Vec<PartHealth> + Send + Sync;
 
 /// Collects health. Cheap to clone.
 #[derive(Clone)]
@@ -95,7 +97,7 @@ struct Shared {
 
 impl HealthRegistry {
     /// A registry without contributors; `workers` tells how the workers are, from memory.
-    pub fn new(clock: Arc<dyn Clock>, workers: impl Fn() -> Vec<WorkerHealth> + Send + Sync + 'static) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, workers: impl Fn() -> Vec<PartHealth> + Send + Sync + 'static) -> Self {
         let (ask_workers, workers) = (Box::new(workers), Mutex::default());
         let (contributors, checks) = (Mutex::default(), Mutex::default());
         Self {
@@ -181,13 +183,14 @@ impl Shared {
         let now = self.clock.now();
         let asked = (self.ask_workers)();
         let mut workers = lock(&self.workers);
-        let entry = |worker: WorkerHealth| {
+        let entry = |worker: PartHealth| {
             let before = workers
                 .get(&worker.name)
                 .filter(|before| before.health.word() == worker.health.word());
             let since = before.map_or(now, |before| before.since);
-            let WorkerHealth {
+            let PartHealth {
                 name,
+                kind,
                 health,
                 criticality,
             } = worker;
@@ -195,7 +198,7 @@ impl Shared {
                 name.clone(),
                 HealthEntry {
                     name,
-                    kind: "worker",
+                    kind,
                     health,
                     criticality,
                     since,

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::TARGET;
 use crate::blueprint::{Blueprint, BlueprintError, Launch};
 use crate::clock::SystemClock;
+use crate::config::StartDoubt;
 use crate::logging;
 use crate::notify::{NotifyEnvironment, ServiceManager};
 use crate::panic;
@@ -54,12 +55,15 @@ impl StartupError {
 
 impl From<BlueprintError> for StartupError {
     fn from(error: BlueprintError) -> Self {
-        let reason = match error {
-            BlueprintError::Misconfigured(_) => ExitReason::Misconfigured,
-            BlueprintError::Assembly { .. } | BlueprintError::Name(_) => ExitReason::StartFailed,
-        };
+        fn reason(error: &BlueprintError) -> ExitReason {
+            match error {
+                BlueprintError::Misconfigured(_) => ExitReason::Misconfigured,
+                BlueprintError::Assembly { .. } | BlueprintError::Name(_) => ExitReason::StartFailed,
+                BlueprintError::NoLastGood { written, .. } => reason(written),
+            }
+        }
         Self {
-            reason,
+            reason: reason(&error),
             message: error.to_string(),
         }
     }
@@ -107,7 +111,7 @@ impl RuntimeManager {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let timeline = Timeline::new(Arc::clone(&clock));
         timeline.step("configuration");
-        let blueprint = own.block_on(Blueprint::draw(&self.launch))?;
+        let blueprint = own.block_on(Blueprint::draw_for_start(&self.launch))?;
         if !blueprint.platform.core_dumps {
             forbid_core_dumps();
         }
@@ -136,6 +140,7 @@ impl RuntimeManager {
             configuration,
             platform,
             modules,
+            doubt,
         } = blueprint;
 
         let directory = platform.state_dir.as_path().to_owned();
@@ -164,6 +169,14 @@ impl RuntimeManager {
             info!(target: TARGET, "{previous}");
         }
         reload::tell_warnings(&configuration.current());
+        match &doubt {
+            Some(StartDoubt::LastGood(wrong)) => {
+                wrong.lines().for_each(|line| error!(target: TARGET, "{line}"));
+                warn!(target: TARGET, "the last good configuration runs instead; what is written is read again when it changes");
+            }
+            Some(StartDoubt::TakenBack(when)) => warn!(target: TARGET, "this configuration has failed before: {when}"),
+            None => {}
+        }
         let mut process = Process::new(
             &self.launch.application,
             clock,
@@ -173,6 +186,7 @@ impl RuntimeManager {
             traces.clone(),
             Beginnings {
                 previous,
+                doubt,
                 timeline: timeline.clone(),
             },
         )?;

@@ -18,9 +18,9 @@ use crate::actions;
 use crate::audit::AuditLog;
 use crate::blueprint::{AssembledModule, platform_of};
 use crate::children::ChildStop;
-use crate::config::change::{Asked as When, ChangeObserver, Trigger};
+use crate::config::change::{Asked as When, ChangeObserver, ConfigRecords, ConfigStart, HealthProving, Trigger};
 use crate::config::overrides::OverrideKeeper;
-use crate::config::{self, ConfigurationManager};
+use crate::config::{self, ConfigurationManager, StartDoubt};
 use crate::control::{ControlParts, ControlPlane, ControlPlaneService, Lifecycle, Stage, transport_failed};
 use crate::health::HealthRegistry;
 use crate::manager::StartupError;
@@ -89,6 +89,8 @@ pub(crate) enum Started {
 pub(crate) struct Beginnings {
     /// How the last run ended, if there was one.
     pub(crate) previous: Option<PreviousRun>,
+    /// What a person should know of the configuration.
+    pub(crate) doubt: Option<StartDoubt>,
     /// The start so far.
     pub(crate) timeline: Timeline,
 }
@@ -101,6 +103,7 @@ pub(crate) struct Process {
     platform: Arc<PlatformConfig>,
     pub(crate) configuration: Arc<ConfigurationManager>,
     overrides: Arc<OverrideKeeper>,
+    records: Arc<ConfigRecords>,
     traces: TraceService,
     metrics: Metrics,
     /// Held, so that the platform's own figures are told.
@@ -126,13 +129,30 @@ impl Process {
         traces: TraceService,
         beginnings: Beginnings,
     ) -> Result<Self, StartupError> {
-        let Beginnings { previous, timeline } = beginnings;
+        let Beginnings {
+            previous,
+            doubt,
+            timeline,
+        } = beginnings;
         let watchdog = platform.health.watchdog();
         let supervisor = WorkerSupervisor::with_workers_on(&workers, Arc::clone(&clock), fastrand::u64(..), watchdog);
         timeline.follow(supervisor.events());
         let configuration = Arc::new(configuration);
-        let health = HealthRegistry::new(Arc::clone(&clock), views::worker_health(supervisor.clone()));
         let directory = platform.state_dir.as_path();
+        let metrics = Metrics::default();
+        let start = ConfigStart {
+            directory,
+            application,
+            manager: &configuration,
+            doubt: doubt.as_ref(),
+        };
+        let records = ConfigRecords::begin(&start, Arc::clone(&clock), &metrics).map_err(StartupError::failed)?;
+        let health = HealthRegistry::new(
+            Arc::clone(&clock),
+            views::health_of(supervisor.clone(), Arc::clone(&records)),
+        );
+        configuration.observe(Arc::<ConfigRecords>::clone(&records));
+        configuration.prove_with(Arc::new(HealthProving::new(Arc::clone(&clock), &supervisor, &health)));
         let token = token::of(&platform.control, directory).map_err(StartupError::failed)?;
         let audit = AuditLog::open(directory).map_err(|error| {
             StartupError::failed(format!(
@@ -140,7 +160,6 @@ impl Process {
                 directory.display()
             ))
         })?;
-        let metrics = Metrics::default();
         let observed = crate::metrics::observe(&metrics, &supervisor, &health, &traces);
         let observed = observed.map_err(StartupError::failed)?;
         let (at_start, running) = (platform.health.stall_limit, Arc::clone(&configuration));
@@ -166,6 +185,7 @@ impl Process {
                     state_dir: directory.to_owned(),
                     lifecycle: lifecycle.clone(),
                     configuration: Arc::clone(&configuration),
+                    records: Arc::clone(&records),
                     supervisor: supervisor.clone(),
                     health: health.clone(),
                     traces: traces.clone(),
@@ -186,6 +206,7 @@ impl Process {
             platform,
             configuration,
             overrides: keeper,
+            records,
             traces,
             metrics,
             _observed: observed,
@@ -379,6 +400,7 @@ impl Process {
             .ok()
             .and_then(Result::ok)
             .unwrap_or_else(|| self.traces.counts().1);
+        self.records.settle(left()).await;
         let stopped = StopReport::outcome_of(&workers);
         let children = self.end_children().await;
         StopReport {

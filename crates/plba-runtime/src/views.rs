@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::ConfigurationManager;
+use crate::config::change::{ConfigRecords, ConfigStanding, HEALTH_PART, MAXIMUM_ENTRIES};
 use crate::control::{Lifecycle, Verdict};
-use crate::health::{HealthRegistry, HealthReport, WorkerHealth};
+use crate::health::{HealthRegistry, HealthReport, PartHealth};
 use crate::metrics::lines;
 use crate::previous_run::PreviousRun;
 use crate::supervisor::{RecordedEvent, WorkerSupervisor, WorkerView};
@@ -40,6 +41,8 @@ pub struct Facts {
     pub lifecycle: Lifecycle,
     /// The configuration.
     pub configuration: Arc<ConfigurationManager>,
+    /// What there is to tell of its changes.
+    pub records: Arc<ConfigRecords>,
     /// The workers.
     pub supervisor: WorkerSupervisor,
     /// Health.
@@ -75,6 +78,8 @@ pub struct Status {
     pub state_dir: PathBuf,
     /// Which configuration runs, counted from 1.
     pub configuration_generation: u64,
+    /// How the configuration stands: whether it is proven, what is wrong with what is written, and the latest changes.
+    pub configuration: ConfigStanding,
     /// Workers by state.
     pub workers: std::collections::BTreeMap<&'static str, u32>,
     /// Spans finished so far.
@@ -145,6 +150,17 @@ pub fn own(facts: Facts) -> Vec<Endpoint> {
                     .map_err(|error| ControlError::Failed(error.into()))
             },
         ),
+        view(
+            &facts,
+            "config.history",
+            "Lists the latest changes of the configuration over restarts, the newest first: what asked for each, what became \
+             of it and why, and what changed; secrets are masked.",
+            |facts, parameters| {
+                let most = limit(&parameters, MAXIMUM_ENTRIES)?;
+                Ok(facts.records.history(most))
+            },
+        )
+        .parameter("limit", "how many at most; all 50 when left out"),
     ]
 }
 
@@ -177,6 +193,7 @@ impl Facts {
             uptime: u64::try_from(now.duration_since(self.started).as_secs()).unwrap_or(0),
             state_dir: self.state_dir.clone(),
             configuration_generation: self.configuration.current().generation(),
+            configuration: self.records.standing(),
             workers,
             spans_finished,
             spans_lost,
@@ -221,20 +238,33 @@ fn limit(parameters: &Parameters, default: usize) -> Result<usize, ControlError>
     number.ok_or_else(|| ControlError::Invalid(format!("limit takes a number from 1 to {MOST}, not {given}")))
 }
 
-/// How the workers are, for the health registry; and their executor, when it is stalled.
-pub fn worker_health(supervisor: WorkerSupervisor) -> impl Fn() -> Vec<WorkerHealth> + Send + Sync + 'static {
+/// How the platform's own parts are, for the health registry: the workers, their executor when it is stalled, and the
+/// configuration.
+pub fn health_of(
+    supervisor: WorkerSupervisor,
+    records: Arc<ConfigRecords>,
+) -> impl Fn() -> Vec<PartHealth> + Send + Sync + 'static {
     move || {
-        let told = |view: WorkerView| WorkerHealth {
+        let told = |view: WorkerView| PartHealth {
             name: view.name,
+            kind: "worker",
             health: view.health,
             criticality: view.criticality,
         };
-        let stalled = supervisor.executor_stalled_for().map(|stalled| WorkerHealth {
+        let stalled = supervisor.executor_stalled_for().map(|stalled| PartHealth {
             name: "executor".into(),
+            kind: "worker",
             health: Health::unhealthy(format!("its threads have run nothing for {} s", stalled.as_secs())),
             criticality: Criticality::Critical,
         });
-        supervisor.snapshot().into_iter().map(told).chain(stalled).collect()
+        let configuration = PartHealth {
+            name: HEALTH_PART.into(),
+            kind: "contributor",
+            health: records.health(),
+            criticality: Criticality::Optional,
+        };
+        let own = stalled.into_iter().chain([configuration]);
+        supervisor.snapshot().into_iter().map(told).chain(own).collect()
     }
 }
 

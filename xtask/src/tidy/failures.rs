@@ -10,8 +10,8 @@ use super::tree::Tree;
 
 pub(super) const FILE: &str = "FAILURES.md";
 
-/// Those that must have a test: the failures of servers and files on which tasks and logs are kept.
-const TESTED: RangeInclusive<u32> = 19..=42;
+/// Those that must have a test: the failures of servers and files on which tasks and logs are kept, and of configuration.
+const TESTED: [RangeInclusive<u32>; 2] = [19..=42, 53..=58];
 
 /// A place in the house, and the tests there, by name.
 type Places = BTreeMap<&'static str, BTreeSet<String>>;
@@ -24,6 +24,8 @@ pub(super) fn failures(tree: &Tree) -> Vec<Fault> {
     };
     let tests = tests(tree);
     let mut faults: Vec<Fault> = TESTED
+        .into_iter()
+        .flatten()
         .filter(|number| !tests.contains_key(number))
         .map(|number| {
             let message = format!("failure {number} has no test: write one named `failure_{number}_…`");
@@ -92,7 +94,7 @@ fn numbers(name: &str) -> Vec<u32> {
 
 /// Whom a test is about, as people call it.
 fn place(path: &str) -> &'static str {
-    const PLACES: [(&str, &str); 9] = [
+    const PLACES: [(&str, &str); 10] = [
         ("/postgres/", "PostgreSQL"),
         ("/sqlite/", "SQLite"),
         ("adapters/plba-redis/", "Redis"),
@@ -100,6 +102,7 @@ fn place(path: &str) -> &'static str {
         ("adapters/plba-http/", "HTTP"),
         ("apps/mail-order-bot/", "the bot"),
         ("crates/plba-runtime/", "runtime"),
+        ("crates/plba/", "processes"),
         ("crates/plba-tasks/", "tasks"),
         ("crates/plba-testkit/", "tasks"),
     ];

@@ -12,7 +12,7 @@ use plba_contracts::section::SectionDefinition;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::change::{Board, ChangeObserver, Proving, ReloadRequests, Trial, Upcoming};
+use crate::config::change::{Board, ChangeObserver, LastGood, Proving, ReloadRequests, Trial, Upcoming};
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, Consequence, bare};
 use crate::config::overrides::Overrides;
 use crate::config::read::layers::ConfigurationSources;
@@ -53,10 +53,26 @@ impl ConfigurationManager {
         sources: ConfigurationSources,
     ) -> Result<Self, ConfigReport> {
         let reader = Arc::new(Reader::new(definitions, sources));
-        let first = reader
-            .read(1, None)
-            .await
-            .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))?;
+        let first = reader.read(1, None).await;
+        Self::beginning_with(reader, first)
+    }
+
+    /// As [`load`](Self::load), with what was kept of files and providers in their place. Reloads read them as they are.
+    pub(crate) async fn load_kept(
+        definitions: Vec<SectionDefinition>,
+        sources: ConfigurationSources,
+        kept: Arc<LastGood>,
+    ) -> Result<Self, ConfigReport> {
+        let reader = Arc::new(Reader::new(definitions, sources));
+        let first = reader.read_kept(kept).await;
+        Self::beginning_with(reader, first)
+    }
+
+    fn beginning_with(
+        reader: Arc<Reader>,
+        first: Result<Configuration, Vec<ConfigFault>>,
+    ) -> Result<Self, ConfigReport> {
+        let first = first.map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))?;
         Ok(Self {
             reader,
             board: Board::new(first),

@@ -25,6 +25,7 @@ pub mod overrides;
 mod read;
 mod settings;
 mod snapshot;
+mod start;
 mod tell;
 mod whereabouts;
 
@@ -34,6 +35,8 @@ mod tests;
 pub(crate) use check::report::vetoed;
 pub(crate) use check::sections::suggestion;
 pub(crate) use read::watch::follow as follow_files;
+pub(crate) use start::FirstLook;
+pub use start::StartDoubt;
 
 pub use change::{ConfigChange, ConfigDiff, MAXIMUM_CHANGES};
 pub use check::report::{

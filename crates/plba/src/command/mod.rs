@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use plba_runtime::blueprint::{Blueprint, BlueprintError, Launch, declare};
 use plba_runtime::config::{ConfigurationSources, Whereabouts};
-use plba_runtime::manager::RuntimeManager;
+use plba_runtime::manager::{RuntimeManager, StartupError};
 use plba_runtime::shutdown::ExitReason;
 
 use self::arguments::{Arguments, Command};
@@ -43,10 +43,8 @@ impl Failure {
 
 impl From<BlueprintError> for Failure {
     fn from(error: BlueprintError) -> Self {
-        match &error {
-            BlueprintError::Misconfigured(_) => Self::usage(error),
-            BlueprintError::Assembly { .. } | BlueprintError::Name(_) => Self::new(error),
-        }
+        let StartupError { reason, message } = error.into();
+        Self { code: reason, message }
     }
 }
 

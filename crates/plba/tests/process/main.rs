@@ -9,6 +9,7 @@ mod dead_letters;
 mod deploy;
 mod faults;
 mod hangs;
+mod last_good;
 mod metrics;
 mod operators;
 mod overrides;

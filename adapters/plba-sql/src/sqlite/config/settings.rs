@@ -5,15 +5,11 @@ use std::time::Duration;
 
 use plba_contracts::config::Location;
 
-use crate::config::on_or_off;
-
 /// Where configuration lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) path: PathBuf,
     pub(super) poll: Duration,
-    /// Whether a file or table that is missing is made.
-    pub(super) create: bool,
 }
 
 impl Settings {
@@ -27,7 +23,6 @@ impl Settings {
         let mut settings = Self {
             path: path.into(),
             poll: Duration::from_secs(1),
-            create: false,
         };
         for (name, value) in location.query() {
             match name {
@@ -37,12 +32,7 @@ impl Settings {
                         number.map_err(|_| format!("poll takes a whole number of milliseconds, not \"{value}\""))?,
                     );
                 }
-                "create" => settings.create = on_or_off(value)?,
-                _ => {
-                    return Err(format!(
-                        "configuration in \"sqlite:\" knows no \"{name}\", but create, poll"
-                    ));
-                }
+                _ => return Err(format!("configuration in \"sqlite:\" knows no \"{name}\", but poll")),
             }
         }
         if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&settings.poll) {
@@ -58,16 +48,15 @@ mod tests {
 
     #[test]
     fn what_a_location_says_is_read_and_faults_are_named() {
-        let settings = Settings::read(&Location::from("sqlite:var/config.db?poll=250&create=on")).unwrap();
-        assert_eq!((settings.path, settings.create), (PathBuf::from("var/config.db"), true));
+        let settings = Settings::read(&Location::from("sqlite:var/config.db?poll=250")).unwrap();
+        assert_eq!(settings.path, PathBuf::from("var/config.db"));
         assert_eq!(settings.poll, Duration::from_millis(250));
         for (location, says) in [
             ("sqlite:", "names no file"),
             ("sqlite://host/file", "names no file"),
             ("sqlite:c.db?poll=soon", "whole number of milliseconds, not \"soon\""),
             ("sqlite:c.db?poll=0", "poll lies between"),
-            ("sqlite:c.db?create=yes", "create is on or off"),
-            ("sqlite:c.db?lease=30", "knows no \"lease\", but create, poll"),
+            ("sqlite:c.db?lease=30", "knows no \"lease\", but poll"),
         ] {
             let refused = Settings::read(&Location::from(location)).unwrap_err();
             assert!(refused.contains(says), "{location}: {refused}");

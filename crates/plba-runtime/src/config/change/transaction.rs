@@ -18,6 +18,7 @@ use crate::config::check::report::{ConfigFault, ConfigFaultKind, ConfigReport, C
 use crate::config::manager::ConfigurationManager;
 use crate::config::settings::ConfigSettings;
 use crate::config::snapshot::Configuration;
+use crate::config::start::lost_since;
 
 /// Carries out changes of a configuration, one at a time.
 pub struct Transactions<'a> {
@@ -129,6 +130,12 @@ impl<'a> Transactions<'a> {
         }
         let next = Arc::new(next);
         let tried = Some(Arc::clone(&next));
+        if !triggers.iter().any(Trigger::is_deliberate) {
+            let lost = lost_since(before, &next).await;
+            if !lost.is_empty() {
+                return (tried, rejected(before, Stage::Check, lost));
+            }
+        }
         if let Some(reason) = self.is_taken_back(&next, triggers) {
             return (
                 tried,

@@ -98,11 +98,11 @@ pub(crate) fn read(
     sources: &mut Sources,
     faults: &mut Vec<ConfigFault>,
 ) -> Option<Node> {
-    let Some(extension) = extension(path) else {
+    if extension(path).is_none() {
         let remedy = "name it .toml, .yaml, .yml or .json";
         faults.push(unreadable(path, "not a known format of configuration file", remedy));
         return None;
-    };
+    }
     let text = match text(path, sources) {
         Ok(text) => text,
         Err(fault) => {
@@ -116,6 +116,19 @@ pub(crate) fn read(
         faults.push(unreadable(path, message, TOTAL));
         return None;
     }
+    parse(path, text, keys, total, sources, faults)
+}
+
+/// Parses a file whose text was read before.
+pub(crate) fn parse(
+    path: &Path,
+    text: String,
+    keys: &KnownKeys,
+    total: &mut Total,
+    sources: &mut Sources,
+    faults: &mut Vec<ConfigFault>,
+) -> Option<Node> {
+    let extension = extension(path)?;
     let source = sources.add(SourceKind::File(path.to_owned()), text);
     let parsed = match extension {
         "toml" => toml_file::parse(sources.text(source), source),
@@ -219,7 +232,7 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn unreadable(path: &Path, message: impl Into<String>, remedy: &str) -> ConfigFault {
+pub(crate) fn unreadable(path: &Path, message: impl Into<String>, remedy: &str) -> ConfigFault {
     ConfigFault {
         origin: Some(plba_contracts::config::Origin::File {
             path: path.to_owned(),

@@ -14,6 +14,7 @@ use super::secrets::SecretDirectory;
 use super::sources::{Place, SourceKind, Sources};
 use super::tree::Node;
 use super::{annotate, assignments, bootstrap, files};
+use crate::config::change::KeptFile;
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, MAXIMUM_REPORTED};
 use crate::config::check::schema::SchemaView;
 use crate::config::overrides::{self, Override, Overrides};
@@ -94,18 +95,33 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// Reads what needs nothing else to be found: files, environment and command line.
-    pub(crate) fn begin(from: &ConfigurationSources, view: &SchemaView<'_>) -> Self {
+    /// Reads what needs nothing else to be found: files, or what was kept of them, environment and command line.
+    pub(crate) fn begin(from: &ConfigurationSources, kept: Option<&[KeptFile]>, view: &SchemaView<'_>) -> Self {
         let (mut sources, mut faults) = (Sources::default(), Vec::new());
-        let mut first_file = None;
         let keys = KnownKeys::of(view.root());
-        let (mut trees, mut total) = (Vec::new(), files::Total::default());
-        for path in files::list(&from.files, &mut faults) {
-            if let Some(mut tree) = files::read(&path, &keys, &mut total, &mut sources, &mut faults) {
-                first_file.get_or_insert(Place::new(tree.place.source, 0..0));
-                annotate::annotate(&mut tree, view, &mut sources);
-                trees.push(tree);
-            }
+        let mut total = files::Total::default();
+        let mut trees: Vec<Node> = match kept {
+            None => files::list(&from.files, &mut faults)
+                .iter()
+                .filter_map(|path| files::read(path, &keys, &mut total, &mut sources, &mut faults))
+                .collect(),
+            Some(kept) => kept
+                .iter()
+                .filter_map(|file| {
+                    files::parse(
+                        &file.path,
+                        file.text.clone(),
+                        &keys,
+                        &mut total,
+                        &mut sources,
+                        &mut faults,
+                    )
+                })
+                .collect(),
+        };
+        let first_file = trees.first().map(|tree| Place::new(tree.place.source, 0..0));
+        for tree in &mut trees {
+            annotate::annotate(tree, view, &mut sources);
         }
         let mut environment = assignments::environment(&from.environment, view, &mut sources, &mut faults);
         annotate::annotate(&mut environment, view, &mut sources);

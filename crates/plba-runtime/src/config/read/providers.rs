@@ -36,6 +36,28 @@ pub(crate) struct Answers {
     pub(crate) layers: Vec<ProviderLayer>,
 }
 
+impl Answers {
+    /// Those that were kept, as if these providers had given them now.
+    pub(crate) fn kept(providers: Vec<Arc<dyn ConfigProvider>>, kept: Vec<(String, Vec<ProvidedValue>)>) -> Self {
+        let mut answers = Self {
+            provided: Vec::new(),
+            layers: Vec::new(),
+        };
+        for provider in providers {
+            let name = provider.name().to_owned();
+            let known = kept.iter().find(|(known, _)| *known == name);
+            let values = known.map(|(_, values)| values.clone()).unwrap_or_default();
+            answers.layers.push(ProviderLayer {
+                provider,
+                values: values.clone().into(),
+            });
+            let values = Ok(values);
+            answers.provided.push(Provided { name, values });
+        }
+        answers
+    }
+}
+
 impl Outages {
     /// Asks all of them. `before` is what they gave last; one that is down and isn't there gives why it is down.
     pub(crate) async fn ask(&self, providers: Vec<Arc<dyn ConfigProvider>>, before: &[ProviderLayer]) -> Answers {

@@ -15,6 +15,7 @@ use super::providers::{Answers, Outages};
 use super::secrets::SecretDirectory;
 use super::sources::{Place, Sources};
 use super::tree::Node;
+use crate::config::change::LastGood;
 use crate::config::check::report::{ConfigFault, ConfigFaultKind, Located, bare};
 use crate::config::check::schema::{self, SchemaView};
 use crate::config::check::sections::Check;
@@ -53,11 +54,26 @@ impl Reader {
         generation: u64,
         running: Option<&Configuration>,
     ) -> Result<Configuration, Vec<ConfigFault>> {
+        self.read_from(None, generation, running).await
+    }
+
+    /// Reads and checks what was kept of files and providers, with all else as it is now. Providers aren't asked, but the
+    /// database is opened for the next reload.
+    pub(crate) async fn read_kept(self: &Arc<Self>, kept: Arc<LastGood>) -> Result<Configuration, Vec<ConfigFault>> {
+        self.read_from(Some(kept), 1, None).await
+    }
+
+    async fn read_from(
+        self: &Arc<Self>,
+        kept: Option<Arc<LastGood>>,
+        generation: u64,
+        running: Option<&Configuration>,
+    ) -> Result<Configuration, Vec<ConfigFault>> {
         // The state directory is locked for as long as a process runs, whatever a file says by now.
         let state_dir = running.and_then(Configuration::state_dir).map(Path::to_owned);
-        let reader = Arc::clone(self);
+        let (reader, files) = (Arc::clone(self), kept.clone());
         let (mut layers, bootstrap, overrides) = blocking(move || {
-            let (mut layers, bootstrap) = reader.begin();
+            let (mut layers, bootstrap) = reader.begin(files.as_deref());
             let overrides = reader.overrides(state_dir.or(bootstrap.state_dir.clone()), &mut layers);
             (layers, bootstrap, overrides)
         })
@@ -69,7 +85,10 @@ impl Reader {
         let Answers {
             provided,
             layers: given,
-        } = self.outages.ask(providers, before).await;
+        } = match &kept {
+            Some(kept) => Answers::kept(providers, kept.provided()),
+            None => self.outages.ask(providers, before).await,
+        };
         let found = Found {
             secrets: SecretDirectory::all(bootstrap.config.secrets.as_ref().map(FilePath::as_path), &self.sources),
             provided,
@@ -87,7 +106,7 @@ impl Reader {
 
     /// What can be read without asking anybody, as far as it can be used: also of a configuration that is wrong.
     pub(crate) fn glimpse(&self) -> (Node, Bootstrap) {
-        let (mut layers, bootstrap) = self.begin();
+        let (mut layers, bootstrap) = self.begin(None);
         let found = Found {
             secrets: SecretDirectory::all(bootstrap.config.secrets.as_ref().map(FilePath::as_path), &self.sources),
             provided: Vec::new(),
@@ -101,9 +120,9 @@ impl Reader {
     }
 
     /// Reads what needs nothing else to be found.
-    fn begin(&self) -> (Layers, Bootstrap) {
+    pub(crate) fn begin(&self, kept: Option<&LastGood>) -> (Layers, Bootstrap) {
         let view = SchemaView::new(&self.schema);
-        let layers = Layers::begin(&self.sources, &view);
+        let layers = Layers::begin(&self.sources, kept.map(|kept| kept.files.as_slice()), &view);
         let mut tree = self.defaults(&view);
         tree.overlay(&layers.merged());
         (layers, Bootstrap::of(&tree))
@@ -273,7 +292,7 @@ pub(in crate::config) mod tests_support {
 
     /// Reads a configuration as a first load does, without providers.
     pub(in crate::config) fn assemble_by(reader: &Reader) -> Result<Configuration, ConfigReport> {
-        let (layers, bootstrap) = reader.begin();
+        let (layers, bootstrap) = reader.begin(None);
         reader
             .assemble(layers, Found::default(), bootstrap, 1)
             .map_err(|faults| ConfigReport::new(faults, Consequence::NothingStarted))

@@ -245,6 +245,7 @@ impl Town {
             configuration,
             platform,
             modules,
+            doubt: _,
         } = Blueprint::draw(&launch).await.unwrap();
         let (_dispatch, logging) = logging::prepare(&platform.logging, Arc::clone(&clock), Vec::new()).unwrap();
         let supervisor = WorkerSupervisor::new(Arc::clone(&clock), 7);
