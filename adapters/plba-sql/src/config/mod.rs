@@ -4,8 +4,9 @@
 //! # The table
 //!
 //! `platform.config.database` names it: `sqlite:var/config.db` or `postgres://USER:PASSWORD@HOST/DATABASE`. Its name is
-//! `plba_config` in SQLite and `plba.config` in PostgreSQL (`?schema=` puts it elsewhere). It is made, empty, when the
-//! configuration is read for the first time.
+//! `plba_config` in SQLite and `plba.config` in PostgreSQL (`?schema=` puts it elsewhere). Whoever reads the configuration with
+//! `?create=on` in the location makes it, empty, if it is missing: do that once, such as by `check --set
+//! 'platform.config.database="sqlite:var/config.db?create=on"'`. Without, a table that is missing is an error.
 //!
 //! | column | type | |
 //! |---|---|---|
@@ -36,7 +37,7 @@
 //! 30 s besides, or each `poll` milliseconds (default: 5,000) where it can't tell, as a standby or behind a pooler
 //! (`?listen=off`). SQLite is looked at each `poll` milliseconds (default: 1,000). A database that is away is tried again with
 //! a growing pause (30 s at most), for as long as it takes; meanwhile the process goes on with what was read last. A table
-//! that was there and is gone is an error, and not an empty one.
+//! that is gone is an error, and not an empty one; a process that has read it does not make it again, whatever its location says.
 //!
 //! # Who may read
 //!
@@ -73,6 +74,15 @@ pub const MAXIMUM_BYTES: usize = 4 << 20;
 
 /// How many bytes a key may take.
 pub const MAXIMUM_KEY: usize = 500;
+
+/// What a parameter of a location says that is `on` or `off`.
+pub(crate) fn on_or_off(value: &str) -> Result<bool, String> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("create is on or off, not \"{value}\"")),
+    }
+}
 
 /// How long reading may take in all: less than whoever asks waits for it, so that its error is told.
 pub(crate) const LIMIT: Duration = Duration::from_secs(8);

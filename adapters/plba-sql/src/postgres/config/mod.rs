@@ -20,8 +20,8 @@ use super::link::Target;
 use super::settings::PostgresSettings;
 use crate::config::{LIMIT, News, Watcher, layer};
 
-/// Configuration in PostgreSQL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with the parameters `schema`, `listen`, `poll`,
-/// `statement_timeout`, `sslmode`, `sslrootcert`, `application_name` and `options` of
+/// Configuration in PostgreSQL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with the parameters `create`, `schema`, `listen`,
+/// `poll`, `statement_timeout`, `sslmode`, `sslrootcert`, `application_name` and `options` of
 /// [`PostgresSettings`](super::PostgresSettings). [`crate::config`] tells what the table looks like, how it is written, and
 /// who may read it.
 ///
@@ -43,17 +43,20 @@ impl ConfigBackend for PostgresConfigBackend {
 struct PostgresConfig {
     name: String,
     settings: PostgresSettings,
+    /// Whether a table that is missing is made.
+    create: bool,
     news: News<Mark>,
     watcher: Mutex<Watcher<PostgresEye>>,
 }
 
 impl PostgresConfig {
-    fn new(settings: PostgresSettings) -> Self {
+    fn new((settings, create): (PostgresSettings, bool)) -> Self {
         Self {
             name: settings::name(&settings),
             news: News::new(),
             watcher: Mutex::new(Watcher::new(PostgresEye::new(settings.clone()))),
             settings,
+            create,
         }
     }
 }
@@ -78,7 +81,9 @@ impl ConfigProvider for PostgresConfig {
         let reading = async {
             let target = target(self.settings.clone()).await?;
             let link = target.connect(None).await?;
-            rows::read(&link.client, &self.settings.schema, self.news.is_known()).await
+            // Once it was there, it is never made again.
+            let make = self.create && !self.news.is_known();
+            rows::read(&link.client, &self.settings.schema, make).await
         };
         let late = || {
             let text = format!(

@@ -21,9 +21,9 @@ pub(super) async fn mark(client: &Client, schema: &str) -> Result<Mark, Fault> {
     Ok((found.try_get(0)?, found.try_get(1)?))
 }
 
-/// All rows and their mark, as they were at one moment; makes the table if it was never there. `known`: it was.
-pub(super) async fn read(client: &Client, schema: &str, known: bool) -> Result<(Mark, Vec<Row>), Fault> {
-    make(client, schema, known).await?;
+/// All rows and their mark, as they were at one moment; with `create`, a table that is missing is made.
+pub(super) async fn read(client: &Client, schema: &str, create: bool) -> Result<(Mark, Vec<Row>), Fault> {
+    make(client, schema, create).await?;
     let found = client.query_typed(&statement(schema), &[]).await;
     let found = found.map_err(|error| explain(error, schema))?;
     let Some(first) = found.first() else {
@@ -34,8 +34,8 @@ pub(super) async fn read(client: &Client, schema: &str, known: bool) -> Result<(
     Ok((mark, rows?.into_iter().flatten().collect()))
 }
 
-/// Makes the table, or finds that it is there.
-async fn make(client: &Client, schema: &str, known: bool) -> Result<(), Fault> {
+/// Finds that the table is there, brings it up to date, or makes it.
+async fn make(client: &Client, schema: &str, create: bool) -> Result<(), Fault> {
     let rights = |fault: Fault| match fault.kind {
         Kind::Setup => Fault::caused(
             Kind::Setup,
@@ -47,17 +47,14 @@ async fn make(client: &Client, schema: &str, known: bool) -> Result<(), Fault> {
         ),
         _ => fault,
     };
-    // Made anew, it would be empty: all that it said would be gone without a word.
-    if known
-        && schema::version(client, schema, schema::CONFIG)
-            .await
-            .map_err(rights)?
-            .is_none()
-    {
+    let found = schema::version(client, schema, schema::CONFIG).await.map_err(rights)?;
+    // Made without being asked for, it would be empty: all that it said would be gone without a word.
+    if found.is_none() && !create {
         return Err(Fault::new(
             Kind::Setup,
             format!(
-                "the table {schema}.config is gone; restore it from a backup, or start again to begin with an empty one"
+                "there is no table {schema}.config; restore it from a backup, or, to begin with an empty one, start once with \
+                 create=on in the location"
             ),
         ));
     }
@@ -104,7 +101,7 @@ fn explain(error: Error, schema: &str) -> Fault {
     let advice = if code == Some(SqlState::UNDEFINED_TABLE) || code == Some(SqlState::INVALID_SCHEMA_NAME) {
         format!(
             "the table {schema}.config is gone; restore it from a backup, or, to begin with an empty one, DROP TABLE \
-             {schema}.config_schema and start again"
+             {schema}.config_schema and start once with create=on in the location"
         )
     } else if code == Some(SqlState::UNDEFINED_COLUMN) {
         format!("a column of {schema}.config is gone; add it again: key, value, changed_by, changed_at, note")

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use plba_contracts::config::Location;
 
+use crate::config::on_or_off;
 use crate::postgres::settings::PostgresSettings;
 
 /// The parameters that mean something here; the others are those of queues.
 const KNOWN: &[&str] = &[
+    "create",
     "schema",
     "listen",
     "poll",
@@ -25,23 +27,31 @@ const POLL: Duration = Duration::from_secs(5);
 /// How long a statement may take: its error is to come before the one of whoever waits for it.
 const STATEMENT: Duration = Duration::from_secs(4);
 
-/// Reads a `postgres:` or `postgresql:` location of configuration.
-pub(super) fn read(location: &Location) -> Result<PostgresSettings, String> {
+/// Reads a `postgres:` or `postgresql:` location of configuration; and whether a table that is missing is made.
+pub(super) fn read(location: &Location) -> Result<(PostgresSettings, bool), String> {
     if let Some((name, _)) = location.query().find(|(name, _)| !KNOWN.contains(name)) {
         let known = KNOWN[..KNOWN.len() - 1].join(", ");
         return Err(format!(
             "configuration in \"postgres:\" knows no \"{name}\", but {known}"
         ));
     }
-    let mut settings = PostgresSettings::from_location(location)?;
-    let says = |wanted: &str| location.query().any(|(name, _)| name == wanted);
-    if !says("poll") {
+    let says = |wanted: &str| location.query().find(|(name, _)| *name == wanted);
+    let create = says("create").map_or(Ok(false), |(_, value)| on_or_off(value))?;
+    let theirs: Vec<String> = location
+        .query()
+        .filter(|(name, _)| *name != "create")
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let (place, _) = location.as_str().split_once('?').unwrap_or((location.as_str(), ""));
+    let rest = Location::from(format!("{place}?{}", theirs.join("&")).as_str());
+    let mut settings = PostgresSettings::from_location(&rest)?;
+    if says("poll").is_none() {
         settings.poll = POLL;
     }
-    if !says("statement_timeout") {
+    if says("statement_timeout").is_none() {
         settings.statement_timeout = STATEMENT;
     }
-    Ok(settings)
+    Ok((settings, create))
 }
 
 /// The database for people: hosts and name, never user or password.
@@ -56,7 +66,7 @@ mod tests {
     use super::*;
 
     fn of(location: &str) -> Result<PostgresSettings, String> {
-        read(&Location::from(location))
+        read(&Location::from(location)).map(|(settings, _)| settings)
     }
 
     #[test]
@@ -68,13 +78,17 @@ mod tests {
         );
         assert_eq!(settings.statement_timeout, STATEMENT);
         assert_eq!(of("postgres://u@h/d").unwrap().poll, POLL);
+        for (location, create) in [("postgres://u@h/d?create=on&poll=9", true), ("postgres://u@h/d", false)] {
+            assert_eq!(read(&Location::from(location)).unwrap().1, create);
+        }
         for (location, says) in [
             (
                 "postgres://u:secret@h/d?lease=30",
-                "knows no \"lease\", but schema, listen, poll",
+                "knows no \"lease\", but create, schema, listen, poll",
             ),
             ("postgres://u:secret@h/d?poll=soon", "poll takes a whole number"),
             ("postgres:///d", "names no host"),
+            ("postgres://u@h/d?create=yes", "create is on or off, not \"yes\""),
         ] {
             let refused = of(location).unwrap_err();
             assert!(refused.contains(says), "{refused}");

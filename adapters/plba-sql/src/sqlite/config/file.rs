@@ -16,11 +16,11 @@ use crate::sqlite::schema::{self, MigrateError, State};
 /// How long a call waits for somebody who keeps the file locked.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// All rows and their mark, as they were at one moment. `known`: the table was there before, so it is not made anew.
-pub(super) fn read(path: &Path, known: bool) -> Result<(u64, Vec<Row>), Failure> {
+/// All rows and their mark, as they were at one moment. With `create`, what is missing is made.
+pub(super) fn read(path: &Path, create: bool) -> Result<(u64, Vec<Row>), Failure> {
     if !path.exists() {
-        if known {
-            return Err(gone(path, "it"));
+        if !create {
+            return Err(missing(path, "no such file"));
         }
         create_private(path).map_err(|error| {
             let path = path.display();
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path, known: bool) -> Result<(u64, Vec<Row>), Failure>
         tracing::warn!(file = %path.display(), "there was no such file: configuration begins with an empty one");
     }
     let mut connection = open(path)?;
-    make(&mut connection, path, known)?;
+    make(&mut connection, path, create)?;
     rows(&connection, path)
 }
 
@@ -46,8 +46,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Failure> {
     opened.map_err(|error| explain(path, &error))
 }
 
-/// Makes the table, or finds that it is there.
-fn make(connection: &mut Connection, path: &Path, known: bool) -> Result<(), Failure> {
+/// Finds that the table is there, brings it up to date, or makes it.
+fn make(connection: &mut Connection, path: &Path, create: bool) -> Result<(), Failure> {
     let failed = |error: MigrateError| match error {
         MigrateError::Database(error) => explain(path, &error),
         MigrateError::Newer { found, known } => Failure::new(format!(
@@ -58,8 +58,8 @@ fn make(connection: &mut Connection, path: &Path, known: bool) -> Result<(), Fai
     let found = schema::state(connection, schema::CONFIG).map_err(failed)?;
     match found {
         State::Current => return Ok(()),
-        // Made anew, it would be empty: all that it said would be gone without a word.
-        State::Missing if known => return Err(gone(path, "its table plba_config")),
+        // Made without being asked for, it would be empty: all that it said would be gone without a word.
+        State::Missing if !create => return Err(missing(path, "no table plba_config in it")),
         State::Missing | State::Older => {}
     }
     let reading = |connection: &Connection, only: bool| connection.pragma_update(None, "query_only", only);
@@ -121,9 +121,9 @@ pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, Failu
     read.map_err(|error| explain(path, &error))
 }
 
-fn gone(path: &Path, what: &str) -> Failure {
+fn missing(path: &Path, what: &str) -> Failure {
     Failure::new(format!(
-        "{}: {what} is gone; put it back, or start again to begin with an empty one",
+        "{}: there is {what}; put it back, or, to begin with an empty one, start once with create=on in the location",
         path.display()
     ))
 }
@@ -135,7 +135,7 @@ fn explain(path: &Path, error: &rusqlite::Error) -> Failure {
     if said.contains("no such table") {
         return Failure::new(format!(
             "{path_shown}: {said}; restore it from a backup, or, to begin with an empty one, DELETE FROM plba_schema WHERE \
-             part = 'config' and start again"
+             part = 'config' and start once with create=on in the location"
         ));
     }
     if said.contains("no such column") {

@@ -18,11 +18,11 @@ use self::watch::SqliteEye;
 use crate::config::{LIMIT, News, Watcher, layer};
 use crate::sqlite::failure::Failure;
 
-/// Configuration in an SQLite file: `sqlite:PATH`, with the parameter `poll`, how often it is looked for changes, in
-/// milliseconds. [`crate::config`] tells what the table looks like, how it is written, and who may read it.
+/// Configuration in an SQLite file: `sqlite:PATH`, with the parameters `poll`, how often it is looked for changes, in
+/// milliseconds, and `create`. [`crate::config`] tells what the table looks like, how it is written, and who may read it.
 ///
-/// A file that is missing at the first reading is made, and its table; its directory has to exist. What is read besides, a
-/// queue or orders, may be in the same file.
+/// With `create=on` a file that is missing is made; its directory has to exist. What is read besides, a queue or orders, may be
+/// in the same file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SqliteConfigBackend;
 
@@ -68,9 +68,11 @@ impl ConfigProvider for SqliteConfig {
         let loading = self.news.loading();
         let reading = async {
             let turn = Arc::clone(&self.reading).lock_owned().await;
-            let (path, known) = (self.settings.path.clone(), self.news.is_known());
+            // Once it was there, it is never made again.
+            let create = self.settings.create && !self.news.is_known();
+            let path = self.settings.path.clone();
             let reading = tokio::task::spawn_blocking(move || {
-                let read = file::read(&path, known);
+                let read = file::read(&path, create);
                 drop(turn);
                 read
             });

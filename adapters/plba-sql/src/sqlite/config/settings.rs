@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use plba_contracts::config::Location;
 
+use crate::config::on_or_off;
+
 /// Where configuration lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) path: PathBuf,
     pub(super) poll: Duration,
+    /// Whether a file or table that is missing is made.
+    pub(super) create: bool,
 }
 
 impl Settings {
@@ -23,6 +27,7 @@ impl Settings {
         let mut settings = Self {
             path: path.into(),
             poll: Duration::from_secs(1),
+            create: false,
         };
         for (name, value) in location.query() {
             match name {
@@ -32,7 +37,12 @@ impl Settings {
                         number.map_err(|_| format!("poll takes a whole number of milliseconds, not \"{value}\""))?,
                     );
                 }
-                _ => return Err(format!("configuration in \"sqlite:\" knows no \"{name}\", but poll")),
+                "create" => settings.create = on_or_off(value)?,
+                _ => {
+                    return Err(format!(
+                        "configuration in \"sqlite:\" knows no \"{name}\", but create, poll"
+                    ));
+                }
             }
         }
         if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&settings.poll) {
@@ -48,15 +58,16 @@ mod tests {
 
     #[test]
     fn what_a_location_says_is_read_and_faults_are_named() {
-        let settings = Settings::read(&Location::from("sqlite:var/config.db?poll=250")).unwrap();
-        assert_eq!(settings.path, PathBuf::from("var/config.db"));
+        let settings = Settings::read(&Location::from("sqlite:var/config.db?poll=250&create=on")).unwrap();
+        assert_eq!((settings.path, settings.create), (PathBuf::from("var/config.db"), true));
         assert_eq!(settings.poll, Duration::from_millis(250));
         for (location, says) in [
             ("sqlite:", "names no file"),
             ("sqlite://host/file", "names no file"),
             ("sqlite:c.db?poll=soon", "whole number of milliseconds, not \"soon\""),
             ("sqlite:c.db?poll=0", "poll lies between"),
-            ("sqlite:c.db?lease=30", "knows no \"lease\", but poll"),
+            ("sqlite:c.db?create=yes", "create is on or off"),
+            ("sqlite:c.db?lease=30", "knows no \"lease\", but create, poll"),
         ] {
             let refused = Settings::read(&Location::from(location)).unwrap_err();
             assert!(refused.contains(says), "{location}: {refused}");
