@@ -13,6 +13,7 @@
 //! | traces | [`trace`] |
 //! | views, actions and transports of the control plane | [`control`] |
 //! | typed services | [`services`] |
+//! | what a service or worker was made from | [`made_from`] |
 //! | time as a parameter, and times of the clock on the wall | [`clock`], [`cron`] |
 
 pub mod application;
@@ -22,6 +23,7 @@ pub mod control;
 pub mod cron;
 pub mod health;
 pub mod lease;
+pub mod made_from;
 pub mod metrics;
 pub mod secret;
 pub mod section;

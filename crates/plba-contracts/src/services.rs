@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::BoxError;
+use crate::made_from::MadeFrom;
 
 /// A boxed, sendable future, as constructors return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -226,6 +228,11 @@ impl<T> Build<T> {
         Self(Arc::new(move |services| Box::pin(build(services))))
     }
 
+    /// Whether both are the same constructor: clones of one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Constructs one value.
     pub fn call(&self, services: Services) -> BoxFuture<'static, Result<T, BoxError>> {
         (self.0)(services)
@@ -263,6 +270,8 @@ pub struct ServiceDefinition {
     pub build: Build<ErasedService>,
     /// What to do with it when the process stops; it is called after everything that asked for the service has stopped.
     pub close: Option<Arc<CloseFn>>,
+    /// What it is made from, by which a reload knows whether it would be the same again.
+    pub made_from: MadeFrom,
 }
 
 impl ServiceDefinition {
@@ -280,7 +289,36 @@ impl ServiceDefinition {
                 async move { Ok(Arc::new(building.await?) as ErasedService) }
             }),
             close: None,
+            made_from: MadeFrom::default(),
         }
+    }
+
+    /// Everything that its factory and its closing hold, as far as it may differ from one configuration to another: a reload
+    /// that makes it from the same leaves the one that runs in its place, as long as all services that it has asked for stay
+    /// too. Without this it is made anew whenever its module is. May be said in parts.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use plba_contracts::services::ServiceDefinition;
+    ///
+    /// struct Store(String);
+    ///
+    /// fn store(path: &str) -> ServiceDefinition {
+    ///     let kept = path.to_owned();
+    ///     ServiceDefinition::new::<Store, _, _>(move |_| {
+    ///         let store = Store(kept.clone());
+    ///         async move { Ok(Arc::new(store)) }
+    ///     })
+    ///     .made_from(path)
+    /// }
+    ///
+    /// assert!(store("orders.db").made_from.is_same(&store("orders.db").made_from));
+    /// assert!(!store("orders.db").made_from.is_same(&store("other.db").made_from));
+    /// ```
+    #[must_use]
+    pub fn made_from(mut self, value: &(impl Serialize + ?Sized)) -> Self {
+        self.made_from.value(value);
+        self
     }
 
     /// Asked for by its type and this name.

@@ -121,7 +121,7 @@ struct Shared {
 /// Those who wait, each at a place of its own until it is dropped. Nearly every signal has one, so the first is kept
 /// without an allocation.
 #[derive(Debug, Default)]
-struct Wakers {
+pub(crate) struct Wakers {
     first: Place,
     more: Option<Box<More>>,
 }
@@ -154,7 +154,7 @@ impl Place {
 }
 
 impl Wakers {
-    fn wait(&mut self, place: Option<u32>, waker: &Waker) -> u32 {
+    pub(crate) fn wait(&mut self, place: Option<u32>, waker: &Waker) -> u32 {
         let place = place.unwrap_or_else(|| self.take_place());
         match self.at(place) {
             Some(Place::Waits(known)) => known.clone_from(waker),
@@ -175,13 +175,23 @@ impl Wakers {
         })
     }
 
-    fn leave(&mut self, place: u32) {
+    pub(crate) fn leave(&mut self, place: u32) {
         if let Some(left) = self.at(place) {
             *left = Place::Free;
         }
         if let (1.., Some(more)) = (place, &mut self.more) {
             more.free.push(place);
         }
+    }
+
+    /// Those who wait now, to be woken without the lock.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let first = self.first.wake();
+        let more = self.more.as_mut();
+        let more: Vec<Waker> = more.map_or_else(Vec::new, |more| {
+            more.places.iter_mut().filter_map(Place::wake).collect()
+        });
+        first.into_iter().chain(more)
     }
 
     fn at(&mut self, place: u32) -> Option<&mut Place> {
@@ -205,14 +215,8 @@ impl Shared {
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) >= phase as u8 {
             return;
         }
-        let mut wakers = self.wakers();
-        let first = wakers.first.wake();
-        let more = wakers.more.as_mut();
-        let more: Vec<Waker> = more.map_or_else(Vec::new, |more| {
-            more.places.iter_mut().filter_map(Place::wake).collect()
-        });
-        drop(wakers);
-        first.into_iter().chain(more).for_each(Waker::wake);
+        let waiting = self.wakers().take();
+        waiting.for_each(Waker::wake);
     }
 
     // A panic while the lock is held can't leave the places half-changed, so a poisoned lock is as good as a sound one.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use plba_contracts::application::{ApplicationModule, Assembly, Declaration, Parts, table_of};
 use plba_contracts::config::{Published, SectionDefinition};
 use plba_contracts::describe;
+use plba_contracts::worker::WorkerDefinition;
 
 use crate::config::{
     ConfigFaultKind, ConfigReport, Configuration, ConfigurationManager, ConfigurationSources, Consequence, FirstLook,
@@ -207,26 +208,37 @@ pub fn assemble(
     })
 }
 
-/// Checks that the configuration of single workers names such as there are.
+/// Checks that the configuration of single workers names such as there are, and fits them.
 ///
 /// # Errors
-/// Some are not there: each with its place, and what follows from it.
+/// Some are not there, or run at no interval that could be set: each with its place, and what follows from it.
 pub fn check_workers(
     configuration: &Configuration,
     modules: &[AssembledModule],
     consequence: Consequence,
 ) -> Result<(), BlueprintError> {
     let platform = platform_of(configuration)?;
-    let workers = modules.iter().flat_map(|module| &module.parts.workers);
-    let unknown = tuning::unknown(&platform.workers, workers.map(|worker| worker.name.as_str()));
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let fault = |(name, remedy): (&str, String)| {
+    let workers: Vec<&WorkerDefinition> = modules.iter().flat_map(|module| &module.parts.workers).collect();
+    let unknown = tuning::unknown(&platform.workers, workers.iter().map(|worker| worker.name.as_str()));
+    let unknown = unknown.into_iter().map(|(name, remedy)| {
         let (path, message) = (["platform", "workers", name], format!("there is no worker `{name}`"));
         configuration.fault(&path, ConfigFaultKind::Unknown, message, remedy)
+    });
+    let paced = |worker: &&&WorkerDefinition| {
+        let set = platform.workers.get(&worker.name);
+        set.is_some_and(|set| set.interval.is_some()) && worker.pace.is_none()
     };
-    let report = ConfigReport::new(unknown.into_iter().map(fault).collect(), consequence);
+    let unpaced = workers.iter().filter(paced).map(|worker| {
+        let path = ["platform", "workers", &worker.name, "interval"];
+        let message = format!("the worker `{}` does not run at an interval", worker.name);
+        let remedy = "take this out; what a source or a queue is asked how often is set where it is configured";
+        configuration.fault(&path, ConfigFaultKind::Invalid, message, remedy.to_owned())
+    });
+    let faults: Vec<_> = unknown.chain(unpaced).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let report = ConfigReport::new(faults, consequence);
     Err(BlueprintError::Misconfigured(Box::new(report)))
 }
 

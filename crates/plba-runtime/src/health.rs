@@ -152,12 +152,19 @@ impl HealthRegistry {
         Ok(())
     }
 
-    /// Stops these checks and forgets what they said.
-    pub fn forget(&self, names: &[String]) {
+    /// Stops these checks for now; what they last said stays until they are watched again, or forgotten.
+    pub fn hold(&self, names: &[String]) {
         for name in names {
             if let Some(check) = lock(&self.shared.checks).remove(name) {
                 check.abort();
             }
+        }
+    }
+
+    /// Stops these checks and forgets what they said.
+    pub fn forget(&self, names: &[String]) {
+        self.hold(names);
+        for name in names {
             lock(&self.shared.contributors).remove(name);
         }
     }

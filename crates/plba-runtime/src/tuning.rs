@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use plba_contracts::config::{Faults, TimeSpan};
 use plba_contracts::health::Health;
 use plba_contracts::services::Build;
 use plba_contracts::stop::StopHandle;
-use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, WorkerDefinition, WorkerStatus};
+use plba_contracts::worker::{
+    Exit, Restart, RestartPolicy, Running, StartError, Worker, WorkerContext, WorkerDefinition, WorkerStatus,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -20,9 +23,10 @@ use tracing::{info, warn};
 use crate::TARGET;
 use crate::config::suggestion;
 use crate::supervisor::{SupervisionError, WorkerSupervisor};
+use crate::worker::MINIMUM_INTERVAL;
 
 /// How long a reload waits for a worker to be as it is set; it goes on with it afterwards.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The most instances that can be set.
 const MAXIMUM_INSTANCES: u32 = 4_096;
@@ -38,6 +42,46 @@ pub struct WorkerSettings {
     pub paused: Option<bool>,
     /// How long an instance may be busy with one thing before it counts as hung.
     pub stall_after: Option<TimeSpan>,
+    /// How often it runs, for a worker that runs at an interval; 1 ms or more. Counts at once, also for the run that it waits
+    /// for.
+    pub interval: Option<TimeSpan>,
+    /// How ended attempts are followed by new ones. Counts for ends to come: a worker that was given up stays so until
+    /// somebody restarts it.
+    pub restart: RestartSettings,
+}
+
+/// The section `[platform.workers.NAME.restart]`. What is left out is as the worker's module says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RestartSettings {
+    /// When an attempt that ended is followed by another: `permanent` for always, `transient` for when it failed, or `never`.
+    pub policy: Option<RestartPolicy>,
+    /// The pause before the first restart; it doubles with each one.
+    pub initial_delay: Option<TimeSpan>,
+    /// The longest pause.
+    pub maximum_delay: Option<TimeSpan>,
+    /// How many ended attempts are put up with: one more, and the worker is given up.
+    pub intensity: Option<u32>,
+    /// In what time half of the ended attempts is forgotten.
+    pub within: Option<TimeSpan>,
+    /// After what time a worker that was given up is tried again. Without it that takes a person.
+    pub cool_down: Option<TimeSpan>,
+}
+
+impl RestartSettings {
+    fn put_into(&self, restart: &mut Restart) {
+        let put = |span: Option<TimeSpan>, place: &mut Duration| {
+            if let Some(span) = span {
+                *place = span.into();
+            }
+        };
+        restart.policy = self.policy.unwrap_or(restart.policy);
+        restart.intensity = self.intensity.unwrap_or(restart.intensity);
+        put(self.initial_delay, &mut restart.initial_delay);
+        put(self.maximum_delay, &mut restart.maximum_delay);
+        put(self.within, &mut restart.within);
+        restart.cool_down = self.cool_down.map(Duration::from).or(restart.cool_down);
+    }
 }
 
 /// The settings by the workers' names.
@@ -53,6 +97,22 @@ impl WorkerSettings {
         let positive = self.stall_after.is_none_or(|span| !span.0.is_zero());
         let message = "a span longer than 0 is needed";
         faults.require(positive, &format!("workers.{name}.stall_after"), message);
+        let possible = self.interval.is_none_or(|span| span.0 >= MINIMUM_INTERVAL);
+        faults.require(
+            possible,
+            &format!("workers.{name}.interval"),
+            "a span of 1ms or more is needed",
+        );
+        let RestartSettings {
+            initial_delay,
+            maximum_delay,
+            ..
+        } = self.restart;
+        let ordered = initial_delay
+            .zip(maximum_delay)
+            .is_none_or(|(first, most)| first <= most);
+        let message = "the longest pause can't be shorter than the first, `initial_delay`";
+        faults.require(ordered, &format!("workers.{name}.restart.maximum_delay"), message);
     }
 }
 
@@ -67,66 +127,85 @@ pub(crate) fn unknown<'a>(settings: &Settings, workers: impl Iterator<Item = &'a
 
 /// The settings that count now. Clones are handles on the same.
 #[derive(Clone, Default)]
-pub struct Tuning(Arc<Mutex<Inner>>);
-
-#[derive(Default)]
-struct Inner {
-    settings: Settings,
-    /// Of workers that are to start at rest: true until they do.
-    held: BTreeMap<String, Arc<AtomicBool>>,
-}
+pub struct Tuning(Arc<Mutex<Settings>>);
 
 impl Tuning {
     /// With these settings.
     pub fn new(settings: Settings) -> Self {
-        let tuning = Self::default();
-        tuning.set(settings);
-        tuning
+        Self(Arc::new(Mutex::new(settings)))
     }
 
     /// Others count from now on; gives those that counted before. Nothing that runs is changed by it.
     pub fn set(&self, settings: Settings) -> Settings {
-        std::mem::replace(&mut self.lock().settings, settings)
+        std::mem::replace(&mut self.lock(), settings)
     }
 
-    /// The definition as it is to start: with what is set, and where it is to rest, as one that does nothing until
-    /// [`rest`](Self::rest).
-    pub fn settled(&self, mut definition: WorkerDefinition) -> WorkerDefinition {
-        let mut inner = self.lock();
-        let settings = inner.settings.get(&definition.name).cloned().unwrap_or_default();
-        apply(&settings, &mut definition);
-        if settings.paused == Some(true) {
-            let held = Arc::new(AtomicBool::new(true));
-            inner.held.insert(definition.name.clone(), Arc::clone(&held));
-            let build = definition.build.clone();
-            definition.build = Build::new(move |services| {
-                let (held, build) = (held.load(Ordering::Acquire), build.clone());
-                async move {
-                    match held {
-                        true => Ok(Arc::new(AtRest::default()) as Arc<dyn Worker>),
-                        false => build.call(services).await,
-                    }
-                }
-            });
+    /// The definition as it is to start: with what is set.
+    pub fn settled(&self, definition: WorkerDefinition) -> WorkerDefinition {
+        let definition = self.applied_to(definition);
+        if let Some(pace) = &definition.pace {
+            pace.set(self.of(&definition.name).interval.map(Duration::from));
         }
         definition
     }
 
-    /// Pauses those that have just started only to rest.
-    ///
-    /// # Errors
-    /// One could not be paused.
-    pub async fn rest(&self, supervisor: &WorkerSupervisor) -> Result<(), SupervisionError> {
-        let held = std::mem::take(&mut self.lock().held);
-        for (name, held) in held {
-            supervisor.pause(&name).await?;
-            held.store(false, Ordering::Release);
-        }
-        Ok(())
+    /// The definition with what is set; nothing that runs hears of it.
+    pub(crate) fn applied_to(&self, mut definition: WorkerDefinition) -> WorkerDefinition {
+        apply(&self.of(&definition.name), &mut definition);
+        definition
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    /// What is set of one worker.
+    pub(crate) fn of(&self, name: &str) -> WorkerSettings {
+        self.lock().get(name).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Settings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker that starts only to rest: it does nothing until [`rest`](Self::rest) has paused it, so that those that start
+/// after it don't wait.
+pub(crate) struct Held {
+    name: String,
+    until: Option<Timestamp>,
+    held: Arc<AtomicBool>,
+}
+
+impl Held {
+    /// Makes of the definition one that does nothing for now.
+    pub(crate) fn new(definition: &mut WorkerDefinition, until: Option<Timestamp>) -> Self {
+        let held = Arc::new(AtomicBool::new(true));
+        let (build, is_held) = (definition.build.clone(), Arc::clone(&held));
+        definition.build = Build::new(move |services| {
+            let (held, build) = (is_held.load(Ordering::Acquire), build.clone());
+            async move {
+                match held {
+                    true => Ok(Arc::new(AtRest::default()) as Arc<dyn Worker>),
+                    false => build.call(services).await,
+                }
+            }
+        });
+        let name = definition.name.clone();
+        Self { name, until, held }
+    }
+
+    /// Pauses it, now that it has started.
+    ///
+    /// # Errors
+    /// It could not be paused.
+    pub(crate) async fn rest(self, supervisor: &WorkerSupervisor) -> Result<(), SupervisionError> {
+        let paused = match self.until {
+            None => supervisor.pause(&self.name).await,
+            Some(until) => supervisor.pause_until(&self.name, until).await,
+        };
+        self.held.store(false, Ordering::Release);
+        match paused {
+            // Its time was up meanwhile.
+            Err(SupervisionError::PastPause(_)) => supervisor.restart(&self.name).await,
+            other => other,
+        }
     }
 }
 
@@ -137,6 +216,7 @@ fn apply(settings: &WorkerSettings, definition: &mut WorkerDefinition) {
     if let Some(stall_after) = settings.stall_after {
         definition.stall_after = stall_after.into();
     }
+    settings.restart.put_into(&mut definition.restart);
 }
 
 /// Makes running workers as they are set now, in what is set otherwise than before. What goes wrong is logged, and what
@@ -167,6 +247,14 @@ async fn change(
     if before.stall_after != now.stall_after {
         supervisor.set_stall_after(name, definition.stall_after);
         told(name, "stall_after", Ok(Ok(())));
+    }
+    if before.restart != now.restart {
+        let set = supervisor.set_restart(name, definition.restart).await;
+        told(name, "restart", Ok(set));
+    }
+    if let (true, Some(pace)) = (before.interval != now.interval, &definition.pace) {
+        pace.set(now.interval.map(Duration::from));
+        told(name, "interval", Ok(Ok(())));
     }
     if before.concurrency != now.concurrency {
         let scaled = supervisor.scale(name, definition.concurrency);

@@ -26,11 +26,16 @@ pub(crate) trait Host: Send + Sync {
     fn owner(&self) -> (Arc<str>, u32, u64);
 
     fn may_start(&self) -> bool;
+
+    fn asked_for(&self, key: &ServiceKey);
 }
 
 #[async_trait]
 impl ServiceSource for InstanceServices {
     async fn resolve(&self, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
+        if let Some(host) = self.host.upgrade() {
+            host.asked_for(key);
+        }
         self.others.resolve(key, path).await
     }
 }

@@ -62,6 +62,7 @@ where
     Fut: Future<Output = Result<Arc<dyn TaskSource>, BoxError>> + Send + 'static,
 {
     let name = name.into();
+    let told = format!("{settings:?}");
     let source_name: Arc<str> = settings.source.clone().unwrap_or_else(|| name.clone()).into();
     let build = move |services: Services| {
         let (source, settings, source_name) = (source.clone(), settings.clone(), Arc::clone(&source_name));
@@ -77,7 +78,9 @@ where
             Ok(Arc::new(worker) as Arc<dyn Worker>)
         }
     };
-    WorkerDefinition::new(name, build)
+    let mut definition = WorkerDefinition::new(name, build);
+    definition.made_from.detail(told);
+    definition
 }
 
 /// One instance of a source worker. [`source_worker`] makes them; tests may do so by hand.

@@ -20,7 +20,7 @@ pub struct Reader(DeskSettings);
 
 /// The reader as a service.
 pub fn service(config: &Arc<BotConfig>) -> ServiceDefinition {
-    let config = Arc::clone(config);
+    let (config, made_from) = (Arc::clone(config), config.desk.clone());
     ServiceDefinition::new::<Reader, _, _>(move |_| {
         let config = Arc::clone(&config);
         async move {
@@ -29,6 +29,7 @@ pub fn service(config: &Arc<BotConfig>) -> ServiceDefinition {
             Ok(Arc::new(Reader(settings.with_parser(WorkbookParser::in_child()?))))
         }
     })
+    .made_from(&made_from)
 }
 
 /// `explain FILE`, or `explain -` for standard input.

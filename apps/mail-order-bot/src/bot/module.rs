@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plba::clock::Clock;
 use plba::lease::{LeaseSource, Singleton, SingletonOptions};
-use plba::mail::MailSources;
+use plba::mail::MailSource;
 use plba::prelude::*;
 use plba::tasks::handler::TaskHandler;
 use plba::tasks::queue::TaskQueue;
@@ -105,7 +105,8 @@ fn orders(config: &BotConfig, place: OnePlace) -> WorkerDefinition {
         let handler = OrderHandler::new(OrderDesk::clone(&desk), bell, traces, authenticator, place);
         Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
     };
-    task_worker("orders", ORDERS, settings, handler).concurrency(config.workers)
+    let worker = task_worker("orders", ORDERS, settings, handler).concurrency(config.workers);
+    worker.made_from(&format!("{place:?}"))
 }
 
 /// Sends replies. One at a time: a Maildir is quick, and a server wants one connection.
@@ -120,6 +121,7 @@ fn replies(config: &BotConfig, place: OnePlace) -> Result<WorkerDefinition, BoxE
         ..TaskWorkerSettings::default()
     };
     let from = config.desk.replies.sender()?;
+    let made_from = (from.clone(), format!("{place:?}"));
     let handler = move |services: Services| {
         let from = from.clone();
         async move {
@@ -135,7 +137,7 @@ fn replies(config: &BotConfig, place: OnePlace) -> Result<WorkerDefinition, BoxE
             Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
         }
     };
-    Ok(task_worker("replies", relay::REPLIES, settings, handler))
+    Ok(task_worker("replies", relay::REPLIES, settings, handler).made_from(&made_from))
 }
 
 /// Tells other systems of orders. Who does not answer is asked again for days.
@@ -152,7 +154,8 @@ fn webhooks(place: OnePlace) -> WorkerDefinition {
         let handler = WebhookHandler::new(store.outbox(), targets, place);
         Ok(Arc::new(handler) as Arc<dyn TaskHandler>)
     };
-    task_worker("webhooks", relay::WEBHOOKS, settings, handler).concurrency(4)
+    let worker = task_worker("webhooks", relay::WEBHOOKS, settings, handler).concurrency(4);
+    worker.made_from(&format!("{place:?}"))
 }
 
 /// Removes mails and sent replies whose time is up.
@@ -182,7 +185,7 @@ fn retention(config: &BotConfig) -> WorkerDefinition {
             Ok(())
         },
     );
-    definition.into()
+    definition.made_from(&config.keep).into()
 }
 
 /// Brings replies and webhooks from the outbox into their queues.
@@ -191,7 +194,8 @@ fn outbox() -> WorkerDefinition {
         let (store, bell) = (services.get::<OrderStore>().await?, services.get::<Bell>().await?);
         Ok(Arc::new(OutboxRelay::new(store.outbox(), bell)) as Arc<dyn TaskSource>)
     };
-    source_worker("outbox", SourceWorkerSettings::default(), source).after("replies")
+    let worker = source_worker("outbox", SourceWorkerSettings::default(), source).after("replies");
+    worker.made_from("the store's outbox")
 }
 
 /// Takes order mails in, and tells the mailbox once their orders are stored. The outbox is ready before the first order.
@@ -207,8 +211,8 @@ fn mail(source: &NamedSource, place: OnePlace) -> Result<(WorkerDefinition, Stri
     let build = move |services: Services| {
         let short = short.clone();
         async move {
-            let sources = services.get::<MailSources>().await?;
-            Ok(sources.get(Some(&short))?.clone().into_source())
+            let source = services.get_named::<MailSource>(&short).await?;
+            Ok(MailSource::clone(&source).into_source())
         }
     };
     let first = if place == OnePlace::Apart { "outbox" } else { "replies" };
@@ -217,7 +221,7 @@ fn mail(source: &NamedSource, place: OnePlace) -> Result<(WorkerDefinition, Stri
         other => format!("mail-{other}"),
     };
     let worker = source_worker(worker, settings, build).after("orders").after(first);
-    Ok((worker, name))
+    Ok((worker.made_from(&source.name), name))
 }
 
 /// A source that runs in one of the bots that share a queue, under the queue's lease of the source's name. Where nobody can

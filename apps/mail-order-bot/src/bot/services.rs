@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use plba::clock::Clock;
 use plba::lease::{InProcessLease, Lease};
 use plba::mail::maildir::Maildir;
 use plba::mail::smtp::{SmtpSender, SmtpSettings};
-use plba::mail::{MailSources, Parked, SourceSettings};
+use plba::mail::{MailSource, MailSources, Parked, SourceSettings};
 use plba::prelude::*;
 use plba::tasks::backend::{BackendContext, QueueBackend, open_leases, open_ledger, open_queue};
 use plba::tasks::file_ledger::{FileLedger, FileLedgerSettings};
 use plba::tasks::ledger::SourceLedger;
 use plba::tasks::queue::TaskQueue;
+use plba::tasks::queue_rules::QueueRulesConfig;
 
-use super::relay::Bell;
+use super::relay::{Bell, REPLIES, WEBHOOKS};
 use super::replies::ReplyTarget;
 use super::settings::{BotConfig, NamedSource};
 use super::webhooks::Targets;
@@ -28,6 +30,9 @@ use crate::store::{OrderReads, OrderStore};
 
 /// The queue of order mails.
 pub const ORDERS: &str = "orders";
+
+/// All queues of the bot.
+pub const QUEUES: [&str; 3] = [ORDERS, REPLIES, WEBHOOKS];
 
 /// The kind of its tasks; the payload is the raw message.
 pub const ORDER_MAIL: &str = "order.received";
@@ -102,29 +107,55 @@ fn file(location: &Location) -> Option<PathBuf> {
 /// The queues that a location can name. The same for queue and ledger, which may share a database.
 type Backends = Arc<Vec<Arc<dyn QueueBackend>>>;
 
-/// All services of the bot.
+/// All services of the bot. Each says what it is made from, so that a reload leaves those that would be the same.
 pub fn definitions(config: &Arc<BotConfig>, with_samples: bool, state_dir: PathBuf) -> Vec<ServiceDefinition> {
     let bell = Arc::new(Bell::default());
     let backends: Backends = Arc::new(plba::queue_backends());
-    vec![
-        ready::<Bell>(bell),
-        ready(Arc::new(config.queues.clone())),
-        ready(Arc::clone(config)),
-        ready(Arc::new(OnePlace::of(config))),
-        ready(Arc::new(OrderPlace(config.store.clone()))),
-        blocking(config, |config| Ok(OrderStore::connect(&config.store)?)),
-        blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?)),
-        blocking(config, reply_target),
-        blocking(config, |config| Targets::new(&config.webhooks)),
-        blocking(config, templates),
+    let place = OnePlace::of(config);
+    let articles = changed_at(config.catalogue.path().unwrap_or(config.catalogue.as_str()).as_ref());
+    let replies = &config.desk.replies;
+    let letters = replies
+        .templates
+        .as_ref()
+        .map(|directory| changed_at(directory.as_path()));
+    let mut definitions = vec![
+        ready::<Bell>(bell).made_from("a bell"),
+        ready(Arc::new(config.queues.clone())).made_from(&config.queues),
+        ready(Arc::clone(config)).made_from(&**config),
+        ready(Arc::new(place)).made_from(&format!("{place:?}")),
+        ready(Arc::new(OrderPlace(config.store.clone()))).made_from(&config.store),
+        blocking(config, |config| Ok(OrderStore::connect(&config.store)?)).made_from(&config.store),
+        blocking(config, |config| Ok(Catalogue::open(config.catalogue.as_str())?))
+            .made_from(&(&config.catalogue, articles)),
+        blocking(config, reply_target).made_from(&(&config.replies, &config.replies_password)),
+        blocking(config, |config| Targets::new(&config.webhooks)).made_from(&config.webhooks),
+        blocking(config, templates).made_from(&(replies, letters)),
         authenticator(config),
         desk(config),
         samples(config, with_samples),
         ledger(config, &backends, state_dir.join("ledger")),
         queue(config, &backends),
+        governor(config),
         leases(config, &backends),
-        sources(config, &state_dir),
-    ]
+        ready(Arc::new(Parked::new(state_dir.join("parked"), PARKED))).made_from(&state_dir),
+    ];
+    definitions.extend(sources(config));
+    definitions
+}
+
+/// When a file, or what lies in a directory, was changed last, and how long it is. What is read from there is read again by a
+/// reload that finds it otherwise than before.
+fn changed_at(path: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+    let entry = |path: PathBuf| {
+        let metadata = std::fs::metadata(&path).ok();
+        let changed = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+        (path, changed, metadata.map_or(0, |metadata| metadata.len()))
+    };
+    let inside = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut entries: Vec<_> = inside.take(1_000).map(|inside| entry(inside.path())).collect();
+    entries.push(entry(path.to_owned()));
+    entries.sort_unstable();
+    entries
 }
 
 /// Where replies go.
@@ -169,6 +200,7 @@ where
 
 /// Finds out who sent a mail, as far as the settings say how.
 fn authenticator(config: &Arc<BotConfig>) -> ServiceDefinition {
+    let made_from = (config.authentication.clone(), config.desk.limits.clone());
     let config = Arc::clone(config);
     ServiceDefinition::new::<Authenticator, _, _>(move |_| {
         let config = Arc::clone(&config);
@@ -178,9 +210,12 @@ fn authenticator(config: &Arc<BotConfig>) -> ServiceDefinition {
             Ok(Arc::new(authenticator))
         }
     })
+    .made_from(&made_from)
 }
 
 fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
+    let hooks: Vec<String> = config.webhooks.iter().map(|webhook| webhook.name.clone()).collect();
+    let made_from = (config.desk.clone(), config.authentication.clone(), hooks);
     let config = Arc::clone(config);
     ServiceDefinition::new::<OrderDesk, _, _>(move |services| {
         let config = Arc::clone(&config);
@@ -198,6 +233,7 @@ fn desk(config: &Arc<BotConfig>) -> ServiceDefinition {
             ))
         }
     })
+    .made_from(&made_from)
 }
 
 /// The sample orders in the embedded default's inbox. They are laid there when the bot starts, because a start builds
@@ -211,10 +247,12 @@ fn samples(config: &Arc<BotConfig>, with_samples: bool) -> ServiceDefinition {
         }
         Ok(Samples)
     })
+    .made_from(&(with_samples, &config.source))
 }
 
 /// The ledger that goes with the queue, or one on a file.
 fn ledger(config: &Arc<BotConfig>, backends: &Backends, path: PathBuf) -> ServiceDefinition {
+    let made_from = (config.queue.clone(), path.clone());
     let (config, backends) = (Arc::clone(config), Arc::clone(backends));
     ServiceDefinition::new::<dyn SourceLedger, _, _>(move |services| {
         let (config, backends, path) = (Arc::clone(&config), Arc::clone(&backends), path.clone());
@@ -231,9 +269,11 @@ fn ledger(config: &Arc<BotConfig>, backends: &Backends, path: PathBuf) -> Servic
             Ok(Arc::new(ledger) as Arc<dyn SourceLedger>)
         }
     })
+    .made_from(&made_from)
 }
 
 fn queue(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
+    let made_from = config.queue.clone();
     let (config, backends) = (Arc::clone(config), Arc::clone(backends));
     ServiceDefinition::new::<dyn TaskQueue, _, _>(move |services| {
         let (config, backends) = (Arc::clone(&config), Arc::clone(&backends));
@@ -247,15 +287,36 @@ fn queue(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
                 ledger: Some(ledger),
                 seed: None,
             };
-            let queue = open_queue(&backends, &config.queue, context).await?;
-            config.queues.govern(queue.as_ref());
-            Ok(queue)
+            Ok(open_queue(&backends, &config.queue, context).await?)
         }
     })
+    .made_from(&made_from)
+}
+
+/// Gives the queue its rules. A service of its own: other rules count from the next delivery on, and the queue stays as it is.
+struct Governor;
+
+fn governor(config: &Arc<BotConfig>) -> ServiceDefinition {
+    let rules = config.queues.clone();
+    let made_from = rules.clone();
+    ServiceDefinition::new::<Governor, _, _>(move |services| {
+        let rules = rules.clone();
+        async move {
+            let queue = services.get::<dyn TaskQueue>().await?;
+            // What has rules no more goes by the defaults again.
+            for name in QUEUES {
+                let rules = rules.0.get(name).map(QueueRulesConfig::rules);
+                queue.govern(&name.into(), rules.unwrap_or_default());
+            }
+            Ok(Arc::new(Governor))
+        }
+    })
+    .made_from(&made_from)
 }
 
 /// The leases that go with the queue; where nobody can share it, those of this process.
 fn leases(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
+    let made_from = config.queue.clone();
     let (config, backends) = (Arc::clone(config), Arc::clone(backends));
     ServiceDefinition::new::<dyn Lease, _, _>(move |services| {
         let (config, backends) = (Arc::clone(&config), Arc::clone(&backends));
@@ -270,22 +331,39 @@ fn leases(config: &Arc<BotConfig>, backends: &Backends) -> ServiceDefinition {
             Ok(shared.unwrap_or_else(|| Arc::new(InProcessLease::new(clock))))
         }
     })
+    .made_from(&made_from)
 }
 
-fn sources(config: &Arc<BotConfig>, state_dir: &Path) -> ServiceDefinition {
-    let (config, parked) = (Arc::clone(config), Parked::new(state_dir.join("parked"), PARKED));
-    ServiceDefinition::new::<MailSources, _, _>(move |services| {
-        let (config, parked) = (Arc::clone(&config), parked.clone());
+/// A service for each source, by its name, and one for all of them. So a source that comes, goes or changes is none of the
+/// others' business.
+fn sources(config: &BotConfig) -> Vec<ServiceDefinition> {
+    let sources = config.all_sources();
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    let made_from = names.clone();
+    let all = ServiceDefinition::new::<MailSources, _, _>(move |services| {
+        let names = names.clone();
         async move {
-            let clock = services.get::<dyn Clock>().await?;
-            let mut sources = Vec::new();
-            for NamedSource { name, url, password } in config.all_sources() {
-                let mut settings = SourceSettings::new(ORDERS, ORDER_MAIL, Arc::clone(&clock));
-                settings.password = password;
-                settings.parked = Some(parked.clone());
-                sources.push((name, plba::mail::open(url.as_str(), settings)?));
+            let mut sources = Vec::with_capacity(names.len());
+            for name in names {
+                let source = services.get_named::<MailSource>(&name).await?;
+                sources.push((name, MailSource::clone(&source)));
             }
             Ok(Arc::new(MailSources::new(sources)))
         }
-    })
+    });
+    let each = sources.into_iter().map(|NamedSource { name, url, password }| {
+        let made_from = (url.clone(), password.clone());
+        let one = ServiceDefinition::new::<MailSource, _, _>(move |services| {
+            let (url, password) = (url.clone(), password.clone());
+            async move {
+                let (clock, parked) = (services.get::<dyn Clock>().await?, services.get::<Parked>().await?);
+                let mut settings = SourceSettings::new(ORDERS, ORDER_MAIL, clock);
+                settings.password = password;
+                settings.parked = Some(Parked::clone(&parked));
+                Ok(Arc::new(plba::mail::open(url.as_str(), settings)?))
+            }
+        });
+        one.named(&name).made_from(&made_from)
+    });
+    each.chain([all.made_from(&made_from)]).collect()
 }

@@ -13,6 +13,7 @@ use plba::tasks::queue_rules::QueuesConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::services::QUEUES;
 use super::webhooks::WebhookConfig;
 use crate::authentication::AuthenticationOptions;
 use crate::desk::DeskOptions;
@@ -235,7 +236,6 @@ impl BotConfig {
     }
 
     fn validate_queues(&self, faults: &mut Faults) {
-        const QUEUES: [&str; 3] = [super::services::ORDERS, super::relay::REPLIES, super::relay::WEBHOOKS];
         self.queues.validate("queues", faults);
         for name in self.queues.0.keys().filter(|name| !QUEUES.contains(&name.as_str())) {
             let fault = format!("the bot has no queue \"{name}\", but {}", QUEUES.join(" and "));

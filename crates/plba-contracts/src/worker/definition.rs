@@ -8,9 +8,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Group, GroupPolicy, Restart, Worker};
+use super::{Group, GroupPolicy, Pace, Restart, Worker};
 use crate::BoxError;
 use crate::health::Criticality;
+use crate::made_from::MadeFrom;
 use crate::services::{Build, Services};
 
 /// A worker as a module registers it: a name, a factory, and how the supervisor is to treat its instances.
@@ -40,8 +41,12 @@ pub struct WorkerDefinition {
     pub start_timeout: Duration,
     /// How long an instance may be busy with one thing before it counts as hung. Default: 5 min.
     pub stall_after: Duration,
+    /// How often it runs, for one that runs at an interval.
+    pub pace: Option<Pace>,
     /// Builds one instance.
     pub build: Build<Arc<dyn Worker>>,
+    /// What its instances are made from, by which a reload knows whether they would be the same again.
+    pub made_from: MadeFrom,
 }
 
 impl WorkerDefinition {
@@ -63,8 +68,22 @@ impl WorkerDefinition {
             after: Vec::new(),
             start_timeout: Duration::from_secs(30),
             stall_after: Duration::from_secs(300),
+            pace: None,
             build: Build::new(build),
+            made_from: MadeFrom::default(),
         }
+    }
+
+    /// Everything that its factory holds, as far as it may differ from one configuration to another. A reload that makes it
+    /// from the same lets what runs go on, as long as the services stay that it has asked for; what its builder was given
+    /// besides, such as a time-out, counts by itself. Another number of instances, restart policy, `stall_after` or interval is
+    /// put to work without a restart.
+    ///
+    /// Without this it is started anew whenever its module is assembled anew. May be said in parts.
+    #[must_use]
+    pub fn made_from(mut self, value: &(impl Serialize + ?Sized)) -> Self {
+        self.made_from.value(value);
+        self
     }
 
     /// How many instances run side by side; 0 counts as 1.

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `activity` | what an instance has in hand |
 //! | `definition` | how a module hands a worker to the supervisor |
+//! | `pace` | how often a worker runs that runs at an interval |
 //! | `restart` | when an ended attempt is followed by another, and who restarts together |
 
 mod activity;
 mod definition;
+mod pace;
 mod restart;
 
 use std::future::Future;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::activity::{Activity, Busy, BusyGuard, Fate};
 pub use self::definition::{HangPolicy, WorkerDefinition};
+pub use self::pace::{Changed, Pace};
 pub use self::restart::{Group, GroupPolicy, Restart, RestartPolicy};
 use crate::BoxError;
 use crate::clock::Clock;

@@ -50,6 +50,9 @@ pub(crate) trait Host: Send + Sync {
 
     /// Whether it may start children: until it is told by force to stop, or has ended.
     fn may_start(&self) -> bool;
+
+    /// It has asked for this service.
+    fn asked_for(&self, key: &ServiceKey);
 }
 
 /// A child process and its group. Dropped, it is ended.
@@ -226,10 +229,14 @@ pub(crate) struct InstanceServices {
 #[async_trait]
 impl ServiceSource for InstanceServices {
     async fn resolve(&self, key: &ServiceKey, path: &[ServiceKey]) -> Result<ErasedService, ServiceError> {
+        let host = self.host.upgrade();
         if *key != ServiceKey::of::<ChildProcesses>() {
+            if let Some(host) = host {
+                host.asked_for(key);
+            }
             return self.others.resolve(key, path).await;
         }
-        let Some(host) = self.host.upgrade() else {
+        let Some(host) = host else {
             return Err(ServiceError::Failed {
                 key: key.clone(),
                 source: "the instance of the worker that asks for it has ended".into(),

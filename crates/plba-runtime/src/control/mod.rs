@@ -39,7 +39,7 @@ pub struct ControlPlane {
 struct Shared {
     lifecycle: Lifecycle,
     clock: Arc<dyn Clock>,
-    token: Secret,
+    token: RwLock<Secret>,
     audit: AuditLog,
     /// Whether the platform can make progress.
     live: Box<Verdict>,
@@ -91,7 +91,7 @@ impl ControlPlane {
             shared: Arc::new(Shared {
                 lifecycle: parts.lifecycle,
                 clock: parts.clock,
-                token: parts.token,
+                token: RwLock::new(parts.token),
                 audit: parts.audit,
                 live: parts.live,
                 usable: parts.usable,
@@ -117,7 +117,7 @@ impl ControlPlane {
         services: Services,
         executor: Handle,
     ) -> Result<(), DuplicateEndpoint> {
-        let mut endpoints = unique(endpoints, |name| self.shared.own.contains_key(name))?;
+        let mut endpoints = self.unique(endpoints)?;
         endpoints.retain(|_, endpoint| !endpoint.here);
         let contributed = Contributed {
             endpoints,
@@ -125,6 +125,23 @@ impl ControlPlane {
         };
         *self.shared.contributed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(contributed);
         Ok(())
+    }
+
+    /// Whether modules may contribute these, all together.
+    ///
+    /// # Errors
+    /// As [`contribute`](Self::contribute).
+    pub fn fits(&self, endpoints: &[Endpoint]) -> Result<(), DuplicateEndpoint> {
+        self.unique(endpoints.to_vec()).map(drop)
+    }
+
+    fn unique(&self, endpoints: Vec<Endpoint>) -> Result<BTreeMap<&'static str, Endpoint>, DuplicateEndpoint> {
+        unique(endpoints, |name| self.shared.own.contains_key(name))
+    }
+
+    /// From now on this token is the admin's; callers with the one before are unknown.
+    pub fn admit(&self, token: Secret) {
+        *self.shared.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
     fn contributed(&self) -> Arc<Contributed> {
@@ -233,7 +250,8 @@ impl ControlSurface for ControlPlane {
     }
 
     fn authenticate(&self, token: &str) -> Option<Caller> {
-        let same = same_bytes(token.as_bytes(), self.shared.token.expose().as_bytes());
+        let known = self.shared.token.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let same = same_bytes(token.as_bytes(), known.expose().as_bytes());
         same.then(|| Caller {
             name: "control-token".into(),
             role: Role::Admin,

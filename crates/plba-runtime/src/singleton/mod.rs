@@ -31,27 +31,36 @@ use plba_contracts::worker::{Worker, WorkerDefinition};
 use self::guard::SingletonWorker;
 
 /// Where a singleton finds its store of leases.
-pub struct LeaseSource(Build<Arc<dyn Lease>>);
+pub struct LeaseSource {
+    build: Build<Arc<dyn Lease>>,
+    /// By what one source is told from another, where it can be.
+    known_by: Option<usize>,
+}
 
 impl LeaseSource {
     /// The service `dyn Lease`.
     pub fn service() -> Self {
-        Build::new(|services: Services| async move { Ok(services.get::<dyn Lease>().await?) }).into()
+        Self {
+            build: Build::new(|services: Services| async move { Ok(services.get::<dyn Lease>().await?) }),
+            known_by: Some(0),
+        }
     }
 }
 
 impl From<Arc<dyn Lease>> for LeaseSource {
     fn from(lease: Arc<dyn Lease>) -> Self {
-        Self(Build::new(move |_| {
+        let known_by = Some(Arc::as_ptr(&lease).addr());
+        let build = Build::new(move |_| {
             let lease = Arc::clone(&lease);
             async move { Ok(lease) }
-        }))
+        });
+        Self { build, known_by }
     }
 }
 
 impl From<Build<Arc<dyn Lease>>> for LeaseSource {
     fn from(build: Build<Arc<dyn Lease>>) -> Self {
-        Self(build)
+        Self { build, known_by: None }
     }
 }
 
@@ -96,11 +105,18 @@ pub trait Singleton: Into<WorkerDefinition> + Sized {
     ///   meanwhile. A thread can't be dropped: what a blocking routine or a spawned task still writes, the fence refuses.
     ///   Then the worker stands by again; this is no failed attempt.
     /// - Its **end**, whether it finished, stopped, failed or panicked, releases the lease.
+    /// - A reload lets it go on if it would be [made from](WorkerDefinition::made_from) the same and take turns alike. Where
+    ///   the lease comes from a factory, that can't be told, and it starts anew.
     /// - It has **one instance**: a second one on the same process would only stand by.
     fn singleton_with(self, lease: impl Into<LeaseSource>, options: SingletonOptions) -> WorkerDefinition {
         let inner: WorkerDefinition = self.into();
         let mut outer = inner.clone();
-        let LeaseSource(lease) = lease.into();
+        let LeaseSource { build: lease, known_by } = lease.into();
+        let SingletonOptions { name, ttl, holder } = &options;
+        outer.made_from.detail(("singleton", name, ttl, holder, known_by));
+        if known_by.is_none() {
+            outer.made_from.unclear();
+        }
         let terms = Arc::new(Terms {
             name: options.name.unwrap_or_else(|| inner.name.clone()),
             holder: options.holder.unwrap_or_else(this_process),

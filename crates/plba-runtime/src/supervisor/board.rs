@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
 use plba_contracts::health::{Criticality, Health};
-use plba_contracts::services::{Build, Services};
+use plba_contracts::services::{Build, ServiceKey, Services};
 use plba_contracts::worker::{Busy, HangPolicy, Worker, WorkerDefinition, WorkerStatus};
 
-use super::few::OneOrMore;
+use super::few::{Few, OneOrMore};
 use super::instance::Instance;
 use super::machine::protocol::{SlotKey, WorkerId};
 use super::roster::Roster;
@@ -62,6 +62,8 @@ struct Inner {
     /// Nothing, for as long as no instance has gone that had done something.
     totals: Option<Box<WorkerStatus>>,
     restarts: u64,
+    /// What instances by this recipe have asked for.
+    asked_for: Few<ServiceKey>,
     slots: OneOrMore<SlotRecord>,
 }
 
@@ -196,6 +198,15 @@ impl Board {
         found.is_some()
     }
 
+    /// What each worker's instances have asked for, by name.
+    pub(super) fn asked_for(&self) -> Vec<(Arc<str>, Vec<ServiceKey>)> {
+        let asked = |(_, record): (WorkerId, Arc<Record>)| {
+            let keys = record.lock().asked_for.to_vec();
+            (Arc::clone(&record.name), keys)
+        };
+        self.records().into_iter().map(asked).collect()
+    }
+
     fn records(&self) -> Vec<(WorkerId, Arc<Record>)> {
         let roster = self.lock();
         roster
@@ -218,6 +229,7 @@ impl Record {
                 recipe,
                 totals: None,
                 restarts: 0,
+                asked_for: Few::default(),
                 slots: OneOrMore::default(),
             }),
         }
@@ -225,8 +237,21 @@ impl Record {
 
     /// Instances built from now on are built by this.
     pub(super) fn replace(&self, recipe: Recipe) {
-        let former = std::mem::replace(&mut self.lock().recipe, recipe);
+        let mut inner = self.lock();
+        let former = (
+            std::mem::replace(&mut inner.recipe, recipe),
+            std::mem::take(&mut inner.asked_for),
+        );
+        drop(inner);
         drop(former);
+    }
+
+    /// An instance has asked for this service.
+    pub(super) fn asked_for(&self, key: &ServiceKey) {
+        let mut inner = self.lock();
+        if !inner.asked_for.contains(key) {
+            inner.asked_for.push(key.clone());
+        }
     }
 
     /// The slot is in another state.

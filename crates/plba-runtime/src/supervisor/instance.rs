@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use futures_util::FutureExt;
 use plba_contracts::health::Health;
-use plba_contracts::services::{Build, Services};
+use plba_contracts::services::{Build, ServiceKey, Services};
 use plba_contracts::stop::StopPhase;
 use plba_contracts::worker::{Activity, Exit, Running, Worker, WorkerContext, WorkerStatus};
 
@@ -155,6 +155,10 @@ impl Host for Instance {
 
     fn may_start(&self) -> bool {
         !self.is_stopping(StopPhase::Force)
+    }
+
+    fn asked_for(&self, key: &ServiceKey) {
+        self.record.asked_for(key);
     }
 }
 

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plba_contracts::clock::Clock;
-use plba_contracts::services::Services;
+use plba_contracts::services::{ServiceKey, Services};
 use plba_contracts::stop::StopSignal;
-use plba_contracts::worker::{Busy, HangPolicy, WorkerDefinition};
+use plba_contracts::worker::{Busy, HangPolicy, Restart, WorkerDefinition};
 
 use self::board::{Board, Watched};
 use self::driver::{Carrier, Command, Driver, Outlets, Reply, Request};
@@ -45,6 +45,18 @@ pub use self::watchdog::WatchdogOptions;
 
 /// How many commands may wait for the driver.
 const COMMANDS: usize = 64;
+
+/// Whether these fit together as all the workers of a process: each name once, and whom each starts after.
+///
+/// # Errors
+/// They don't; the first thing that stands against it.
+pub fn check_order(definitions: &[WorkerDefinition]) -> Result<(), GraphError> {
+    let nodes = definitions.iter();
+    let nodes: Vec<(&str, &[String])> = nodes
+        .map(|definition| (definition.name.as_str(), definition.after.as_slice()))
+        .collect();
+    machine::graph::check(&nodes)
+}
 
 /// What a reload changes, by name.
 #[derive(Debug, Default)]
@@ -211,6 +223,15 @@ impl WorkerSupervisor {
         self.ask(Command::Scale(name.to_owned(), instances)).await
     }
 
+    /// Judges ends of attempts of a worker by this from now on. What follows from earlier ends stays: a pause that goes on, and
+    /// that it was given up.
+    ///
+    /// # Errors
+    /// There is no such worker, or everything stops.
+    pub async fn set_restart(&self, name: &str, restart: Restart) -> Result<(), SupervisionError> {
+        self.ask(Command::Judge(name.to_owned(), restart)).await
+    }
+
     /// Lets a worker drain and rest until it is resumed. Waits until it rests. What was given up or has finished stays as
     /// it is.
     ///
@@ -256,6 +277,12 @@ impl WorkerSupervisor {
     /// is no such worker.
     pub fn set_stall_after(&self, name: &str, stall_after: Duration) -> bool {
         self.shared.board.set_stall_after(name, stall_after)
+    }
+
+    /// Which services the instances of each worker have asked for, by the worker's name, since its definition came or
+    /// changed.
+    pub(crate) fn asked_for(&self) -> Vec<(Arc<str>, Vec<ServiceKey>)> {
+        self.shared.board.asked_for()
     }
 
     /// All workers by name, from memory; instances are asked how they are, which they answer from memory as well.

@@ -38,9 +38,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plba_contracts::health::Criticality;
+use plba_contracts::made_from::MadeFrom;
 use plba_contracts::services::Services;
 use plba_contracts::stop::StopSignal;
-use plba_contracts::worker::{Group, GroupPolicy, HangPolicy, Restart, RestartPolicy, Worker, WorkerDefinition};
+use plba_contracts::worker::{Group, GroupPolicy, HangPolicy, Pace, Restart, RestartPolicy, Worker, WorkerDefinition};
+use serde::Serialize;
 
 use self::routine::{Options, Plan, Recipe, RoutineWorker, Run, Serve};
 use self::thread::Block;
@@ -48,7 +50,7 @@ use self::thread::Block;
 pub use self::outcome::{Idle, IntoOutcome, Outcome, RoutineError, Severity};
 
 /// The shortest interval; a shorter one counts as this.
-const MINIMUM_INTERVAL: Duration = Duration::from_millis(1);
+pub(crate) const MINIMUM_INTERVAL: Duration = Duration::from_millis(1);
 
 /// So many milliseconds.
 pub const fn millis(count: u64) -> Duration {
@@ -91,6 +93,9 @@ where
 /// next one at once; runs never overlap, and none are made up for. After [`Idle`] the interval doubles, up to
 /// [`idle_limit`](Routine::idle_limit), until there is work again. A failed run is tried again after a pause of its own,
 /// which may be shorter than the interval.
+///
+/// The interval can be set otherwise while it runs, as `platform.workers.NAME.interval` does: what is waited for already
+/// comes as soon as the new one says.
 pub fn every<F, Fut, O>(name: impl Into<String>, interval: Duration, routine: F) -> Routine
 where
     F: Fn() -> Fut + Send + Sync + 'static,
@@ -98,7 +103,7 @@ where
     O: IntoOutcome,
 {
     let run = erased(move |_| routine());
-    Routine::new(name, Plan::Every(interval.max(MINIMUM_INTERVAL), run))
+    Routine::new(name, Plan::Every(Pace::every(interval.max(MINIMUM_INTERVAL)), run))
 }
 
 /// As [`every`], for a routine that needs services.
@@ -109,7 +114,7 @@ where
     O: IntoOutcome,
 {
     let run = erased(move |services| routine(services.clone()));
-    Routine::asking(name, Plan::Every(interval.max(MINIMUM_INTERVAL), run))
+    Routine::asking(name, Plan::Every(Pace::every(interval.max(MINIMUM_INTERVAL)), run))
 }
 
 /// Runs the routine at the moments of a cron expression (five fields, or six with seconds first) in the system's time
@@ -209,6 +214,7 @@ pub struct Routine {
     after: Vec<String>,
     start_timeout: Option<Duration>,
     stall_after: Option<Duration>,
+    made_from: MadeFrom,
 }
 
 impl Routine {
@@ -228,6 +234,7 @@ impl Routine {
             after: Vec::new(),
             start_timeout: None,
             stall_after: None,
+            made_from: MadeFrom::default(),
         }
     }
 
@@ -241,6 +248,14 @@ impl Routine {
 
     fn options(&mut self) -> &mut Options {
         self.options.get_or_insert_with(|| Box::new(Options::DEFAULT.clone()))
+    }
+
+    /// Everything that the routine, and what classifies its errors, hold of the configuration: see
+    /// [`WorkerDefinition::made_from`].
+    #[must_use]
+    pub fn made_from(mut self, value: &(impl Serialize + ?Sized)) -> Self {
+        self.made_from.value(value);
+        self
     }
 
     /// How many instances run side by side, each restarted on its own. Default: 1.
@@ -365,6 +380,7 @@ impl Routine {
 
 impl From<Routine> for WorkerDefinition {
     fn from(routine: Routine) -> Self {
+        let (pace, made_from) = (routine.plan.pace(), details(&routine));
         let recipe = Arc::new(Recipe {
             plan: routine.plan,
             asks: routine.asks,
@@ -374,6 +390,7 @@ impl From<Routine> for WorkerDefinition {
             let worker = RoutineWorker::new(Arc::clone(&recipe), services);
             async move { Ok(Arc::new(worker?) as Arc<dyn Worker>) }
         });
+        (definition.pace, definition.made_from) = (pace, made_from);
         definition.concurrency = routine.concurrency;
         definition.criticality = routine.criticality;
         definition.liveness = routine.liveness;
@@ -390,4 +407,14 @@ impl From<Routine> for WorkerDefinition {
         }
         definition
     }
+}
+
+/// What it was made from, with what the builder knows of it. An interval is none of it: it can change while the worker runs.
+fn details(routine: &Routine) -> MadeFrom {
+    let mut made_from = routine.made_from;
+    made_from.detail((routine.plan.kind(), routine.asks));
+    if let Some(options) = &routine.options {
+        options.tell(&mut made_from);
+    }
+    made_from
 }

@@ -11,9 +11,10 @@ use async_trait::async_trait;
 use plba_contracts::BoxError;
 use plba_contracts::cron::Expression;
 use plba_contracts::health::Health;
+use plba_contracts::made_from::MadeFrom;
 use plba_contracts::services::{BoxFuture, Services};
 use plba_contracts::stop::{StopHandle, StopSignal};
-use plba_contracts::worker::{Exit, Running, StartError, Worker, WorkerContext, WorkerStatus};
+use plba_contracts::worker::{Exit, Pace, Running, StartError, Worker, WorkerContext, WorkerStatus};
 use tokio::time::Instant;
 
 use super::outcome::{Outcome, RoutineError, Severity};
@@ -30,10 +31,30 @@ pub(super) type Classify = Arc<dyn Fn(&(dyn std::error::Error + Send + Sync + 's
 /// What is run when, as written down.
 pub(super) enum Plan {
     Once(Run),
-    Every(Duration, Run),
+    Every(Pace, Run),
     Cron(String, Run),
     Service(Serve),
     Blocking(thread::Block),
+}
+
+impl Plan {
+    pub(super) fn pace(&self) -> Option<Pace> {
+        match self {
+            Self::Every(pace, _) => Some(pace.clone()),
+            _ => None,
+        }
+    }
+
+    /// Which it is, with what of it can be compared and does not change while it runs.
+    pub(super) fn kind(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::Once(_) => ("once", None),
+            Self::Every(..) => ("every", None),
+            Self::Cron(expression, _) => ("cron", Some(expression)),
+            Self::Service(_) => ("service", None),
+            Self::Blocking(_) => ("blocking", None),
+        }
+    }
 }
 
 /// What the builder's methods set.
@@ -59,6 +80,22 @@ impl Options {
         idle_limit: None,
         time_zone: None,
     };
+}
+
+impl Options {
+    pub(super) fn tell(&self, made_from: &mut MadeFrom) {
+        let Self {
+            timeout,
+            classify,
+            unhealthy_after,
+            initial_pause,
+            maximum_pause,
+            idle_limit,
+            time_zone,
+        } = self;
+        made_from.detail((timeout, classify.is_some(), unhealthy_after));
+        made_from.detail((initial_pause, maximum_pause, idle_limit, time_zone));
+    }
 }
 
 /// What all instances of a definition share.
@@ -98,6 +135,8 @@ enum Next {
     Now,
     /// The next one, at this moment.
     At(Instant),
+    /// The next one, by the interval since this one began, after so many that found nothing to do.
+    Due(Instant, u32),
     /// The next one, at the next moment of the schedule.
     Moment,
 }
@@ -135,6 +174,11 @@ impl RoutineWorker {
                     biased;
                     () = &mut asked => {}
                     () = tokio::time::sleep_until(moment) => {}
+                },
+                Next::Due(began, idle_runs) => tokio::select! {
+                    biased;
+                    () = &mut asked => {}
+                    () = self.due(began, idle_runs) => {}
                 },
                 Next::Moment => {
                     if let Some(exit) = Box::pin(self.until_moment(context)).await {
@@ -203,12 +247,26 @@ impl RoutineWorker {
             Plan::Once(_) => Err(Exit::Finished),
             Plan::Service(_) | Plan::Blocking(_) if self.stop.is_requested() => Err(Exit::Stopped),
             Plan::Service(_) | Plan::Blocking(_) => Err(Exit::Finished),
-            Plan::Every(interval, _) => {
-                let limit = self.recipe.options().idle_limit;
-                let limit = limit.unwrap_or_else(|| default_idle_limit(*interval));
-                Ok(Next::At(after(began, stretched(*interval, idle_runs, limit))))
-            }
+            Plan::Every(..) => Ok(Next::Due(began, idle_runs)),
             Plan::Cron(..) => Ok(Next::Moment),
+        }
+    }
+
+    /// Waits until the interval is over, also if it becomes another one meanwhile.
+    async fn due(&self, began: Instant, idle_runs: u32) {
+        let Plan::Every(pace, _) = &self.recipe.plan else {
+            return;
+        };
+        loop {
+            let interval = pace.interval();
+            let limit = self.recipe.options().idle_limit;
+            let limit = limit.unwrap_or_else(|| default_idle_limit(interval));
+            let moment = after(began, stretched(interval, idle_runs, limit));
+            tokio::select! {
+                biased;
+                () = pace.changed(interval) => {}
+                () = tokio::time::sleep_until(moment) => return,
+            }
         }
     }
 

@@ -52,6 +52,50 @@ impl Beats {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_interval_counts_for_the_run_that_is_waited_for() {
+    let beats = Beats::new();
+    let counted = beats.clone();
+    let definition: WorkerDefinition = every("beat", secs(3600), move || {
+        counted.beat();
+        async { Ok(()) }
+    })
+    .into();
+    let (pace, supervisor) = (definition.pace.clone().unwrap(), supervisor());
+    supervisor.start(vec![definition], services()).await.unwrap();
+    sleep(secs(100)).await;
+    pace.set(Some(secs(150)));
+    sleep(secs(100)).await;
+    pace.set(Some(secs(5)));
+    sleep(secs(12)).await;
+    pace.set(None);
+    sleep(secs(3600)).await;
+    assert_eq!(beats.seen(), [0, 150, 200, 205, 210, 3810]);
+    assert_eq!(stopped(&supervisor).await.how, StopOutcome::Drained);
+}
+
+#[test]
+fn what_a_builder_was_given_besides_counts_and_the_interval_does_not() {
+    let made_from = |change: fn(Routine) -> Routine, interval| {
+        let routine = change(every("beat", secs(interval), || async { Ok(()) }));
+        WorkerDefinition::from(routine.made_from("the same")).made_from
+    };
+    let plain = made_from(|routine| routine, 5);
+    assert!(plain.is_same(&made_from(|routine| routine, 60)));
+    let others: [fn(Routine) -> Routine; 4] = [
+        |routine| routine.timeout(secs(1)),
+        |routine| routine.unhealthy_after(9),
+        |routine| routine.back_off(secs(1), secs(2)),
+        |routine| routine.idle_limit(secs(1)),
+    ];
+    for change in others {
+        assert!(!plain.is_same(&made_from(change, 5)));
+        assert!(made_from(change, 5).is_same(&made_from(change, 5)));
+    }
+    let unsaid: WorkerDefinition = every("beat", secs(5), || async { Ok(()) }).into();
+    assert!(!unsaid.made_from.is_same(&unsaid.made_from));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_routine_runs_at_its_interval_from_start_to_start() {
     let beats = Beats::new();
     let counted = beats.clone();

@@ -38,8 +38,10 @@ where
     F: Fn(Services) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Arc<dyn BatchHandler>, BoxError>> + Send + 'static,
 {
+    let queue_name = queue.into();
     let common = Common {
-        queue_name: queue.into(),
+        settings: format!("{queue_name} {settings:?}"),
+        queue_name,
         queue_service: settings.queue_service.clone(),
         timeout: settings.timeout,
         valid: settings.validate(),

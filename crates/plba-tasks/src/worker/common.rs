@@ -27,6 +27,8 @@ pub(crate) struct Common {
     pub(crate) queue_service: Option<String>,
     /// The handler's.
     pub(crate) timeout: Duration,
+    /// All settings and the queue, as a text by which others are told from them.
+    pub(crate) settings: String,
     /// What is wrong with the settings, which is told when the worker is built.
     pub(crate) valid: Result<(), String>,
 }
@@ -48,7 +50,7 @@ where
     Fut: Future<Output = Result<Arc<H>, BoxError>> + Send + 'static,
     M: Fn(Parts<H>) -> Arc<dyn Worker> + Clone + Send + Sync + 'static,
 {
-    let stall_after = common.timeout + PATIENCE;
+    let (stall_after, settings) = (common.timeout + PATIENCE, common.settings.clone());
     let build = move |services: Services| {
         let (common, handler, make) = (common.clone(), handler.clone(), make.clone());
         async move {
@@ -62,7 +64,9 @@ where
             Ok(make(parts))
         }
     };
-    WorkerDefinition::new(name, build).stall_after(stall_after)
+    let mut definition = WorkerDefinition::new(name, build).stall_after(stall_after);
+    definition.made_from.detail(settings);
+    definition
 }
 
 /// The queue that is registered under this name, or the only one.

@@ -20,6 +20,7 @@ pub(in super::super) enum Command {
     Apply(DefinitionChange, Services),
     Restart(String),
     Scale(String, u32),
+    Judge(String, Restart),
     /// For this long, or until it is resumed.
     Pause(String, Option<Duration>),
     Resume(String),
@@ -65,6 +66,11 @@ impl Driver {
             }
             Command::Restart(worker) => Event::Restart { ticket, worker },
             Command::Scale(worker, slots) => Event::Scale { ticket, worker, slots },
+            Command::Judge(worker, restart) => Event::Judge {
+                ticket,
+                worker,
+                restart: Arc::new(restart),
+            },
             Command::Pause(worker, span) => Event::Pause {
                 ticket,
                 worker,

@@ -1,7 +1,10 @@
 //! The commands: what each asks of which slots. How slots are ended and in which order lives in `stopping`.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
+
+use plba_contracts::worker::Restart;
 
 use super::definitions::check;
 use super::member::Pause;
@@ -133,6 +136,18 @@ impl<S: Sink> Machine<S> {
             .chain(up)
             .collect();
         self.wish(ticket, &wishes, now);
+    }
+
+    pub(super) fn command_judge(&mut self, ticket: Ticket, name: &str, restart: Arc<Restart>) {
+        match self.find(name) {
+            Ok(worker) => {
+                if let Some(member) = self.members.get_mut(worker) {
+                    member.spec.restart = restart;
+                }
+                self.answer(ticket, Answer::Done);
+            }
+            Err(refusal) => self.refuse(ticket, refusal),
+        }
     }
 
     pub(super) fn command_pause(&mut self, ticket: Ticket, name: &str, until: Option<Duration>, now: Duration) {

@@ -111,6 +111,11 @@ impl<S: Sink> Machine<S> {
             Event::Apply { ticket, change } => self.command_apply(ticket, change, now),
             Event::Restart { ticket, worker } => self.command_restart(ticket, &worker, now),
             Event::Scale { ticket, worker, slots } => self.command_scale(ticket, &worker, slots, now),
+            Event::Judge {
+                ticket,
+                worker,
+                restart,
+            } => self.command_judge(ticket, &worker, restart),
             Event::Pause { ticket, worker, until } => self.command_pause(ticket, &worker, until, now),
             Event::Resume { ticket, worker } => self.command_resume(ticket, &worker, now),
             Event::Stop { ticket, budget } => self.command_stop(ticket, budget, now),

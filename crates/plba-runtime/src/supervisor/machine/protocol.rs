@@ -64,6 +64,12 @@ pub(crate) enum Event {
     Restart { ticket: Ticket, worker: String },
     /// Run this many slots.
     Scale { ticket: Ticket, worker: String, slots: u32 },
+    /// From now on the ends of its attempts are judged by this.
+    Judge {
+        ticket: Ticket,
+        worker: String,
+        restart: Arc<Restart>,
+    },
     /// Let a worker rest until it is resumed, or this moment comes. Another pause takes the place of an earlier one.
     Pause {
         ticket: Ticket,

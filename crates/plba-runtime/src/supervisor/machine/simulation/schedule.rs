@@ -68,7 +68,7 @@ impl World {
         }
         let worker = names[self.random.usize(0..names.len())].clone();
         let open = self.stop_by.is_none() && !self.halted;
-        Some(match self.random.u8(0..14) {
+        Some(match self.random.u8(0..15) {
             0 | 1 => {
                 if open {
                     let worker = self.worker(&worker).unwrap();
@@ -102,8 +102,31 @@ impl World {
                 let incarnation = self.alive[&key].incarnation;
                 Event::Hung { key, incarnation }
             }
+            14 => self.judge(worker, open),
             _ => return self.apply(open),
         })
+    }
+
+    /// Other rules for the ends to come. How earlier ends are counted stays, and no fewer of them are put up with, so that the
+    /// oracle can go by all that it has seen.
+    fn judge(&mut self, worker: String, open: bool) -> Event {
+        let (now, then) = (self.spec(0).restart, Arc::clone(&self.wanted[&worker].restart));
+        let restart = Restart {
+            intensity: now.intensity.max(then.intensity),
+            maximum_delay: now.maximum_delay,
+            cool_down: now.cool_down,
+            ..(*then).clone()
+        };
+        if open {
+            let id = self.worker(&worker).unwrap();
+            self.known.get_mut(&id).unwrap().restart = restart.clone();
+            self.wanted.get_mut(&worker).unwrap().restart = Arc::new(restart.clone());
+        }
+        Event::Judge {
+            ticket: self.ticket("judge"),
+            worker,
+            restart: Arc::new(restart),
+        }
     }
 
     pub(super) fn rest(&mut self, worker: String, open: bool) -> Event {

@@ -1,0 +1,83 @@
+//! How workers stood before a change, beyond their definitions: what operators have made of them since they started. A
+//! change that starts a worker anew gives it that back, and so does the way back.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use plba_contracts::worker::WorkerDefinition;
+
+use super::plan::Wanted;
+use crate::supervisor::{SlotState, WorkerView};
+
+/// How one worker stood.
+#[derive(Clone, Debug)]
+struct Stood {
+    /// As its module said.
+    own: Wanted,
+    /// With what was set of it in the configuration.
+    settled: WorkerDefinition,
+    slots: u32,
+    rest: Option<Rest>,
+}
+
+/// How the workers stood.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before(HashMap<String, Stood>);
+
+/// A worker that runs: as its module says, and with what is set of it in the configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Runs {
+    pub(super) own: WorkerDefinition,
+    pub(super) settled: WorkerDefinition,
+}
+
+/// A rest, and when it ends by itself.
+pub(super) type Rest = Option<Timestamp>;
+
+/// How a worker is started.
+#[derive(Clone, Debug)]
+pub(super) struct Started {
+    pub(super) definition: WorkerDefinition,
+    pub(super) rest: Option<Rest>,
+}
+
+impl Before {
+    pub(super) fn new<'a>(running: impl Iterator<Item = &'a Runs>, views: &[WorkerView]) -> Self {
+        let views: HashMap<&str, &WorkerView> = views.iter().map(|view| (view.name.as_str(), view)).collect();
+        let stood = running.filter_map(|runs| {
+            let view = views.get(runs.own.name.as_str())?;
+            let paused = view.slots.iter().find(|slot| slot.state == SlotState::Paused);
+            let stood = Stood {
+                own: Wanted::from(runs.own.clone()),
+                settled: runs.settled.clone(),
+                slots: u32::try_from(view.slots.len()).unwrap_or(u32::MAX).max(1),
+                rest: paused.map(|slot| slot.until),
+            };
+            Some((runs.own.name.clone(), stood))
+        });
+        Self(stood.collect())
+    }
+
+    /// How to start a worker that is to be as it is `settled` now. While it is to have as many instances as before, an
+    /// operator's number counts; and one that rested goes on resting.
+    pub(super) fn follow(&self, mut settled: WorkerDefinition) -> Started {
+        let stood = self.0.get(&settled.name);
+        if let Some(stood) = stood.filter(|stood| stood.settled.concurrency == settled.concurrency) {
+            settled.concurrency = stood.slots;
+        }
+        Started {
+            definition: settled,
+            rest: stood.and_then(|stood| stood.rest),
+        }
+    }
+
+    /// What a worker was as its module said, if it was there.
+    pub(super) fn own(&self, name: &str) -> Option<&Wanted> {
+        Some(&self.0.get(name)?.own)
+    }
+
+    /// What a worker was with what was set of it.
+    pub(super) fn settled(&self, name: &str) -> Option<&WorkerDefinition> {
+        Some(&self.0.get(name)?.settled)
+    }
+}
