@@ -88,6 +88,13 @@ impl RestartSettings {
 pub type Settings = BTreeMap<String, WorkerSettings>;
 
 impl WorkerSettings {
+    /// Puts the interval that is set in place of the worker's own, also while it runs.
+    pub(crate) fn pace(&self, definition: &WorkerDefinition) {
+        if let Some(pace) = &definition.pace {
+            pace.set(self.interval.map(Duration::from));
+        }
+    }
+
     pub(crate) fn validate(&self, name: &str, faults: &mut Faults) {
         let possible = self
             .concurrency
@@ -138,21 +145,6 @@ impl Tuning {
     /// Others count from now on; gives those that counted before. Nothing that runs is changed by it.
     pub fn set(&self, settings: Settings) -> Settings {
         std::mem::replace(&mut self.lock(), settings)
-    }
-
-    /// The definition as it is to start: with what is set.
-    pub fn settled(&self, definition: WorkerDefinition) -> WorkerDefinition {
-        let definition = self.applied_to(definition);
-        if let Some(pace) = &definition.pace {
-            pace.set(self.of(&definition.name).interval.map(Duration::from));
-        }
-        definition
-    }
-
-    /// The definition with what is set; nothing that runs hears of it.
-    pub(crate) fn applied_to(&self, mut definition: WorkerDefinition) -> WorkerDefinition {
-        apply(&self.of(&definition.name), &mut definition);
-        definition
     }
 
     /// What is set of one worker.
@@ -209,7 +201,9 @@ impl Held {
     }
 }
 
-fn apply(settings: &WorkerSettings, definition: &mut WorkerDefinition) {
+/// The definition as it is to be with these settings. Its interval is none of it: who runs at it hears of another one by
+/// [`WorkerSettings::pace`].
+pub(crate) fn apply(settings: &WorkerSettings, definition: &mut WorkerDefinition) {
     if let Some(concurrency) = settings.concurrency {
         definition.concurrency = concurrency;
     }
@@ -249,11 +243,11 @@ async fn change(
         told(name, "stall_after", Ok(Ok(())));
     }
     if before.restart != now.restart {
-        let set = supervisor.set_restart(name, definition.restart).await;
+        let set = supervisor.set_restart(name, definition.restart.clone()).await;
         told(name, "restart", Ok(set));
     }
-    if let (true, Some(pace)) = (before.interval != now.interval, &definition.pace) {
-        pace.set(now.interval.map(Duration::from));
+    if before.interval != now.interval {
+        now.pace(&definition);
         told(name, "interval", Ok(Ok(())));
     }
     if before.concurrency != now.concurrency {
@@ -331,15 +325,22 @@ mod tests {
     fn what_is_set_stands_in_place_of_what_the_module_says() {
         let settings = WorkerSettings {
             concurrency: Some(7),
+            restart: RestartSettings {
+                policy: Some(RestartPolicy::Transient),
+                ..RestartSettings::default()
+            },
             ..WorkerSettings::default()
         };
         let tuning = Tuning::new(Settings::from([("orders".to_owned(), settings)]));
-        let definition = |name| WorkerDefinition::new(name, |_| async { Err("is never built".into()) }).concurrency(2);
-        assert_eq!(tuning.settled(definition("orders")).concurrency, 7);
-        assert_eq!(tuning.settled(definition("replies")).concurrency, 2);
-        assert_eq!(
-            tuning.settled(definition("orders")).stall_after,
-            definition("orders").stall_after
-        );
+        let settled = |name: &str| {
+            let never = |_| async { Err("is never built".into()) };
+            let mut definition = WorkerDefinition::new(name, never).concurrency(2);
+            apply(&tuning.of(name), &mut definition);
+            definition
+        };
+        assert_eq!((settled("orders").concurrency, settled("replies").concurrency), (7, 2));
+        assert_eq!(settled("orders").stall_after, settled("replies").stall_after);
+        assert_eq!(settled("orders").restart.policy, RestartPolicy::Transient);
+        assert_eq!(settled("orders").restart.intensity, Restart::default().intensity);
     }
 }

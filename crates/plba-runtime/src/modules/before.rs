@@ -8,12 +8,14 @@ use plba_contracts::worker::WorkerDefinition;
 
 use super::plan::Wanted;
 use crate::supervisor::{SlotState, WorkerView};
+use crate::tuning::{WorkerSettings, apply};
 
 /// How one worker stood.
 #[derive(Clone, Debug)]
 struct Stood {
     /// As its module said.
     own: Wanted,
+    set: WorkerSettings,
     /// With what was set of it in the configuration.
     settled: WorkerDefinition,
     slots: u32,
@@ -24,11 +26,35 @@ struct Stood {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Before(HashMap<String, Stood>);
 
-/// A worker that runs: as its module says, and with what is set of it in the configuration.
+/// A worker that runs.
 #[derive(Clone, Debug)]
 pub(super) struct Runs {
+    /// As its module says.
     pub(super) own: WorkerDefinition,
-    pub(super) settled: WorkerDefinition,
+    /// What is set of it in the configuration, where something is.
+    set: Option<Box<WorkerSettings>>,
+}
+
+impl Runs {
+    pub(super) fn new(own: WorkerDefinition, set: WorkerSettings) -> Self {
+        let mut runs = Self { own, set: None };
+        runs.set(set);
+        runs
+    }
+
+    /// Something else is set of it.
+    pub(super) fn set(&mut self, set: WorkerSettings) {
+        self.set = (set != WorkerSettings::default()).then(|| Box::new(set));
+    }
+
+    /// As it is, with what is set of it.
+    pub(super) fn settled(&self) -> WorkerDefinition {
+        let mut settled = self.own.clone();
+        if let Some(set) = &self.set {
+            apply(set, &mut settled);
+        }
+        settled
+    }
 }
 
 /// A rest, and when it ends by itself.
@@ -49,7 +75,8 @@ impl Before {
             let paused = view.slots.iter().find(|slot| slot.state == SlotState::Paused);
             let stood = Stood {
                 own: Wanted::from(runs.own.clone()),
-                settled: runs.settled.clone(),
+                set: runs.set.as_deref().cloned().unwrap_or_default(),
+                settled: runs.settled(),
                 slots: u32::try_from(view.slots.len()).unwrap_or(u32::MAX).max(1),
                 rest: paused.map(|slot| slot.until),
             };
@@ -76,8 +103,8 @@ impl Before {
         Some(&self.0.get(name)?.own)
     }
 
-    /// What a worker was with what was set of it.
-    pub(super) fn settled(&self, name: &str) -> Option<&WorkerDefinition> {
-        Some(&self.0.get(name)?.settled)
+    /// What was set of a worker in the configuration.
+    pub(super) fn set(&self, name: &str) -> Option<&WorkerSettings> {
+        Some(&self.0.get(name)?.set)
     }
 }

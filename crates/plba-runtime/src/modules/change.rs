@@ -19,7 +19,7 @@ use super::{Aside, ReplaceError, RunningModules};
 use crate::TARGET;
 use crate::blueprint::AssembledModule;
 use crate::supervisor::{DefinitionChange, SlotState, SupervisionError, WorkerSupervisor, check_order};
-use crate::tuning::{Held, PATIENCE};
+use crate::tuning::{Held, PATIENCE, WorkerSettings};
 
 /// A health contributor that is asked again and again.
 pub(super) struct Watched {
@@ -251,36 +251,39 @@ impl RunningModules {
 
     /// As what a worker that starts is written down, as what it starts, and whether it is to rest.
     fn settled(&self, before: &Before, way: Way, wanted: Wanted) -> (Runs, WorkerDefinition, Option<Rest>) {
-        let tuning = &self.foundation.tuning;
         let Wanted {
             definition: mut own,
             live,
         } = wanted;
         live.put_into(&mut own);
+        let set = self.set_of(before, way, &own.name);
         let running = self.workers.get(&own.name);
-        let settled = match running.is_some_and(|runs| runs.own.build.is_same(&own.build)) {
-            true => tuning.applied_to(own.clone()),
-            false => tuning.settled(own.clone()),
-        };
-        let stood = before.settled(&own.name).filter(|_| way == Way::Back);
-        let settled = stood.cloned().unwrap_or(settled);
-        let Started { definition, rest } = before.follow(settled.clone());
-        let rest = rest.or_else(|| (tuning.of(&own.name).paused == Some(true)).then_some(None));
-        (Runs { own, settled }, definition, rest)
+        if !running.is_some_and(|runs| runs.own.build.is_same(&own.build)) {
+            set.pace(&own);
+        }
+        let is_to_rest = set.paused == Some(true);
+        let runs = Runs::new(own, set);
+        let Started { definition, rest } = before.follow(runs.settled());
+        (runs, definition, rest.or(is_to_rest.then_some(None)))
+    }
+
+    /// What is set of a worker in the configuration; on the way back, what was.
+    fn set_of(&self, before: &Before, way: Way, name: &str) -> WorkerSettings {
+        let was = before.set(name).filter(|_| way == Way::Back);
+        was.cloned().unwrap_or_else(|| self.foundation.tuning.of(name))
     }
 
     /// Makes workers that go on as they are wanted.
     async fn adjust(&mut self, before: &Before, way: Way, adjusted: Vec<Wanted>) -> Result<(), String> {
         for Wanted { definition, live } in adjusted {
-            let name = definition.name;
-            let Some(runs) = self.workers.get_mut(&name) else {
+            let set = self.set_of(before, way, &definition.name);
+            let Some(runs) = self.workers.get_mut(&definition.name) else {
                 continue;
             };
+            let was = runs.settled();
             live.put_into(&mut runs.own);
-            let settled = self.foundation.tuning.applied_to(runs.own.clone());
-            let stood = before.settled(&name).filter(|_| way == Way::Back);
-            let settled = stood.cloned().unwrap_or(settled);
-            let was = std::mem::replace(&mut runs.settled, settled.clone());
+            runs.set(set);
+            let settled = runs.settled();
             let slots = before.follow(settled.clone()).definition.concurrency;
             let supervisor = self.foundation.supervisor.clone();
             self.on_workers(adjust_one(supervisor, was, settled, slots)).await?;

@@ -142,13 +142,16 @@ impl RunningModules {
     pub async fn start(&mut self) -> Result<(), String> {
         let (mut definitions, mut held) = (Vec::new(), Vec::new());
         for own in self.worker_definitions() {
-            let settled = self.foundation.tuning.settled(own.clone());
-            let mut definition = settled.clone();
-            if self.foundation.tuning.of(&own.name).paused == Some(true) {
+            let set = self.foundation.tuning.of(&own.name);
+            set.pace(&own);
+            let is_to_rest = set.paused == Some(true);
+            let runs = Runs::new(own, set);
+            let mut definition = runs.settled();
+            if is_to_rest {
                 held.push(Held::new(&mut definition, None));
             }
             definitions.push(definition);
-            self.workers.insert(own.name.clone(), Runs { own, settled });
+            self.workers.insert(runs.own.name.clone(), runs);
         }
         let contributions = self.contributions();
         let (container, supervisor) = (Arc::clone(&self.container), self.foundation.supervisor.clone());
@@ -194,7 +197,7 @@ impl RunningModules {
         let workers = self.workers.values().map(|runs| runs.own.clone()).collect();
         retune(&self.foundation.supervisor, workers, before, now).await;
         for runs in self.workers.values_mut() {
-            runs.settled = self.foundation.tuning.applied_to(runs.own.clone());
+            runs.set(self.foundation.tuning.of(&runs.own.name));
         }
     }
 

@@ -309,7 +309,7 @@ impl Process {
         for (name, slots) in self.workers() {
             let states: Vec<SlotState> = slots.iter().map(|slot| slot.0).collect();
             let runs = &self.modules.workers[&name];
-            let Runs { own, settled } = runs;
+            let (own, settled) = (&runs.own, runs.settled());
             state.push(format!(
                 "{name} {states:?} {} {:?} {:?} {:?} {:?}",
                 own.concurrency,
@@ -390,7 +390,7 @@ async fn what_would_be_the_same_again_is_not_touched() {
         runs["retention"].own.pace.as_ref().unwrap().interval(),
         Duration::from_secs(5)
     );
-    assert_eq!(runs["mail"].settled.restart.policy, RestartPolicy::Transient);
+    assert_eq!(runs["mail"].settled().restart.policy, RestartPolicy::Transient);
 
     // Other profiles: who has asked for the desk starts anew, and rests before the desk closes.
     plan.services[1].1 = "other profiles".into();
@@ -594,7 +594,7 @@ async fn settings_of_single_workers_stand_in_place_of_what_modules_say() {
         (2, Duration::from_secs(3))
     );
     assert_eq!(
-        process.modules.workers["orders"].settled.restart.policy,
+        process.modules.workers["orders"].settled().restart.policy,
         RestartPolicy::Transient
     );
     let mut plan = shop();
