@@ -65,12 +65,10 @@ pub struct ControlConfig {
     /// Host names that requests may name, besides the loopback ones.
     #[schemars(extend("x-needs-restart" = true))]
     pub hosts: Vec<String>,
-    /// A file that holds the admin's token, at least 32 characters. Without it a random token is made at first start
-    /// and kept in `control.token` in the state directory.
-    #[schemars(extend("x-needs-restart" = true))]
+    /// A file that holds the admin's token, at least 32 characters; read again at each reload. Without it a random token is
+    /// made at first start and kept in `control.token` in the state directory.
     pub token_file: Option<FilePath>,
     /// The admin's token itself, at least 32 characters; better given by the environment than in a file.
-    #[schemars(extend("x-needs-restart" = true))]
     pub token: Option<Secret>,
 }
 

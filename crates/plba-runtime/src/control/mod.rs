@@ -139,9 +139,16 @@ impl ControlPlane {
         unique(endpoints, |name| self.shared.own.contains_key(name))
     }
 
-    /// From now on this token is the admin's; callers with the one before are unknown.
-    pub fn admit(&self, token: Secret) {
-        *self.shared.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+    /// From now on this token is the admin's; callers with the one before, which is given back, are unknown.
+    pub fn admit(&self, token: Secret) -> Secret {
+        let mut known = self.shared.token.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut known, token)
+    }
+
+    /// Whether this is the admin's token.
+    pub fn knows(&self, token: &str) -> bool {
+        let known = self.shared.token.read().unwrap_or_else(PoisonError::into_inner);
+        same_bytes(token.as_bytes(), known.expose().as_bytes())
     }
 
     fn contributed(&self) -> Arc<Contributed> {
@@ -250,9 +257,7 @@ impl ControlSurface for ControlPlane {
     }
 
     fn authenticate(&self, token: &str) -> Option<Caller> {
-        let known = self.shared.token.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let same = same_bytes(token.as_bytes(), known.expose().as_bytes());
-        same.then(|| Caller {
+        self.knows(token).then(|| Caller {
             name: "control-token".into(),
             role: Role::Admin,
         })
@@ -344,6 +349,8 @@ mod tests {
         for wrong in ["", "righ", "right ", "wrong", "RIGHT"] {
             assert_eq!(plane.authenticate(wrong), None, "{wrong}");
         }
+        assert_eq!(plane.admit(Secret::from("new")).expose(), "right");
+        assert!(plane.authenticate("right").is_none() && plane.authenticate("new").is_some());
     }
 
     #[test]

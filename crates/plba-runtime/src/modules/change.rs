@@ -54,6 +54,7 @@ impl RunningModules {
     /// # Cancel safety
     /// A dropped call may leave modules between old and new; it is dropped only when the process stops.
     pub async fn replace(&mut self, changed: Vec<AssembledModule>) -> Result<(), ReplaceError> {
+        self.aside = None;
         if changed.is_empty() {
             return Ok(());
         }
@@ -85,7 +86,7 @@ impl RunningModules {
     }
 
     /// Goes back to what there was before the latest [`replace`](Self::replace), because something else could not follow.
-    /// Nothing happens when that was done before.
+    /// Nothing happens when that has replaced nothing, or was taken back before.
     ///
     /// # Errors
     /// What ran before could not be started again.

@@ -3,6 +3,7 @@
 
 mod logging;
 mod modules;
+mod token;
 mod traces;
 mod watchers;
 
@@ -18,10 +19,11 @@ use tracing::{error, info, warn};
 
 use self::logging::LoggingPart;
 use self::modules::ModulesPart;
+use self::token::TokenPart;
 use self::traces::TracesPart;
 pub(crate) use self::watchers::watchers;
 use crate::TARGET;
-use crate::blueprint::Launch;
+use crate::blueprint::{Launch, platform_of};
 use crate::config::change::{Conclusion, Due, LivePart, ReloadOutcome, Transactions, Trigger};
 use crate::config::{ConfigDiff, Configuration, ConfigurationManager};
 use crate::logging::LoggingHandle;
@@ -51,11 +53,17 @@ impl Followers {
     /// All of them with these modules, the quick ones first: what fails, fails before much has been moved.
     pub fn with<'a>(&'a self, modules: &'a mut RunningModules, workers: Handle) -> Vec<Box<dyn LivePart + 'a>> {
         let configuration = Arc::clone(&self.configuration);
-        vec![
+        let mut parts: Vec<Box<dyn LivePart + 'a>> = vec![
             Box::new(LoggingPart::new(&self.logging)),
             Box::new(TracesPart::new(&self.traces)),
-            Box::new(ModulesPart::new(modules, self.launch.clone(), configuration, workers)),
-        ]
+        ];
+        // It is always there: nothing is loaded without it.
+        if let Ok(platform) = platform_of(&configuration.current()) {
+            parts.push(Box::new(TokenPart::new(modules.plane().clone(), &platform)));
+        }
+        let modules = ModulesPart::new(modules, self.launch.clone(), configuration, workers);
+        parts.push(Box::new(modules));
+        parts
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct ModulesPart<'a> {
     prepared: Vec<AssembledModule>,
     /// Tables of modules that could not be started again: every reload tries them.
     down: BTreeSet<String>,
+    /// Tables of the modules that the latest change has replaced.
+    replaced: Vec<String>,
 }
 
 impl<'a> ModulesPart<'a> {
@@ -48,6 +50,7 @@ impl<'a> ModulesPart<'a> {
             workers,
             prepared: Vec::new(),
             down: BTreeSet::new(),
+            replaced: Vec::new(),
         }
     }
 
@@ -85,8 +88,10 @@ impl<'a> ModulesPart<'a> {
     }
 
     async fn replace(&mut self, changed: Vec<AssembledModule>) -> Result<(), String> {
+        self.replaced = changed.iter().map(|module| module.table.clone()).collect();
         if changed.is_empty() {
-            return Ok(());
+            // So that nothing is left that could be taken back.
+            return self.modules.replace(changed).await.map_err(|error| error.to_string());
         }
         let tables: Vec<String> = changed.iter().map(|module| module.table.clone()).collect();
         let names: Vec<String> = changed.iter().map(|module| module.module.name().to_owned()).collect();
@@ -151,10 +156,11 @@ impl LivePart for ModulesPart<'_> {
 
     async fn undo(&mut self, proposal: &Proposal) -> Result<(), String> {
         let (before, now) = (settings(&proposal.running), settings(&proposal.next));
-        let (published, none) = (self.configuration.published(), BTreeSet::new());
-        let old = assemble_changed(&self.launch, &proposal.next, &proposal.running, &none, &published);
         self.modules.tune(before.clone());
-        self.replace(old.map_err(|error| error.to_string())?).await?;
+        if let Err(error) = self.modules.take_back().await {
+            self.down.extend(std::mem::take(&mut self.replaced));
+            return Err(error.to_string());
+        }
         self.modules.retune(&now, &before).await;
         Ok(())
     }

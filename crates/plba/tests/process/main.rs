@@ -17,6 +17,7 @@ mod previous_run;
 mod pulse;
 mod service_manager;
 mod stops;
+mod tokens;
 mod torture;
 mod tuning;
 mod turns;

@@ -135,6 +135,53 @@ fn a_worker_that_is_not_there_is_refused_with_the_nearest_name() {
 }
 
 #[test]
+fn an_interval_and_how_it_is_restarted_change_while_a_worker_runs() {
+    let home = example("pulse", "pace", &[]);
+    write(&home, "[platform.workers.beat]\ninterval = \"1h\"\n");
+    let mut app = home.start(&["--config", "workers.toml"]);
+    let beats = |app: &Application| worker(app, "beat")?["status"]["succeeded"].as_u64();
+    app.wait("the first beat", |app| (beats(app)? == 1).then_some(()));
+    let first = worker(&app, "beat").unwrap()["slots"][0]["since"].clone();
+    // The run that it waits for, in an hour, comes at once.
+    let faster = "[platform.workers.beat]\ninterval = \"20ms\"\n[platform.workers.beat.restart]\npolicy = \"never\"\n";
+    write(&home, faster);
+    app.signal(Signal::HUP);
+    app.wait("many beats", |app| (beats(app)? > 20).then_some(()));
+    app.wait_for_line("restart is as it is configured");
+    write(&home, "# as the module says\n");
+    app.signal(Signal::HUP);
+    app.wait_for_line("configuration 3 runs");
+    let beat = worker(&app, "beat").unwrap();
+    assert_eq!(
+        (&beat["restarts"], &beat["slots"][0]["since"]),
+        (&json!(0), &first),
+        "{beat}"
+    );
+
+    write(
+        &home,
+        "[platform.workers.beat]\ninterval = \"0s\"\n[platform.workers.beat.restart]\ninitial_delay = \"9s\"\nmaximum_delay = \"1s\"\n",
+    );
+    let refused = home.run(&["check", "--config", "workers.toml"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    for part in [
+        "workers.toml:2:12",
+        "1ms or more",
+        "workers.toml:5:17",
+        "can't be shorter than the first",
+    ] {
+        assert!(told.contains(part), "no {part} in:\n{told}");
+    }
+    assert_eq!(app.stop(), Some(0), "{}", app.log());
+    let home = example("faults", "paceless", &[]);
+    write(&home, "[platform.workers.good]\ninterval = \"5s\"\n");
+    let refused = home.run(&["check", "--config", "workers.toml"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("the worker `good` does not run at an interval"), "{told}");
+}
+
+#[test]
 fn a_pause_by_command_may_end_by_itself() {
     let home = example("faults", "pause", &[]);
     let mut app = home.start(&[]);
