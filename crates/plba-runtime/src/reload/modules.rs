@@ -145,9 +145,8 @@ impl LivePart for ModulesPart<'_> {
         let prepared = std::mem::take(&mut self.prepared);
         self.modules.tune(now.clone());
         if let Err(error) = self.replace(prepared).await {
-            self.modules.tune(before.clone());
-            // What came back was started while the others counted.
-            self.modules.retune(&now, &before).await;
+            // What came back is as it was, with the settings of before.
+            self.modules.tune(before);
             return Err(error);
         }
         self.modules.retune(&before, &now).await;

@@ -252,7 +252,7 @@ impl Town {
         let health = HealthRegistry::new(Arc::clone(&clock), Vec::new);
         let (traces, _) = TraceService::new(&TraceConfig::default(), Arc::clone(&clock), 7, Vec::new());
         let foundation = foundation(&clock, &supervisor, &health, &traces, &platform);
-        let modules = RunningModules::new(modules, foundation).unwrap();
+        let mut modules = RunningModules::new(modules, foundation).unwrap();
         modules.start().await.unwrap();
         Self {
             directory,
