@@ -5,6 +5,7 @@
 
 mod bot;
 mod configurations;
+mod database;
 mod default_run;
 mod desk;
 mod dns;
