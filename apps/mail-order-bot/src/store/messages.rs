@@ -57,6 +57,9 @@ pub struct SeenMail {
     pub not_an_order: Option<String>,
 }
 
+/// A mail, and its bytes as long as they are kept.
+pub type MailAsItCame = (SeenMail, Option<Vec<u8>>);
+
 const COLUMNS: &str = "m.id, m.received_at, m.sender, m.subject, m.message_id, m.order_id, r.id, m.not_an_order";
 
 impl OrderReads {
@@ -86,7 +89,7 @@ impl OrderReads {
     ///
     /// # Errors
     /// [`StoreError`] of the database.
-    pub fn seen_mail(&self, id: i64) -> Result<Option<(SeenMail, Option<Vec<u8>>)>, StoreError> {
+    pub fn seen_mail(&self, id: i64) -> Result<Option<MailAsItCame>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM ~messages m LEFT JOIN ~reviews r ON r.message = m.id AND r.state = 'open' WHERE m.id = $1"
         );
