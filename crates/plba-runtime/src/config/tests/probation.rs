@@ -14,7 +14,7 @@ use crate::config::change::{Due, HealthProving, LivePart, Proposal, Refusal, Sta
 use crate::health::{HealthRegistry, PartHealth};
 use crate::services::{Provided, ServiceContainer};
 use crate::supervisor::tests::{TokioClock, services, supervisor};
-use crate::supervisor::{DefinitionChange, WorkerSupervisor};
+use crate::supervisor::{DefinitionChange, SupervisorEvent, WorkerSupervisor};
 use crate::worker::{RoutineError, service};
 
 /// So many workers and the attempts fail, a second after they began.
@@ -99,6 +99,8 @@ struct Shop {
     supervisor: WorkerSupervisor,
     outside: Arc<AtomicBool>,
     refuses: Arc<AtomicBool>,
+    /// How many attempts have failed in all.
+    failures: Arc<AtomicU32>,
 }
 
 impl Shop {
@@ -128,7 +130,13 @@ impl Shop {
         let none = Arc::new(ServiceContainer::new(Vec::new(), Provided::default()).unwrap());
         health.watch(vec![server], &none.services()).await.unwrap();
         manager.prove_with(Arc::new(HealthProving::new(clock.clone(), &supervisor, &health)));
-        let refuses = Arc::new(AtomicBool::new(false));
+        let (failures, refuses) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let counted = Arc::clone(&failures);
+        supervisor.events().subscribe(move |recorded| {
+            if matches!(&recorded.event, SupervisorEvent::Ended { end, .. } if end.is_failure()) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
         let follows = Follows {
             supervisor: supervisor.clone(),
             thinks,
@@ -141,6 +149,7 @@ impl Shop {
             supervisor,
             outside,
             refuses,
+            failures,
         }
     }
 
@@ -290,6 +299,20 @@ async fn a_reload_that_is_refused_leaves_the_probation_as_it_is() {
         Duration::from_secs(10),
         "what is left of the window"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_before_a_reload_was_refused_is_not_forgotten() {
+    let mut shop = Shop::open(true, Duration::ZERO).await;
+    shop.change("[bot]\nworkers = 13\n").await;
+    let failed = |shop: &Shop| shop.failures.load(Ordering::Relaxed);
+    while failed(&shop) == 0 {
+        let waits = shop.transactions.next();
+        assert!(tokio::time::timeout(Duration::from_millis(100), waits).await.is_err());
+    }
+    assert!(shop.change("[bot]\nworkers = 0\n").await.is_rejected());
+    shop.failed().await;
+    assert_eq!(failed(&shop), 2, "the first counts, so the second is enough");
 }
 
 #[tokio::test(start_paused = true)]
