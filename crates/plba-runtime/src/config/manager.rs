@@ -38,6 +38,8 @@ pub struct ConfigurationManager {
     requests: ReloadRequests,
     observers: Mutex<Vec<Arc<dyn ChangeObserver>>>,
     proving: Mutex<Option<Arc<dyn Proving>>>,
+    /// The last good configuration, if that is what it began with.
+    kept: Option<Arc<LastGood>>,
 }
 
 impl ConfigurationManager {
@@ -64,8 +66,11 @@ impl ConfigurationManager {
         kept: Arc<LastGood>,
     ) -> Result<Self, ConfigReport> {
         let reader = Arc::new(Reader::new(definitions, sources));
-        let first = reader.read_kept(kept).await;
-        Self::beginning_with(reader, first)
+        let first = reader.read_kept(Arc::clone(&kept)).await;
+        Ok(Self {
+            kept: Some(kept),
+            ..Self::beginning_with(reader, first)?
+        })
     }
 
     fn beginning_with(
@@ -81,6 +86,7 @@ impl ConfigurationManager {
             requests: ReloadRequests::default(),
             observers: Mutex::default(),
             proving: Mutex::default(),
+            kept: None,
         })
     }
 
@@ -198,6 +204,12 @@ impl ConfigurationManager {
 
     pub(super) fn publish(&self, configuration: Arc<Configuration>) {
         self.board.publish(configuration);
+    }
+
+    /// When and why this configuration was taken back by a process before this one, which is why this one began with the last
+    /// good one.
+    pub(super) fn took_back(&self, configuration: &Configuration) -> Option<String> {
+        self.kept.as_ref()?.took_back(configuration, self.files())
     }
 
     pub(super) fn observers(&self) -> Vec<Arc<dyn ChangeObserver>> {

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::application::{Application, Home, example, named};
 
-/// A bell whose configuration is `bell.toml`, with a short probation.
+/// A bell with a short probation, which reads its configuration again when it is told to.
 fn bell(test: &str) -> Home {
-    example("bell", test, &["platform.config.probation=3s"])
+    let settings = ["platform.config.probation=3s", "platform.config.watch=false"];
+    example("bell", test, &settings)
 }
 
 fn write(home: &Home, file: &str, text: &str) {
@@ -124,7 +125,10 @@ fn a_change_that_makes_a_worker_fail_is_taken_back_within_its_window_and_says_wh
         "bell.toml",
         "--set",
         "platform.config.on_invalid_start=last_good",
+        "--set",
+        "platform.config.watch=true",
     ]);
+    // Nor does watching the file, which is still the one that failed, bring it back.
     app.wait_for_line("the last good configuration runs instead");
     strokes(&mut app);
     let told = health(&app);

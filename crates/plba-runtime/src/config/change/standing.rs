@@ -31,6 +31,8 @@ pub struct ConfigStanding {
     pub proven: bool,
     /// What is wrong: the latest change was refused or taken back, or the process runs by the last good configuration.
     pub problem: Option<String>,
+    /// Whether the process runs by the last good configuration, because what is written has been wrong since its start.
+    pub last_good: bool,
     /// The providers that are down, by their names, each with what it said; what they gave last counts.
     pub providers_down: BTreeMap<String, String>,
     /// The latest change that was put to work.
@@ -55,12 +57,7 @@ impl ConfigStanding {
     /// At the start.
     pub(crate) fn started(generation: u64, since: Timestamp, doubt: Option<&StartDoubt>) -> Self {
         let problem = doubt.map(|doubt| match doubt {
-            StartDoubt::LastGood(wrong) => {
-                format!(
-                    "the last good configuration runs, for what is written is wrong: {}",
-                    line(wrong)
-                )
-            }
+            StartDoubt::LastGood(wrong) => on_last_good(&line(wrong)),
             StartDoubt::TakenBack(when) => format!("the configuration has failed before: {}", line(when)),
         });
         Self {
@@ -68,6 +65,7 @@ impl ConfigStanding {
             since,
             proven: false,
             problem,
+            last_good: matches!(doubt, Some(StartDoubt::LastGood(_))),
             providers_down: BTreeMap::new(),
             last_accepted: None,
             last_rejected: None,
@@ -77,6 +75,7 @@ impl ConfigStanding {
     /// What is written is what runs.
     pub(crate) fn unchanged(&mut self) {
         self.problem = None;
+        self.last_good = false;
     }
 
     /// An attempt is over, with this entry in the history.
@@ -89,7 +88,10 @@ impl ConfigStanding {
         match (entry.what, outcome) {
             (ChangeKind::Rejected, ReloadOutcome::Rejected { reason, faults, .. }) => {
                 let why = in_a_line(reason, faults);
-                self.problem = Some(format!("the latest change was refused: {why}"));
+                self.problem = Some(match self.last_good {
+                    true => on_last_good(&why),
+                    false => format!("the latest change was refused: {why}"),
+                });
                 self.last_rejected = Some(latest(Some(why)));
             }
             (ChangeKind::TakenBack, ReloadOutcome::TakenBack { reason, failed, .. }) => {
@@ -100,6 +102,7 @@ impl ConfigStanding {
             _ => {
                 self.runs(entry);
                 self.problem = None;
+                self.last_good = false;
                 self.last_accepted = Some(latest(None));
             }
         }
@@ -126,6 +129,10 @@ impl ConfigStanding {
         self.since = entry.at;
         self.proven = entry.proven;
     }
+}
+
+fn on_last_good(why: &str) -> String {
+    format!("the last good configuration runs, for what is written is wrong: {why}")
 }
 
 /// The first fault, with its place and how many more there are; or else the first line of the reason.

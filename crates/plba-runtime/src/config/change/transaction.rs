@@ -287,14 +287,24 @@ impl<'a> Transactions<'a> {
 
     /// Why a configuration isn't tried that was taken back before.
     fn is_taken_back(&self, next: &Configuration, triggers: &[Trigger]) -> Option<String> {
-        let taken_back = self.taken_back.as_ref()?;
-        let deliberate = triggers.iter().any(Trigger::is_deliberate);
-        (!deliberate && next.has_values_of(&taken_back.configuration)).then(|| {
+        if triggers.iter().any(Trigger::is_deliberate) {
+            return None;
+        }
+        let taken_back = self.taken_back.as_ref();
+        let taken_back = taken_back.filter(|taken_back| next.has_values_of(&taken_back.configuration));
+        let said = taken_back.map(|taken_back| {
+            let generation = taken_back.configuration.generation;
             format!(
-                "this is what was taken back as configuration {}: {}. Change it, or send SIGHUP to try it once more",
-                taken_back.configuration.generation, taken_back.reason
+                "this is what was taken back as configuration {generation}: {}",
+                taken_back.reason
             )
-        })
+        });
+        let earlier = || {
+            let when = self.manager.took_back(next)?;
+            Some(format!("this configuration has failed before: {when}"))
+        };
+        let said = said.or_else(earlier)?;
+        Some(format!("{said}. Change it, or send SIGHUP to try it once more"))
     }
 
     /// The longer of both, so that neither shuts the way to the other.
