@@ -53,12 +53,8 @@ pub(super) fn events(launch: &Launch, limit: Option<u32>, json: bool) -> Result<
     ask_running(launch, "events", limited(limit).collect(), json)
 }
 
-/// Asks for the latest changes of the configuration.
-pub(super) fn history(launch: &Launch, limit: Option<u32>, json: bool) -> Result<(), Failure> {
-    ask_running(launch, "config.history", limited(limit).collect(), json)
-}
-
-fn limited(limit: Option<u32>) -> impl Iterator<Item = (String, Value)> {
+/// The parameter by which views give no more than so many.
+pub(super) fn limited(limit: Option<u32>) -> impl Iterator<Item = (String, Value)> {
     limit
         .map(|limit| ("limit".to_owned(), json!(limit.to_string())))
         .into_iter()

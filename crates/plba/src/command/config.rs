@@ -8,6 +8,7 @@ use plba_contracts::control::{Caller, ControlError, Parameters, Role};
 use plba_runtime::audit::AuditLog;
 use plba_runtime::blueprint::Launch;
 use plba_runtime::clock::SystemClock;
+use plba_runtime::config::change::HistoryEntry;
 use plba_runtime::config::control::{self, ConfigActed, OverrideView, ReloadPreview};
 use plba_runtime::config::overrides::{self, OverrideChange, OverrideRefusal};
 use plba_runtime::config::{Explanation, Shown, Whereabouts};
@@ -27,7 +28,7 @@ pub(super) fn obey(launch: &Launch, what: ConfigCommand, json: bool) -> Result<(
         ConfigCommand::Show { on_disk } => show(launch, on_disk, json),
         ConfigCommand::Explain { key, on_disk } => explain(launch, &key, on_disk, json),
         ConfigCommand::Diff => diff(launch, json),
-        ConfigCommand::History { limit } => ask::history(launch, limit, json),
+        ConfigCommand::History { limit } => history(launch, limit, json),
         ConfigCommand::Overrides => list(launch, json),
         ConfigCommand::Set {
             values,
@@ -138,6 +139,18 @@ fn diff(launch: &Launch, json: bool) -> Result<(), Failure> {
             )),
         }
     }
+    Ok(())
+}
+
+/// The latest changes, the newest first.
+fn history(launch: &Launch, limit: Option<u32>, json: bool) -> Result<(), Failure> {
+    let answer = ask::of_running(launch, "config.history", ask::limited(limit).collect())?;
+    if json {
+        print::answer(&answer, true);
+        return Ok(());
+    }
+    let entries: Vec<HistoryEntry> = read(answer)?;
+    print::text(&entries.iter().map(HistoryEntry::to_string).collect::<String>());
     Ok(())
 }
 

@@ -92,6 +92,10 @@ impl Yaml {
                 loop {
                     let key = match self.next()? {
                         EventData::MappingEnd => break,
+                        // `&a: 1` anchors a number as `a:` (YAML 1.2.2, production 102); here `a` anchors an empty key.
+                        EventData::Scalar {
+                            value, anchor: Some(_), ..
+                        } if value.is_empty() => return Err("an anchor that ends with a colon".to_owned()),
                         EventData::Scalar { value, .. } => value,
                         _ => return Err("a key that is no text".to_owned()),
                     };
