@@ -46,7 +46,18 @@ impl Worker for Waits {
             return Err(StartError::new("the port is in use"));
         }
         Ok(Running::new(async move {
-            self.stop.signal().requested().await;
+            let fails = format!("{} is to fail", self.name);
+            let stop = self.stop.signal();
+            while tokio::time::timeout(Duration::from_secs(1), stop.requested())
+                .await
+                .is_err()
+            {
+                let mut log = self.log.lock().unwrap();
+                if let Some(place) = log.iter().position(|line| *line == fails) {
+                    log.remove(place);
+                    return Exit::Failed("it was told to".into());
+                }
+            }
             self.log.lock().unwrap().push(format!("{} rests", self.name));
             self.held.lock().unwrap().clear();
             Exit::Stopped

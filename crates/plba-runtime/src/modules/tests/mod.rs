@@ -71,6 +71,23 @@ async fn what_would_be_the_same_again_is_not_touched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_a_worker_is_restarted_changes_while_it_runs() {
+    let mut process = Process::start(&[("shop", shop())]).await;
+    let fails = async |process: &Process| {
+        process.log.lock().unwrap().push("mail is to fail".to_owned());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let slot = process.workers()["mail"][0];
+        (slot.0, slot.1)
+    };
+    assert_eq!(fails(&process).await, (SlotState::Running, 2));
+    let mut plan = shop();
+    plan.workers[1].policy = RestartPolicy::Never;
+    process.replace("shop", &plan).await.unwrap();
+    assert_eq!(process.incarnations()["mail"], [2], "it goes on");
+    assert_eq!(fails(&process).await, (SlotState::GivenUp, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_uses_a_service_of_another_module_goes_with_it() {
     let other = Plan {
         services: vec![("report", "".into(), &["desk"])],
