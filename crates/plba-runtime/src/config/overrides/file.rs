@@ -1,7 +1,7 @@
 //! The file of overrides in the state directory: whole or not at all, for this user only, with a version. What counts of it
 //! is decided beside.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,10 @@ impl Kept {
         let path = directory.join(FILE);
         let bytes = match read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            // That the state directory is none is told where it is locked.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Self::default());
+            }
             Err(source) => return Err(OverridesError::Unreadable { path, source }),
         };
         let broken = |reason: String| OverridesError::Broken {
@@ -165,7 +168,7 @@ impl Kept {
 
 fn remove(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
