@@ -35,7 +35,9 @@ fn ringing(home: &Home, config: &str) -> Application {
 fn strokes(app: &mut Application) {
     let count = |app: &Application| {
         let (_, workers) = app.get("/api/v1/workers")?;
-        named(&workers, "ring")["status"]["succeeded"].as_u64()
+        // While the process starts it is not there yet.
+        let ring = workers.as_array()?.iter().find(|worker| worker["name"] == "ring")?;
+        ring["status"]["succeeded"].as_u64()
     };
     let before = app.wait("the count of strokes", count);
     app.wait("a stroke", |app| (count(app)? > before).then_some(()));
