@@ -171,7 +171,7 @@ impl RuntimeManager {
         reload::tell_warnings(&configuration.current());
         match &doubt {
             Some(StartDoubt::LastGood(wrong)) => {
-                wrong.lines().for_each(|line| error!(target: TARGET, "{line}"));
+                reload::tell_report(wrong);
                 warn!(target: TARGET, "the last good configuration runs instead; what is written is read again when it changes");
             }
             Some(StartDoubt::TakenBack(when)) => warn!(target: TARGET, "this configuration has failed before: {when}"),

@@ -140,9 +140,15 @@ fn tell(conclusion: &Conclusion) {
             tell_waiting(diff);
         }
         ReloadOutcome::Rejected { reason, .. } => {
-            reason.lines().for_each(|line| error!(target: TARGET, "{line}"));
+            tell_report(reason);
         }
     }
+}
+
+/// Tells a report, a line of it a line of the log.
+pub(crate) fn tell_report(report: &str) {
+    let lines = report.lines().filter(|line| !line.is_empty());
+    lines.for_each(|line| error!(target: TARGET, "{line}"));
 }
 
 /// Tells what was accepted, but should be written otherwise.
