@@ -113,6 +113,8 @@ fn its_configuration_is_shown_explained_and_checked_without_a_process() {
     for part in ["\"7s\"", "pulse.toml:2", "\"25s\"", "How long a stop may take"] {
         assert!(explained.contains(part), "no {part} in {explained}");
     }
+    let later = |key: &str| told(&["config", "explain", key]).contains("takes effect at the next start");
+    assert!(later("platform.executor.threads") && !later("platform.stop_budget"));
     assert!(told(&["check"]).contains("in order"));
     assert_eq!(home.ask(&["check"])["ok"], true);
     let schema: Value = serde_json::from_str(&told(&["config", "schema"])).unwrap();

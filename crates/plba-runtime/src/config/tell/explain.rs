@@ -26,6 +26,8 @@ pub struct Explanation {
     pub origin: Origin,
     /// The built-in default; `null` if there is none.
     pub default: Value,
+    /// Whether a change takes effect at the next start only.
+    pub needs_restart: bool,
     /// The value in every layer that sets it, the winning one first.
     pub layers: Vec<LayerValue>,
 }
@@ -81,6 +83,7 @@ pub(crate) fn explain(configuration: &Configuration, key: &str) -> Result<Explan
         value: effective.map(|node| node.shown()).unwrap_or_default(),
         origin: effective.map_or(Origin::Default, |node| configuration.sources.origin(node.place)),
         default: default.map(|node| node.shown()).unwrap_or_default(),
+        needs_restart: configuration.view().needs_restart(&path),
         layers: layers.collect(),
     })
 }
@@ -117,6 +120,9 @@ impl fmt::Display for Explanation {
         }
         writeln!(out, "  type: {}", self.type_name)?;
         writeln!(out, "  default: {}", said(&self.default))?;
+        if self.needs_restart {
+            writeln!(out, "  a change takes effect at the next start")?;
+        }
         writeln!(out, "  layers, the highest first:")?;
         for layer in &self.layers {
             let mark = if layer.wins { '*' } else { ' ' };
