@@ -59,7 +59,7 @@ mod watch;
 
 use std::time::Duration;
 
-pub(crate) use layer::{Row, layer};
+pub(crate) use layer::Row;
 pub(crate) use news::News;
 pub(crate) use watch::{Eye, Watcher};
 

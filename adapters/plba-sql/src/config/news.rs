@@ -4,9 +4,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use plba_contracts::config::ProvidedValue;
 use plba_net::{Backoff, BackoffSettings};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::layer::{LayerError, Row, layer};
 
 /// How soon and how rarely a change is told again that nobody could load.
 const AGAIN: BackoffSettings = BackoffSettings {
@@ -101,13 +104,26 @@ pub(crate) struct Loading<'a, M: PartialEq> {
 }
 
 impl<M: PartialEq> Loading<'_, M> {
+    /// The layer of the contents with this mark, which ends the load one way or the other.
+    ///
+    /// # Errors
+    /// As [`layer`].
+    pub(crate) fn layer(self, mark: M, rows: Vec<Row>) -> Result<Vec<ProvidedValue>, LayerError> {
+        let layer = layer(rows);
+        match &layer {
+            Ok(_) => self.done(mark),
+            Err(_) => self.refused(mark),
+        }
+        layer
+    }
+
     /// Contents with this mark were loaded.
-    pub(crate) fn done(mut self, mark: M) {
+    pub(super) fn done(mut self, mark: M) {
         self.end(mark, true);
     }
 
     /// Contents with this mark can't be configuration: nothing is to be told until they change.
-    pub(crate) fn refused(mut self, mark: M) {
+    pub(super) fn refused(mut self, mark: M) {
         self.end(mark, false);
     }
 

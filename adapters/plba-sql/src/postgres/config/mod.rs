@@ -18,7 +18,7 @@ use self::watch::PostgresEye;
 use super::fault::{Fault, Kind};
 use super::link::Target;
 use super::settings::PostgresSettings;
-use crate::config::{LIMIT, News, Watcher, layer};
+use crate::config::{LIMIT, News, Watcher};
 
 /// Configuration in PostgreSQL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with the parameters `create`, `schema`, `listen`,
 /// `poll`, `statement_timeout`, `sslmode`, `sslrootcert`, `application_name` and `options` of
@@ -95,16 +95,7 @@ impl ConfigProvider for PostgresConfig {
         let read = timeout(LIMIT, reading).await.map_err(|_| late())?;
         // In one sentence: not everybody prints what lies behind an error.
         let (mark, rows) = read.map_err(|fault| fault.again())?;
-        match layer(rows) {
-            Ok(values) => {
-                loading.done(mark);
-                Ok(values)
-            }
-            Err(error) => {
-                loading.refused(mark);
-                Err(error.into())
-            }
-        }
+        Ok(loading.layer(mark, rows)?)
     }
 
     async fn changed(&self) {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use self::settings::Settings;
 use self::watch::SqliteEye;
-use crate::config::{LIMIT, News, Watcher, layer};
+use crate::config::{LIMIT, News, Watcher};
 use crate::sqlite::failure::Failure;
 
 /// Configuration in an SQLite file: `sqlite:PATH`, with the parameters `poll`, how often it is looked for changes, in
@@ -86,16 +86,7 @@ impl ConfigProvider for SqliteConfig {
             ))
         };
         let (mark, rows) = timeout(LIMIT, reading).await.unwrap_or_else(|_| Err(late()))?;
-        match layer(rows) {
-            Ok(values) => {
-                loading.done(mark);
-                Ok(values)
-            }
-            Err(error) => {
-                loading.refused(mark);
-                Err(error.into())
-            }
-        }
+        Ok(loading.layer(mark, rows)?)
     }
 
     async fn changed(&self) {
