@@ -209,6 +209,15 @@ fn failure_58_a_server_that_is_killed_or_restarted_is_an_error_at_once_and_then_
                 "{said} after {took:?}"
             );
             assert!(!said.contains(server.password()), "{said}");
+            // Who watches looks at a pace of its own: the server stays away until it has.
+            let noticed = async {
+                while heard.said(Level::WARN, "can't be read now") < round - 1 {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(SOON, noticed)
+                .await
+                .expect("the outage is told of");
             server.start_again().await.unwrap();
             // A load has failed: that it would work now is told, although nothing has changed.
             tokio::time::timeout(SOON, waiting)
